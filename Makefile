@@ -1,0 +1,113 @@
+# make | make V=1 | make SAN=address,undefined check | make CC=clang
+CC       ?= gcc
+CFLAGS   ?= -O2 -g
+PREFIX   ?= /usr/local
+LIBDIR   ?= $(PREFIX)/lib
+comma    := ,
+B        := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter clang%,$(CC)),-clang)
+Q        := $(if $(V),,@)
+
+override CPPFLAGS += -I. -D_GNU_SOURCE -MMD -MP
+override CFLAGS   += -std=c17 -Wall -Wextra -Wmissing-prototypes \
+	-Wshadow -Wstrict-prototypes -Wpointer-arith -fvisibility=hidden -fPIC \
+	-pthread $(if $(CI),-Werror)
+override LDFLAGS  += -pthread
+ifdef SAN
+override CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer -DFASTSOCK_TEST
+override LDFLAGS  += -fsanitize=$(SAN)
+endif
+
+# Packages of Debian 12, by name: what the build needs, then what the demo
+# and the tests need.
+DEPS := gcc make pkg-config libc6-dev libconfig-dev libpmem-dev check \
+	memcached libmemcached-tools python3-minimal procps iproute2 util-linux \
+	gnuplot-nox
+
+CONFIG_SRC    := $(wildcard config/*.c)
+TRANSPORT_SRC := $(wildcard transport/*.c transport/backend/*.c transport/stream/*.c)
+TOOL_SRC      := $(wildcard preload/fastsock_*.c)
+PRELOAD_SRC   := $(filter-out $(TOOL_SRC),$(wildcard preload/*.c)) $(wildcard preload/*.S)
+STORE_SRC     := $(wildcard store/pm/*.c store/engine/*.c store/protocol/*.c store/server/*.c)
+
+# What unit tests may link: everything but the intercepted names themselves.
+HOOK_SRC      := $(wildcard preload/intercept_*.c preload/startup.c preload/*.S)
+
+obj = $(patsubst %,$(B)/%.o,$(basename $(1)))
+
+CONFIG_OBJ    := $(call obj,$(CONFIG_SRC))
+TRANSPORT_OBJ := $(call obj,$(TRANSPORT_SRC))
+PRELOAD_OBJ   := $(call obj,$(PRELOAD_SRC))
+STORE_OBJ     := $(call obj,$(STORE_SRC))
+
+PROGRAMS := $(B)/libfastsock.so $(B)/kvserver $(B)/fastsock
+
+all: $(PROGRAMS)
+
+include tests/tests.mk
+include bench/bench.mk
+
+$(B)/libfastsock.so: $(PRELOAD_OBJ) $(TRANSPORT_OBJ) $(CONFIG_OBJ) preload/exports.map
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libfastsock.so -Wl,-z,now \
+		-Wl,--version-script=preload/exports.map \
+		-o $@ $(filter %.o,$^)
+
+$(B)/kvserver: $(B)/store/main.o $(STORE_OBJ) $(CONFIG_OBJ)
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
+
+$(B)/fastsock: $(call obj,$(TOOL_SRC)) $(B)/transport/shared_memory.o $(CONFIG_OBJ)
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC    $<')
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/%.o: %.S
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  AS    $<')
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/%.a:
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  AR    $@')
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+# Names the Debian packages that are missing; as root installs them.
+deps:
+	@missing=$$(for p in $(DEPS); do \
+		dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; \
+	done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	echo "missing packages:" $$missing; \
+	if [ "$$(id -u)" != 0 ]; then \
+		echo "install them with: sudo apt-get install --no-install-recommends" $$missing; exit 1; \
+	fi; \
+	apt-get update -q >/dev/null; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing
+
+demo: deps
+	$(Q)$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
+	$(Q)BUILD=$(B) sh tests/demo.sh
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/doc/fastsock
+	install -m 755 $(B)/kvserver $(B)/fastsock $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(B)/libfastsock.so $(DESTDIR)$(LIBDIR)
+	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 docs/man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
+	install -m 644 config/fastsock.conf README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/fastsock
+	$(if $(DESTDIR),,ldconfig)
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all deps demo install format clean
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,12 @@
+# Measurements. `make bench` runs the table of bench/README.md.
+BENCH_PROGRAMS := $(patsubst %.c,$(B)/%,$(wildcard bench/*.c))
+
+$(BENCH_PROGRAMS): %: %.o
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -lm
+
+bench: deps
+	$(Q)$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
+	$(Q)BUILD=$(B) sh bench/run.sh
+
+.PHONY: bench

@@ -1,0 +1,74 @@
+#!/bin/sh
+# Runs groups of tests and ends with "N passed, N failed, N skipped".
+# usage: BUILD=build tests/run.sh unit|static|fuzz|stress|e2e ...
+#        ONLY=pattern runs only the tests whose name contains it.
+# A test is a program or script. Exit 0 is passed, 77 is skipped (its last
+# line says why), anything else failed (its output is shown). Unit tests are
+# Check programs: each of their checks counts.
+: "${BUILD:=build}"
+BUILD=$(cd "$BUILD" && pwd) || exit 2
+export BUILD
+cd "$(dirname "$0")/.." || exit 2
+passed=0 failed=0 skipped=0
+out=$(mktemp) || exit 2
+trap 'rm -f "$out"' EXIT
+
+now() { date +%s%N; }
+
+one() { # name limit command...
+    name=$1 limit=$2
+    shift 2
+    case $name in *"$ONLY"*) ;; *) return ;; esac
+    start=$(now)
+    timeout -k 5 "$limit" "$@" >"$out" 2>&1 </dev/null
+    rc=$?
+    ms=$((($(now) - start) / 1000000))
+    checks=$(sed -n 's/.*Checks: \([0-9]*\), Failures: \([0-9]*\), Errors: \([0-9]*\).*/\1 \2 \3/p' "$out" | tail -n 1)
+    if [ -n "$checks" ]; then
+        # shellcheck disable=SC2086
+        set -- $checks
+        bad=$(($2 + $3)) good=$(($1 - $2 - $3))
+    else
+        bad=$((rc != 0)) good=$((rc == 0))
+    fi
+    [ $rc -ne 0 ] && [ $rc -ne 77 ] && [ "$bad" -eq 0 ] && bad=1
+    if [ $rc -eq 77 ]; then
+        skipped=$((skipped + 1))
+        printf 'skip  %-44s %6d ms  %s\n' "$name" "$ms" "$(tail -n 1 "$out")"
+        return
+    fi
+    passed=$((passed + good)) failed=$((failed + bad))
+    if [ "$bad" -eq 0 ]; then
+        printf 'ok    %-44s %6d ms  %s\n' "$name" "$ms" "$(grep -v Checks: "$out" | tail -n 1 | cut -c1-90)"
+    else
+        printf 'FAIL  %-44s %6d ms  exit %d\n' "$name" "$ms" "$rc"
+        tail -n 60 "$out" | sed 's/^/      | /'
+    fi
+}
+
+for group in "$@"; do
+    case $group in
+    unit)
+        for t in $(find tests/unit -name 'check_*.c' | sort); do
+            one "${t%.c}" 60 "$BUILD/${t%.c}"
+        done ;;
+    static)
+        one tests/arrows.sh 30 sh tests/arrows.sh
+        one tests/headers.sh 120 sh tests/headers.sh ;;
+    fuzz)
+        for t in tests/fuzz/*.c; do
+            [ "$t" = tests/fuzz/driver.c ] && continue
+            one "${t%.c}" 300 "$BUILD/${t%.c}" ${LONG:+2000000}
+        done ;;
+    stress)
+        for t in tests/stress/*.c; do
+            one "${t%.c}" 300 "$BUILD/${t%.c}" ${LONG:+long}
+        done ;;
+    e2e)
+        for t in tests/e2e/*.sh; do
+            one "${t%.sh}" "$([ -n "$LONG" ] && echo 1800 || echo 180)" sh "$t"
+        done ;;
+    esac
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,48 @@
+# Tests. `make check` is for every day, `make check-long` for the night.
+# A unit test is tests/unit/<room>/check_<module>.c; it may link every room
+# but the intercepted names. See tests/README.md.
+UNIT_SRC := $(shell find tests/unit -name 'check_*.c')
+UNIT     := $(call obj,$(UNIT_SRC))
+UNIT     := $(UNIT:.o=)
+FUZZ_SRC := $(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c))
+FUZZ     := $(patsubst %.c,$(B)/%,$(FUZZ_SRC))
+STRESS   := $(patsubst %.c,$(B)/%,$(wildcard tests/stress/*.c))
+E2E_PROG := $(patsubst %.c,$(B)/%,$(wildcard tests/e2e/*.c))
+SUPPORT  := $(call obj,$(wildcard tests/support/*.c))
+
+$(B)/rooms.a: $(CONFIG_OBJ) $(TRANSPORT_OBJ) $(STORE_OBJ) \
+	$(call obj,$(filter-out $(HOOK_SRC),$(PRELOAD_SRC)))
+$(B)/support.a: $(SUPPORT)
+
+$(UNIT): %: %.o $(B)/support.a $(B)/rooms.a
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(B)/support.a $(B)/rooms.a \
+		-lcheck -lsubunit -lm -lrt -lpmem
+
+$(FUZZ): %: %.o $(B)/tests/fuzz/driver.o $(B)/rooms.a
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
+
+$(STRESS): %: %.o $(B)/rooms.a
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
+
+# End-to-end programs are plain socket programs: they link nothing of ours.
+$(E2E_PROG): %: %.o
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $<
+
+tests: $(PROGRAMS) $(UNIT) $(FUZZ) $(STRESS) $(E2E_PROG) $(BENCH_PROGRAMS)
+
+check-unit: $(UNIT)
+	$(Q)BUILD=$(B) sh tests/run.sh unit
+
+check: deps
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)BUILD=$(B) sh tests/run.sh unit static fuzz stress e2e
+
+check-long: deps
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static fuzz stress e2e
+
+.PHONY: tests check check-unit check-long
