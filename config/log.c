@@ -27,7 +27,7 @@ enum { LINE_MAX_BYTES = 512 };
 enum log_level log_threshold = LOG_NONE;
 
 static const char *log_name = "";
-static bool log_has_file;   /* the next two say what descriptor 2 was */
+static bool log_has_file; /* the next two say what descriptor 2 was */
 static dev_t log_device;
 static ino_t log_inode;
 
@@ -93,8 +93,8 @@ void log_line(enum log_level level, const char *format, ...)
 
     if (level <= LOG_NONE || level > LOG_DEBUG || !stderr_is_unchanged())
         goto restore_errno;
-    rc = snprintf(line, sizeof(line), "%s[%ld]: %s: ", log_name,
-                  (long)getpid(), level_word[level]);
+    rc = snprintf(line, sizeof(line), "%s[%ld]: %s: ", log_name, (long)getpid(),
+                  level_word[level]);
     if (rc < 0)
         goto restore_errno;
     len = (size_t)rc < sizeof(line) / 2 ? (size_t)rc : sizeof(line) / 2;

@@ -63,8 +63,7 @@ void settings_defaults(struct settings *settings);
  * then the caller should leave all connections on TCP. Either way settings
  * holds usable values and belongs to settings_free().
  */
-int settings_load(struct settings *settings, const char *path,
-                  char *const *env,
+int settings_load(struct settings *settings, const char *path, char *const *env,
                   void (*complain)(void *arg, const char *line), void *arg);
 
 void settings_free(struct settings *settings);
@@ -83,9 +82,9 @@ enum setting_type {
 struct setting {
     const char *name;
     enum setting_type type;
-    const char *unit;    /* "calls", "bytes", "usec" ... or "" */
+    const char *unit;    /* "calls", "bytes", "usec" ... or NULL */
     uint64_t min, max;   /* of numbers */
-    const char *choices; /* "none|error|warn" or "" */
+    const char *choices; /* "none|error|warn" or NULL */
     const char *initial; /* the default, as text */
     size_t offset;       /* of its field in struct settings */
     const char *help;    /* one sentence */
