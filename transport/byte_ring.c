@@ -1,5 +1,3 @@
-#include "transport/byte_ring.h"
-
 /*
  * The copies that are too long, or too near the end, for the inline forms.
  *
@@ -7,6 +5,7 @@
  * get len from offsets that ring_landed and ring_freed have checked; a longer
  * one is our own mistake, and aborts in test builds.
  */
+#include "transport/byte_ring.h"
 
 #ifdef FASTSOCK_TEST
 #define check_length(r, len) assert((len) <= (r)->size)

@@ -1,11 +1,10 @@
-#include "transport/reason.h"
-
-#include <assert.h>
-
 /*
  * The words for every reason. A token is for ever, as the value is: scripts
  * and dashboards know it. A sentence may be improved at any time.
  */
+#include "transport/reason.h"
+
+#include <assert.h>
 
 static const struct {
     const char *token, *sentence;

@@ -1,3 +1,10 @@
+/*
+ * Owns no memory and no descriptor beyond a call: callers do.
+ *
+ * What a peer sends may be any file. Only one whose size is sealed and whose
+ * pages are ordinary memory is mapped: a file that shrinks, or huge pages that
+ * have run out, would be SIGBUS in the middle of a copy.
+ */
 #include "transport/shared_memory.h"
 
 #include <errno.h>
@@ -9,14 +16,6 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
-
-/*
- * Owns no memory and no descriptor beyond a call: callers do.
- *
- * What a peer sends may be any file. Only one whose size is sealed and whose
- * pages are ordinary memory is mapped: a file that shrinks, or huge pages that
- * have run out, would be SIGBUS in the middle of a copy.
- */
 
 enum { SIZE_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
 

@@ -1,3 +1,11 @@
+/*
+ * The bytes of records and messages, as drawn in docs/wire.md. Positions in
+ * the buffers are written out where they are used, so that an encoder and its
+ * decoder can be held against the drawing line by line.
+ *
+ * Invariant: what a decoder accepts, the encoder turns into the same bytes
+ * again (but for reasons that only a later release knows).
+ */
 #include "transport/stream/control_message.h"
 
 #include <errno.h>
@@ -7,15 +15,6 @@
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 #endif
-
-/*
- * The bytes of records and messages, as drawn in docs/wire.md. Positions in
- * the buffers are written out where they are used, so that an encoder and its
- * decoder can be held against the drawing line by line.
- *
- * Invariant: what a decoder accepts, the encoder turns into the same bytes
- * again (but for reasons that only a later release knows).
- */
 
 static const uint8_t record_magic[4] = {'F', 'S', 'K', 'R'};
 static const uint8_t message_magic[4] = {'F', 'S', 'K', 'C'};
