@@ -1,9 +1,11 @@
 # Measurements. `make bench` runs the table of bench/README.md.
 BENCH_PROGRAMS := $(patsubst %.c,$(B)/%,$(wildcard bench/*.c))
 
-$(BENCH_PROGRAMS): %: %.o
+$(B)/bench/support.a: $(call obj,$(wildcard bench/support/*.c))
+
+$(BENCH_PROGRAMS): %: %.o $(B)/bench/support.a
 	$(if $(V),,@echo '  LD    $@')
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< -lm
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm
 
 bench: deps
 	$(Q)$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
