@@ -1,0 +1,457 @@
+/*
+ * Links over an arena: the hot half of the shared-memory transport.
+ *
+ * The order that loses no wake-up is that of docs/handover.md section 9: we
+ * store commit (or release), make a full fence, and look at the peer's
+ * waiters; the peer's waiter arms, makes a full fence, and looks at commit.
+ * Of the consumer's releases only those that cross a quarter of the ring make
+ * the fence: between two fences the ring cannot go from "too full to write"
+ * to "never looked at again", since a writer waits for a third of it.
+ */
+#include "transport/backend/shm_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/bell.h"
+#include "transport/kernel_calls.h"
+#include "transport/pause.h"
+#include "transport/shared_memory.h"
+
+static struct shm_link *of(struct link *link)
+{
+    return (struct shm_link *)link;
+}
+
+static struct shm_waiter *waiters_of(struct peer *p, int side)
+{
+    char *at = (char *)p->base + sizeof(struct shm_header);
+
+    return (struct shm_waiter *)(at + (uint64_t)side * shm_waiters_size());
+}
+
+static struct shm_link_words *words_of(struct peer *p, unsigned idx)
+{
+    char *at = (char *)p->base + sizeof(struct shm_header) +
+               2 * shm_waiters_size();
+
+    return (struct shm_link_words *)(at + idx * shm_link_size(p->ring_size));
+}
+
+static bool has_id(uint64_t ids, unsigned id)
+{
+    for (; ids != 0; ids >>= 16)
+        if ((ids & 0xffff) == id)
+            return true;
+    return false;
+}
+
+static void mark_waiter(struct shm_waiter *w, unsigned idx)
+{
+    uint64_t bit = UINT64_C(1) << (idx & 63);
+    uint64_t word = UINT64_C(1) << (idx >> 6);
+
+    if (!(atomic_load(&w->mark[idx >> 6]) & bit))
+        atomic_fetch_or(&w->mark[idx >> 6], bit);
+    if (!(atomic_load(&w->marked) & word))
+        atomic_fetch_or(&w->marked, word);
+}
+
+/* After a store that the peer may wait for, and the fence. */
+static void notify(struct shm_link *l)
+{
+    struct peer *p = l->link.peer;
+    struct shm_side *theirs = &l->words->side[!l->side];
+    uint64_t ids =
+        atomic_load_explicit(&theirs->watchers, memory_order_relaxed);
+    uint64_t markers;
+
+    if (ids == 0)
+        return;
+    markers = atomic_load_explicit(&theirs->markers, memory_order_relaxed);
+    for (; ids != 0; ids >>= 16) {
+        unsigned id = ids & 0xffff;
+        struct shm_waiter *w;
+
+        if (id == 0 || id >= WAITERS_MAX)
+            continue;
+        w = waiters_of(p, !l->side) + id;
+        if (__builtin_expect(markers != 0, 0) && has_id(markers, id))
+            mark_waiter(w, l->idx);
+        if (atomic_load_explicit(&w->armed, memory_order_relaxed) != 0 &&
+            atomic_exchange(&w->armed, 0) != 0)
+            bell_ring(p->ringer, p->bell_token, id);
+    }
+}
+
+static void note_cpu(struct shm_link *l)
+{
+    uint32_t cpu = cpu_now() + 1;
+
+    if (cpu != l->cpu) {
+        l->cpu = cpu;
+        atomic_store_explicit(&l->words->side[l->side].cpu, cpu,
+                              memory_order_relaxed);
+    }
+}
+
+static void shm_start(struct link *link, uint64_t leave, uint64_t arrive)
+{
+    struct shm_link *l = of(link);
+    struct ring_words *out = &l->words->direction[l->side];
+    struct ring_words *in = &l->words->direction[!l->side];
+
+    atomic_store(&l->words->side[l->side].want_room, 0);
+    atomic_store(&out->commit, leave);
+    atomic_store(&in->release, arrive);
+    l->released = arrive;
+}
+
+static void shm_commit(struct link *link, uint64_t wrote)
+{
+    struct shm_link *l = of(link);
+
+    note_cpu(l);
+    atomic_store_explicit(&l->words->direction[l->side].commit, wrote,
+                          memory_order_release);
+    full_fence();
+    notify(l);
+}
+
+static int shm_landed(struct link *link, uint64_t took, uint64_t before,
+                      uint64_t *landed)
+{
+    struct shm_link *l = of(link);
+
+    return ring_landed(&l->words->direction[!l->side], took, before,
+                       l->ring_size, landed);
+}
+
+static void shm_release(struct link *link, uint64_t took)
+{
+    struct shm_link *l = of(link);
+    struct shm_side *theirs = &l->words->side[!l->side];
+
+    note_cpu(l);
+    atomic_store_explicit(&l->words->direction[!l->side].release, took,
+                          memory_order_release);
+    if (took - l->released < l->ring_size / 4)
+        return;
+    l->released = took;
+    full_fence();
+    if (atomic_load_explicit(&theirs->want_room, memory_order_relaxed) &&
+        atomic_exchange(&theirs->want_room, 0))
+        notify(l);
+}
+
+static int shm_freed(struct link *link, uint64_t before, uint64_t wrote,
+                     uint64_t *freed)
+{
+    struct shm_link *l = of(link);
+
+    return ring_freed(&l->words->direction[l->side], before, wrote, freed);
+}
+
+static void shm_want_room(struct link *link)
+{
+    struct shm_link *l = of(link);
+
+    atomic_store(&l->words->side[l->side].want_room, 1);
+    full_fence();
+}
+
+static bool shm_has_data(struct link *link, uint64_t took)
+{
+    struct shm_link *l = of(link);
+
+    return atomic_load_explicit(&l->words->direction[!l->side].commit,
+                                memory_order_acquire) != took;
+}
+
+static void shm_watch(struct link *link, uint64_t watchers)
+{
+    struct shm_link *l = of(link);
+
+    atomic_store(&l->words->side[l->side].watchers, watchers);
+    full_fence();
+}
+
+static void shm_set_marked(struct link *link, unsigned waiter, bool on)
+{
+    struct shm_link *l = of(link);
+    struct shm_side *mine = &l->words->side[l->side];
+    uint64_t ids = atomic_load(&mine->markers), kept = 0;
+    int n = 0;
+
+    for (; ids != 0; ids >>= 16)
+        if ((ids & 0xffff) != 0 && (ids & 0xffff) != waiter)
+            kept |= (ids & 0xffff) << (16 * n++);
+    if (on && n < LINK_WATCHERS)
+        kept |= (uint64_t)waiter << (16 * n);
+    atomic_store(&mine->markers, kept);
+    full_fence();
+}
+
+static bool shm_peer_is_here(struct link *link, uint32_t cpu)
+{
+    struct shm_link *l = of(link);
+
+    return atomic_load_explicit(&l->words->side[!l->side].cpu,
+                                memory_order_relaxed) == cpu + 1;
+}
+
+static void shm_set_aborted(struct link *link)
+{
+    struct shm_link *l = of(link);
+
+    atomic_store(&l->words->side[l->side].aborted, 1);
+}
+
+static bool shm_aborted(struct link *link)
+{
+    struct shm_link *l = of(link);
+
+    return atomic_load(&l->words->side[!l->side].aborted) != 0;
+}
+
+static int shm_send(struct link *link, struct control_message *message)
+{
+    struct shm_link *l = of(link);
+    struct channel *channel = link->peer->channel;
+
+    if (channel == NULL)
+        return -EPIPE;
+    message->link = link->peer->id << 16 | l->idx;
+    message->stream = (uint32_t)l->side;
+    return channel_send(channel, message, NULL, -1);
+}
+
+static void shm_drain(struct link *link)
+{
+    if (link->peer->channel != NULL)
+        channel_drain(link->peer->channel);
+}
+
+static bool shm_peer_alive(struct link *link)
+{
+    return atomic_load(&link->peer->alive);
+}
+
+static void shm_free(struct link *link)
+{
+    struct shm_link *l = of(link);
+    struct peer *p = link->peer;
+    struct control_message bye = {.type = MESSAGE_BYE};
+
+    shm_watch(link, 0);
+    atomic_store(&l->words->side[l->side].markers, 0);
+    shm_send(link, &bye);
+    atomic_store(&p->owner[l->idx], NULL);
+    p->link[l->idx] = NULL;
+    p->busy[l->idx] &= (uint8_t)~SLOT_MINE;
+    l->shm->links--;
+    l->shm->memory -= shm_link_size(l->ring_size);
+    arena_put(p);
+    free(l);
+}
+
+static void shm_peer_get(struct peer *peer)
+{
+    atomic_fetch_add(&peer->refs, 1);
+}
+
+void arena_put(struct peer *peer)
+{
+    if (atomic_fetch_sub(&peer->refs, 1) != 1)
+        return;
+    memory_unmap(peer->base, peer->size);
+    free(peer);
+}
+
+static void shm_peer_arm(struct peer *peer, unsigned waiter, bool on)
+{
+    struct shm_waiter *w = waiters_of(peer, peer->side) + waiter;
+
+    atomic_store_explicit(&w->armed, on, memory_order_relaxed);
+}
+
+static void *shm_peer_next_mark(struct peer *peer, unsigned waiter)
+{
+    struct shm_waiter *w = waiters_of(peer, peer->side) + waiter;
+
+    for (int tries = 0; tries < 2 * SHM_MARK_WORDS; tries++) {
+        uint64_t marked =
+            atomic_load(&w->marked) & ((UINT64_C(1) << SHM_MARK_WORDS) - 1);
+        unsigned i;
+        uint64_t bits;
+        void *owner;
+
+        if (marked == 0)
+            return NULL;
+        i = (unsigned)__builtin_ctzll(marked);
+        bits = atomic_load(&w->mark[i]);
+        if (bits == 0) {
+            atomic_fetch_and(&w->marked, ~(UINT64_C(1) << i));
+            if (atomic_load(&w->mark[i]) != 0)
+                atomic_fetch_or(&w->marked, UINT64_C(1) << i);
+            continue;
+        }
+        bits &= -bits;
+        atomic_fetch_and(&w->mark[i], ~bits);
+        owner = atomic_load(
+            &peer->owner[i * 64 + (unsigned)__builtin_ctzll(bits)]);
+        if (owner != NULL)
+            return owner;
+        tries--;
+    }
+    return NULL;
+}
+
+const struct transport_ops shm_ops = {
+    .name = "shm",
+    .start = shm_start,
+    .commit = shm_commit,
+    .landed = shm_landed,
+    .release = shm_release,
+    .freed = shm_freed,
+    .want_room = shm_want_room,
+    .has_data = shm_has_data,
+    .watch = shm_watch,
+    .set_marked = shm_set_marked,
+    .peer_is_here = shm_peer_is_here,
+    .set_aborted = shm_set_aborted,
+    .aborted = shm_aborted,
+    .send = shm_send,
+    .drain = shm_drain,
+    .peer_alive = shm_peer_alive,
+    .free = shm_free,
+    .peer_get = shm_peer_get,
+    .peer_put = arena_put,
+    .peer_arm = shm_peer_arm,
+    .peer_next_mark = shm_peer_next_mark,
+};
+
+static int arena_map(struct channel *channel, int fd, uint64_t size, int side,
+                     uint32_t id, uint32_t ring_size, struct peer **out)
+{
+    struct peer *p = calloc(1, sizeof(*p));
+    void *base;
+    int rc;
+
+    if (p == NULL)
+        return -ENOMEM;
+    rc = memory_map(fd, size, true, &base);
+    if (rc < 0) {
+        free(p);
+        return rc;
+    }
+    p->refs = 1;
+    p->base = base;
+    p->size = size;
+    p->side = side;
+    p->id = id;
+    p->ring_size = ring_size;
+    p->channel = channel;
+    p->alive = true;
+    p->bell_token = channel->bell_token;
+    p->ringer = channel->shm->config.ringer;
+    p->next = channel->arenas;
+    channel->arenas = p;
+    *out = p;
+    return 0;
+}
+
+/* A new arena of ours. *fd goes to the guest and is then closed. */
+int arena_host(struct channel *channel, uint32_t ring_size, struct peer **out,
+               int *fd)
+{
+    uint64_t size = shm_arena_size(ring_size);
+    struct shm_header *h;
+    int rc = memory_create("fastsock.arena", size, fd);
+
+    if (rc < 0)
+        return rc;
+    rc = arena_map(channel, *fd, size, 0, channel->next_arena, ring_size, out);
+    if (rc < 0) {
+        kernel_close(*fd);
+        return rc;
+    }
+    channel->next_arena++;
+    h = (*out)->base;
+    h->magic = SHM_MAGIC;
+    h->version = SHM_VERSION;
+    h->ring_size = ring_size;
+    h->links = SHM_LINKS;
+    h->waiters = WAITERS_MAX;
+    return 0;
+}
+
+/* An arena that a peer hosts: every number is checked before it is used. */
+int arena_guest(struct channel *channel, int fd, uint32_t id,
+                struct peer **out)
+{
+    struct shm_header seen;
+    size_t size;
+    int rc = memory_check(fd, shm_arena_size(RING_SIZE_LEAST),
+                          shm_arena_size(RING_SIZE_MOST), &size);
+
+    if (rc < 0)
+        return rc;
+    for (struct peer *p = channel->arenas; p != NULL; p = p->next)
+        if (p->side == 1 && p->id == id)
+            return -EEXIST;
+    rc = arena_map(channel, fd, size, 1, id, RING_SIZE_LEAST, out);
+    if (rc < 0)
+        return rc;
+    memcpy(&seen, (*out)->base, 64);
+    if (seen.magic == SHM_MAGIC && seen.version == SHM_VERSION &&
+        seen.links == SHM_LINKS && seen.waiters == WAITERS_MAX &&
+        seen.ring_size >= RING_SIZE_LEAST && seen.ring_size <= RING_SIZE_MOST &&
+        (seen.ring_size & (seen.ring_size - 1)) == 0 &&
+        size == shm_arena_size(seen.ring_size)) {
+        (*out)->ring_size = seen.ring_size;
+        return 0;
+    }
+    channel->arenas = (*out)->next;
+    arena_put(*out);
+    return -EPROTO;
+}
+
+int arena_free_slot(struct peer *peer)
+{
+    for (int i = 0; i < SHM_LINKS; i++)
+        if (peer->busy[i] == 0)
+            return i;
+    return -1;
+}
+
+struct shm_link *link_take(struct peer *peer, unsigned idx)
+{
+    struct shm *shm = peer->channel->shm;
+    struct shm_link *l = calloc(1, sizeof(*l));
+    uint8_t *rings;
+
+    if (l == NULL)
+        return NULL;
+    l->shm = shm;
+    l->idx = idx;
+    l->side = peer->side;
+    l->ring_size = peer->ring_size;
+    l->words = words_of(peer, idx);
+    rings = (uint8_t *)l->words + SHM_LINK_WORDS_SIZE;
+    l->link.ops = &shm_ops;
+    l->link.peer = peer;
+    l->link.peer_pid = peer->channel->pid;
+    l->link.tx.size = l->link.rx.size = peer->ring_size;
+    l->link.tx.bytes = rings + (uint64_t)l->side * peer->ring_size;
+    l->link.rx.bytes = rings + (uint64_t)!l->side * peer->ring_size;
+    atomic_store(&l->words->side[l->side].aborted, 0);
+    atomic_store(&l->words->side[l->side].watchers, 0);
+    atomic_store(&l->words->side[l->side].markers, 0);
+    peer->link[idx] = l;
+    peer->busy[idx] = SLOT_MINE | (peer->side == 0 ? SLOT_PEER : 0);
+    shm->links++;
+    shm->memory += shm_link_size(peer->ring_size);
+    shm_peer_get(peer);
+    return l;
+}

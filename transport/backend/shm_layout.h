@@ -1,0 +1,84 @@
+/*
+ * The arena: memory shared by two processes that have met on one host.
+ *
+ * One sealed memory file, created by the process that accepted the TCP
+ * connection (the host), mapped by both. It has room for many links; a link
+ * is an index. Side 0 is the host, side 1 the guest. Every line has one
+ * rightful writer, named here, but both can write every byte: each value is
+ * read once and checked, and nothing in here is a lock or a pointer.
+ *
+ *     header | waiters of side 0 | waiters of side 1 | link 0 | link 1 | ...
+ *     link = words (4 KiB) | ring 0 -> 1 | ring 1 -> 0
+ */
+#ifndef TRANSPORT_BACKEND_SHM_LAYOUT_H
+#define TRANSPORT_BACKEND_SHM_LAYOUT_H
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "transport/byte_ring.h"
+#include "transport/transport.h"
+
+#define SHM_MAGIC UINT64_C(0x414d485353415346) /* "FSASSHMA" */
+
+enum {
+    SHM_VERSION = 1,
+    SHM_LINKS = 512,           /* links of one arena */
+    SHM_MARK_WORDS = SHM_LINKS / 64,
+    SHM_LINK_WORDS_SIZE = 4096
+};
+
+/* Written once by the host before the guest sees it. */
+struct shm_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t ring_size; /* bytes of each ring */
+    uint32_t links;     /* SHM_LINKS */
+    uint32_t waiters;   /* WAITERS_MAX */
+    uint8_t reserved[4096 - 24];
+};
+static_assert(sizeof(struct shm_header) == 4096, "one page");
+
+/* A thread or epoll set of this side. */
+struct shm_waiter {
+    alignas(64) _Atomic uint32_t armed;  /* set here, taken by the peer */
+    alignas(64) _Atomic uint64_t marked; /* which words below have bits */
+    _Atomic uint64_t mark[SHM_MARK_WORDS]; /* set by the peer, taken here */
+};
+static_assert(sizeof(struct shm_waiter) == 192, "three lines");
+
+/* What one side says about one link. */
+struct shm_side {
+    alignas(64) _Atomic uint64_t watchers; /* 4 x 16 bits: ring these */
+    _Atomic uint64_t markers;              /* 4 x 16 bits: mark these too */
+    _Atomic uint32_t cpu;                  /* where this side last ran */
+    _Atomic uint32_t aborted;
+    alignas(64) _Atomic uint32_t want_room; /* set here, taken by the peer */
+};
+static_assert(sizeof(struct shm_side) == 128, "two lines");
+
+struct shm_link_words {
+    struct ring_words direction[2]; /* [side that sends] */
+    struct shm_side side[2];
+};
+static_assert(sizeof(struct shm_link_words) <= SHM_LINK_WORDS_SIZE, "fits");
+
+static inline uint64_t shm_waiters_size(void)
+{
+    return (sizeof(struct shm_waiter) * WAITERS_MAX + 4095) & ~UINT64_C(4095);
+}
+
+static inline uint64_t shm_link_size(uint32_t ring_size)
+{
+    return SHM_LINK_WORDS_SIZE + 2 * (uint64_t)ring_size;
+}
+
+static inline uint64_t shm_arena_size(uint32_t ring_size)
+{
+    return sizeof(struct shm_header) + 2 * shm_waiters_size() +
+           SHM_LINKS * shm_link_size(ring_size);
+}
+
+#endif

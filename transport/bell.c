@@ -1,0 +1,70 @@
+/*
+ * See bell.h.
+ */
+#include "transport/bell.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "transport/kernel_calls.h"
+
+static socklen_t bell_name(struct sockaddr_un *name, uint64_t token,
+                           unsigned waiter)
+{
+    static const char digits[] = "0123456789abcdef";
+    char *p = name->sun_path + 1;
+
+    memset(name, 0, sizeof(*name));
+    name->sun_family = AF_UNIX;
+    memcpy(p, "fastsock.bell.", 14);
+    p += 14;
+    for (int shift = 60; shift >= 0; shift -= 4)
+        *p++ = digits[token >> shift & 15];
+    *p++ = '.';
+    for (int shift = 12; shift >= 0; shift -= 4)
+        *p++ = digits[waiter >> shift & 15];
+    return (socklen_t)(p - (char *)name);
+}
+
+int bell_open(uint64_t token, unsigned waiter)
+{
+    struct sockaddr_un name;
+    socklen_t len = bell_name(&name, token, waiter);
+    int fd = kernel_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                           0);
+    int rc;
+
+    if (fd < 0)
+        return fd;
+    rc = kernel_bind(fd, &name, len);
+    if (rc < 0) {
+        kernel_close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+int bell_ringer_open(void)
+{
+    return kernel_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                         0);
+}
+
+void bell_ring(int ringer, uint64_t token, unsigned waiter)
+{
+    struct sockaddr_un name;
+    socklen_t len = bell_name(&name, token, waiter);
+
+    kernel_sendto(ringer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &name, len);
+}
+
+int bell_drain(int bell)
+{
+    char c;
+    int n = 0;
+
+    while (n < 64 && kernel_recv(bell, &c, 1, MSG_DONTWAIT) >= 0)
+        n++;
+    return n;
+}

@@ -1,0 +1,65 @@
+/*
+ * A lock of one word, for the threads of one process.
+ *
+ * Uncontended it is one compare-exchange to take and one exchange to give
+ * back. A thread that waits looks for a moment, then sleeps in futex(2).
+ * Never placed in memory that a peer can write. The word is the thread id of
+ * the owner, so that a signal handler that interrupted its own thread inside
+ * the lock is told -EDEADLK instead of waiting for ever.
+ */
+#ifndef TRANSPORT_LOCK_H
+#define TRANSPORT_LOCK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lock {
+    _Atomic uint32_t word; /* 0 free; owner's tid; bit 31: somebody sleeps */
+};
+
+extern __thread uint32_t lock_self __attribute__((tls_model("initial-exec")));
+
+uint32_t lock_self_slow(void);
+int lock_take_slow(struct lock *lock, uint32_t self);
+void lock_give_slow(struct lock *lock);
+/* In the child of a fork: its one thread has another id. */
+void lock_forget_self(void);
+
+static inline uint32_t lock_my_id(void)
+{
+    uint32_t self = lock_self;
+
+    return __builtin_expect(self != 0, 1) ? self : lock_self_slow();
+}
+
+/* 0, or -EDEADLK when the calling thread holds it already. */
+static inline int lock_take(struct lock *lock)
+{
+    uint32_t self = lock_my_id();
+    uint32_t free_word = 0;
+
+    if (__builtin_expect(
+            atomic_compare_exchange_strong_explicit(
+                &lock->word, &free_word, self, memory_order_acquire,
+                memory_order_relaxed),
+            1))
+        return 0;
+    return lock_take_slow(lock, self);
+}
+
+static inline void lock_give(struct lock *lock)
+{
+    uint32_t was =
+        atomic_exchange_explicit(&lock->word, 0, memory_order_release);
+
+    if (__builtin_expect(was >> 31, 0))
+        lock_give_slow(lock);
+}
+
+static inline void lock_init(struct lock *lock)
+{
+    atomic_store_explicit(&lock->word, 0, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,190 @@
+/*
+ * See loop.h. Removal during a turn marks the event batch instead of the
+ * memory: the batch is scanned for the watch and cleared there.
+ */
+#include "transport/loop.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "transport/pause.h"
+
+enum { LOOP_BATCH = 64 };
+
+struct loop {
+    const struct loop_calls *calls;
+    int epfd, wake_fd;
+    _Atomic bool sleeping;
+    struct timer *timers;
+    struct epoll_event batch[LOOP_BATCH];
+    int n, at; /* of the batch being handled */
+};
+
+static int raw_epoll_ctl(int epfd, int op, int fd, struct epoll_event *e)
+{
+    return syscall(SYS_epoll_ctl, epfd, op, fd, e) < 0 ? -errno : 0;
+}
+
+const struct loop_calls *loop_calls(const struct loop *loop)
+{
+    return loop->calls;
+}
+
+int loop_create(const struct loop_calls *calls, struct loop **out)
+{
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
+    struct loop *loop = calloc(1, sizeof(*loop));
+    int rc;
+
+    if (loop == NULL)
+        return -ENOMEM;
+    loop->calls = calls;
+    rc = calls->keep((int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
+    if (rc < 0)
+        goto free_loop;
+    loop->epfd = rc;
+    rc = calls->keep(
+        (int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (rc < 0)
+        goto close_epfd;
+    loop->wake_fd = rc;
+    rc = raw_epoll_ctl(loop->epfd, EPOLL_CTL_ADD, loop->wake_fd, &e);
+    if (rc < 0)
+        goto close_wake;
+    *out = loop;
+    return 0;
+close_wake:
+    calls->close(loop->wake_fd);
+close_epfd:
+    calls->close(loop->epfd);
+free_loop:
+    free(loop);
+    return rc;
+}
+
+void loop_destroy(struct loop *loop)
+{
+    if (loop == NULL)
+        return;
+    loop->calls->close(loop->wake_fd);
+    loop->calls->close(loop->epfd);
+    free(loop);
+}
+
+int loop_add(struct loop *loop, struct watch *watch, uint32_t events)
+{
+    struct epoll_event e = {.events = events, .data.ptr = watch};
+    int rc = raw_epoll_ctl(loop->epfd, EPOLL_CTL_ADD, watch->fd, &e);
+
+    watch->added = rc == 0;
+    return rc;
+}
+
+void loop_remove(struct loop *loop, struct watch *watch)
+{
+    struct epoll_event e = {0};
+
+    if (!watch->added)
+        return;
+    raw_epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, &e);
+    watch->added = false;
+    for (int i = loop->at; i < loop->n; i++)
+        if (loop->batch[i].data.ptr == watch)
+            loop->batch[i].events = 0;
+}
+
+void loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns)
+{
+    if (!timer->added) {
+        timer->next = loop->timers;
+        loop->timers = timer;
+        timer->added = true;
+    }
+    timer->at_ns = at_ns ? at_ns : 1;
+}
+
+void loop_timer_clear(struct loop *loop, struct timer *timer)
+{
+    struct timer **link = &loop->timers;
+
+    timer->at_ns = 0;
+    if (!timer->added)
+        return;
+    while (*link != timer)
+        link = &(*link)->next;
+    *link = timer->next;
+    timer->added = false;
+}
+
+/* One expired timer at a time: a callback may change the list. */
+static void run_timers(struct loop *loop)
+{
+    uint64_t now = clock_ns();
+    struct timer *t = loop->timers;
+
+    while (t != NULL) {
+        if (t->at_ns == 0 || t->at_ns > now) {
+            t = t->next;
+            continue;
+        }
+        loop_timer_clear(loop, t);
+        t->expired(t);
+        t = loop->timers;
+    }
+}
+
+static int milliseconds_left(const struct loop *loop)
+{
+    uint64_t first = UINT64_MAX, now;
+
+    for (const struct timer *t = loop->timers; t != NULL; t = t->next)
+        if (t->at_ns != 0 && t->at_ns < first)
+            first = t->at_ns;
+    if (first == UINT64_MAX)
+        return -1;
+    now = clock_ns();
+    if (first <= now)
+        return 0;
+    first = (first - now + 999999) / 1000000;
+    return first > INT_MAX ? INT_MAX : (int)first;
+}
+
+void loop_turn(struct loop *loop, bool (*may_sleep)(void *arg), void *arg)
+{
+    int ms = milliseconds_left(loop);
+
+    atomic_store(&loop->sleeping, true);
+    full_fence();
+    if (!may_sleep(arg))
+        ms = 0;
+    loop->n = (int)syscall(SYS_epoll_pwait, loop->epfd, loop->batch,
+                           LOOP_BATCH, ms, NULL, 8);
+    atomic_store(&loop->sleeping, false);
+    for (loop->at = 0; loop->at < loop->n; loop->at++) {
+        struct epoll_event *e = &loop->batch[loop->at];
+        struct watch *watch = e->data.ptr;
+        uint64_t count;
+
+        if (watch == NULL)
+            (void)!syscall(SYS_read, loop->wake_fd, &count, sizeof(count));
+        else if (e->events != 0)
+            watch->ready(watch, e->events);
+    }
+    loop->n = 0;
+    run_timers(loop);
+}
+
+void loop_wake(struct loop *loop)
+{
+    uint64_t one = 1;
+
+    full_fence();
+    if (atomic_exchange(&loop->sleeping, false))
+        (void)!syscall(SYS_write, loop->wake_fd, &one, sizeof(one));
+}

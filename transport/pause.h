@@ -1,0 +1,44 @@
+/*
+ * What depends on the processor: a pause in a spin, a full fence, the clock
+ * and the CPU we run on.
+ */
+#ifndef TRANSPORT_PAUSE_H
+#define TRANSPORT_PAUSE_H
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <time.h>
+
+static inline void cpu_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* The fence between "I stored" and "I looked" of docs/handover.md, 9. */
+static inline void full_fence(void)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Monotonic nanoseconds; no system call. */
+static inline uint64_t clock_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static inline uint32_t cpu_now(void)
+{
+    int cpu = sched_getcpu();
+
+    return cpu < 0 ? 0 : (uint32_t)cpu;
+}
+
+#endif

@@ -1,0 +1,175 @@
+/*
+ * See overlay.h.
+ *
+ * A reader never asks the kernel for more than what is missing of the current
+ * record, so it cannot swallow a raw byte behind RAW.
+ */
+#include "transport/stream/overlay.h"
+
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "transport/kernel_calls.h"
+
+void overlay_put_record(struct stream *s, const struct control_record *r)
+{
+    if (s->out_done == s->out_have)
+        s->out_done = s->out_have = 0;
+    record_encode(r, s->record_out + s->out_have);
+    s->out_have += RECORD_SIZE;
+}
+
+int overlay_flush(struct stream *s)
+{
+    while (s->out_done < s->out_have) {
+        ssize_t n =
+            kernel_send(s->fd, s->record_out + s->out_done,
+                        s->out_have - s->out_done,
+                        MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n == -EINTR)
+            continue;
+        if (n < 0)
+            return (int)n;
+        s->out_done += (unsigned)n;
+        s->extra_out += (uint64_t)n;
+    }
+    s->out_done = s->out_have = 0;
+    return 0;
+}
+
+int overlay_repeat(struct stream *s)
+{
+    struct byte_ring *tx = &s->link->tx;
+
+    while (s->h.backlog < s->h.wrote) {
+        uint64_t left = s->h.wrote - s->h.backlog;
+        uint32_t idx = (uint32_t)s->h.backlog & (tx->size - 1);
+        ssize_t n;
+
+        if (left > tx->size - idx)
+            left = tx->size - idx;
+        n = kernel_send(s->fd, tx->bytes + idx, left,
+                        MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n == -EINTR)
+            continue;
+        if (n < 0)
+            return (int)n;
+        s->h.backlog += (uint64_t)n;
+        s->extra_out += (uint64_t)n;
+    }
+    return 0;
+}
+
+int overlay_get_record(struct stream *s, struct control_record *r)
+{
+    while (s->in_have < RECORD_SIZE) {
+        ssize_t n = kernel_recv(s->fd, s->record_in + s->in_have,
+                                RECORD_SIZE - s->in_have, MSG_DONTWAIT);
+
+        if (n == -EINTR)
+            continue;
+        if (n == 0 && s->in_have > 0)
+            return -EBADMSG;
+        if (n <= 0)
+            return (int)n;
+        s->in_have += (unsigned)n;
+        s->extra_in += (uint64_t)n;
+    }
+    s->in_have = 0;
+    return record_decode(s->record_in, r) < 0 ? -EBADMSG : 1;
+}
+
+int overlay_get_switch(struct stream *s)
+{
+    uint8_t seen[RECORD_SIZE], expected[RECORD_SIZE];
+    struct control_record r;
+    ssize_t n;
+
+    handover_expected_switch(&s->h, &r);
+    record_encode(&r, expected);
+    do
+        n = kernel_recv(s->fd, seen, sizeof(seen), MSG_DONTWAIT | MSG_PEEK);
+    while (n == -EINTR);
+    if (n == 0)
+        return -EBADMSG;
+    if (n < 0)
+        return (int)n;
+    if (memcmp(seen, expected, (size_t)n) != 0)
+        return -EBADMSG;
+    if (n < RECORD_SIZE)
+        return -EAGAIN;
+    n = kernel_recv(s->fd, seen, sizeof(seen), MSG_DONTWAIT);
+    if (n != RECORD_SIZE)
+        return -EBADMSG;
+    s->extra_in += RECORD_SIZE;
+    return 1;
+}
+
+void overlay_linger_set(struct stream *s)
+{
+    struct linger reset = {1, 0};
+    socklen_t len = sizeof(s->linger);
+
+    if (s->linger_changed)
+        return;
+    if (kernel_getsockopt(s->fd, SOL_SOCKET, SO_LINGER, &s->linger, &len) < 0)
+        memset(&s->linger, 0, sizeof(s->linger));
+    kernel_setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    s->linger_changed = true;
+}
+
+void overlay_linger_restore(struct stream *s)
+{
+    if (!s->linger_changed)
+        return;
+    kernel_setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &s->linger,
+                      sizeof(s->linger));
+    s->linger_changed = false;
+}
+
+/*
+ * The kernel counts the SYN of the connecting end as one acknowledged byte
+ * (seen on Linux 6.1 to 6.18), and nothing on the accepting end.
+ */
+bool overlay_counts_match(struct stream *s)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    uint64_t out = s->h.wrote - s->link_bytes_out + s->extra_out;
+    uint64_t in = s->h.took - s->link_bytes_in + s->extra_in;
+    int unsent = 0, unread = 0;
+
+    for (int tries = 0; tries < 3; tries++) {
+        int before = -1;
+
+        /* The first and the last look agree, so nothing moved between. */
+        if (kernel_ioctl(s->fd, SIOCOUTQ, &before) < 0 ||
+            kernel_getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+            kernel_ioctl(s->fd, SIOCOUTQ, &unsent) < 0)
+            return false;
+        if (before == unsent)
+            break;
+    }
+    if (info.tcpi_bytes_acked + (uint64_t)unsent - (s->h.initiator ? 1 : 0) !=
+        out)
+        return false;
+    for (int tries = 0; tries < 5; tries++) {
+        if (kernel_getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+            kernel_ioctl(s->fd, FIONREAD, &unread) < 0)
+            return false;
+        if (info.tcpi_bytes_received - (uint64_t)unread == in)
+            return true;
+    }
+    return false;
+}
+
+void overlay_reset(struct stream *s)
+{
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+
+    kernel_connect(s->fd, &none, sizeof(none));
+}

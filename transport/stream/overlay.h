@@ -1,0 +1,36 @@
+/*
+ * The kernel TCP connection below a stream: records in and out, the repeat,
+ * the linger option, and the kernel's byte counts.
+ *
+ * Called with the stream's stage, rx and tx locks held.
+ */
+#ifndef TRANSPORT_STREAM_OVERLAY_H
+#define TRANSPORT_STREAM_OVERLAY_H
+
+#include "transport/stream/stream.h"
+
+/* Queue a record; overlay_flush() sends. */
+void overlay_put_record(struct stream *s, const struct control_record *r);
+/* Send what is queued. 0 when nothing is left, -EAGAIN, or the error. */
+int overlay_flush(struct stream *s);
+/* Push the repeat. 0 when nothing is left, -EAGAIN, or the error. */
+int overlay_repeat(struct stream *s);
+
+/* 1 a record was read; 0 end of file; -EAGAIN; -EBADMSG; or the error. */
+int overlay_get_record(struct stream *s, struct control_record *r);
+/*
+ * At `arrive`: is SWITCH next? 1 yes (and it was read); -EAGAIN cannot tell
+ * yet; -EBADMSG no: other bytes or the end of the stream; or the error.
+ */
+int overlay_get_switch(struct stream *s);
+
+/* From SWITCH until RAW a close of the last holder must be a reset. */
+void overlay_linger_set(struct stream *s);
+void overlay_linger_restore(struct stream *s);
+
+/* The kernel moved exactly the bytes that we know of. */
+bool overlay_counts_match(struct stream *s);
+/* Sends RST now. */
+void overlay_reset(struct stream *s);
+
+#endif

@@ -1,0 +1,195 @@
+/*
+ * One connection, whatever carries it: kernel TCP, a link, or a handover
+ * between the two.
+ *
+ * Two paths lead through a stream. While `guard` is clear its bytes are on
+ * TCP and a call is *bare*: the caller enters with stream_bare_enter(), makes
+ * the application's own kernel call, counts with stream_count(), and leaves.
+ * While `guard` is set calls are *managed*: stream_recv() and stream_send()
+ * try once, never wait, and answer -EAGAIN; who wants to wait asks
+ * stream_wait_for() what to sleep on.
+ *
+ * Locks, in this order: stage, rx, tx. A stage changes only under all three;
+ * TCP is read under rx and written under tx, bare calls excepted. Whoever
+ * calls stream_progress() moves the protocol on; the helper thread does it
+ * for streams whose application is elsewhere.
+ *
+ * All functions return 0, bytes, or -errno. Any thread may call anything
+ * unless it says otherwise.
+ */
+#ifndef TRANSPORT_STREAM_STREAM_H
+#define TRANSPORT_STREAM_STREAM_H
+
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "transport/lock.h"
+#include "transport/stream/handover.h"
+#include "transport/transport.h"
+
+struct stream;
+
+/* What a stream tells its owner. Called with the stream's locks held. */
+struct stream_calls {
+    void (*wake)(struct stream *s);             /* readiness may be another */
+    void (*managed)(struct stream *s, bool on); /* stage left RAW, is RAW */
+    void (*kick)(struct stream *s);             /* helper: stream_progress() */
+};
+
+/* Bytes so far, for people; each written under the lock of its direction. */
+struct stream_bytes {
+    _Atomic uint64_t out, in;           /* of the application, all carriers */
+    _Atomic uint64_t link_out, link_in; /* of those, over links */
+};
+
+enum stream_wish { WISH_NONE, WISH_RETURN, WISH_CLOSE, WISH_LEAVE };
+
+struct stream {
+    _Atomic uint32_t guard; /* calls are managed */
+    _Atomic uint32_t bare;  /* threads inside bare kernel calls */
+    struct lock rx, tx, stage;
+    struct handover h;
+    struct link *link;
+    struct stream_bytes *bytes;
+    const struct stream_calls *calls;
+    int fd;
+
+    _Atomic uint32_t told;  /* wake-ups so far; changes with each */
+    _Atomic bool up_wanted; /* the last bare call to leave kicks the helper */
+    _Atomic bool shut_wr, shut_rd;
+    bool managed;        /* the owner was told so */
+    bool fin_due;        /* shutdown(SHUT_WR) when TCP is free for it */
+    bool willing_due;    /* BUSY was said because of a bare call */
+    bool propose_again;  /* the peer said WILLING */
+    bool linger_changed; /* the socket has {1,0}, the application's is kept */
+    bool reset_seen;     /* TCP is gone, the verdict is due */
+    bool leave_said;     /* END + LEAVING, and then nothing but FIN */
+    bool swallow;        /* one more write succeeds, as after the kernel's FIN */
+    struct linger linger;
+    uint64_t reset_until_ns;
+    int error; /* for the next read or write, once */
+    enum stream_wish wish;
+    enum reason wish_why;
+    enum reason why; /* where it is, and why */
+    uint64_t since_ns;
+
+    uint64_t link_bytes_out, link_bytes_in; /* not on TCP */
+    uint64_t extra_out, extra_in;           /* on TCP besides the raw ones */
+    uint8_t record_in[RECORD_SIZE];
+    uint8_t record_out[6 * RECORD_SIZE];
+    unsigned in_have, out_have, out_done;
+    uint64_t hold_ns;
+    uint32_t ups, returns;
+};
+
+void stream_init(struct stream *s, int fd, bool initiator,
+                 const struct stream_calls *calls, struct stream_bytes *bytes);
+
+/* ---- bare ---- */
+
+void stream_bare_left_last(struct stream *s);
+
+/* False: the stream is managed now. True: leave again after the count. */
+static inline bool stream_bare_enter(struct stream *s)
+{
+    if (__builtin_expect(
+            atomic_load_explicit(&s->guard, memory_order_acquire) != 0, 0))
+        return false;
+    atomic_fetch_add(&s->bare, 1); /* and a full fence before the look */
+    if (__builtin_expect(atomic_load(&s->guard) == 0, 1))
+        return true;
+    if (atomic_fetch_sub(&s->bare, 1) == 1 && atomic_load(&s->up_wanted))
+        stream_bare_left_last(s);
+    return false;
+}
+
+static inline void stream_bare_leave(struct stream *s)
+{
+    if (atomic_fetch_sub(&s->bare, 1) == 1 &&
+        __builtin_expect(atomic_load(&s->up_wanted), 0))
+        stream_bare_left_last(s);
+}
+
+static inline void stream_count_in(struct stream *s, size_t n)
+{
+    uint64_t took = __atomic_add_fetch(&s->h.took, n, __ATOMIC_RELAXED);
+
+    atomic_store_explicit(&s->bytes->in, took, memory_order_relaxed);
+}
+
+static inline void stream_count_out(struct stream *s, size_t n)
+{
+    uint64_t wrote = __atomic_add_fetch(&s->h.wrote, n, __ATOMIC_RELAXED);
+
+    atomic_store_explicit(&s->bytes->out, wrote, memory_order_relaxed);
+}
+
+/* ---- managed ---- */
+
+enum { STREAM_HELD = -EINPROGRESS }; /* a write: not now, but soon */
+
+/* flags: MSG_PEEK, MSG_TRUNC (drop the bytes). 0 is end of stream. */
+ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
+                    int flags);
+/* The bytes after the first `skip`. */
+ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
+                    size_t skip, int flags);
+/* POLLIN POLLOUT POLLRDHUP POLLHUP POLLERR, as poll(2) would say. */
+short stream_ready(struct stream *s);
+/* Bytes that a read would give now; bytes not yet taken by the peer. */
+int stream_unread(struct stream *s);
+int stream_unsent(struct stream *s);
+
+/*
+ * What to sleep on, for `events`, besides the waiter's own bell: the events
+ * to poll on the kernel socket (0: do not), and the peer to arm, with a
+ * reference, or NULL. Asks the link for room where that is waited for.
+ */
+short stream_wait_for(struct stream *s, short events, struct peer **peer);
+
+/* Bytes are carried by the link right now (a hint, no lock). */
+static inline bool stream_is_up(const struct stream *s)
+{
+    return __atomic_load_n((const int *)&s->h.stage, __ATOMIC_RELAXED) ==
+           STAGE_UP;
+}
+
+/* A writer has been held long enough. */
+void stream_hold_expired(struct stream *s);
+int stream_shutdown(struct stream *s, int how);
+
+/* ---- up and down ---- */
+
+/* Helper. Takes a link; from then on stream_try_up() may work. */
+void stream_set_link(struct stream *s, struct link *link);
+/* Helper. Row 1 for the initiator; -EBUSY and the reason in `why`. */
+int stream_try_up(struct stream *s);
+/* Helper. A message of the channel, or its end. */
+void stream_message(struct stream *s, const struct control_message *m,
+                    enum reason refuse);
+void stream_channel_dead(struct stream *s);
+/* Ask for the way back to TCP; done when stream_on_tcp() says so. */
+/* WISH_NONE takes it back. */
+void stream_wish(struct stream *s, enum stream_wish wish, enum reason why);
+bool stream_on_tcp(struct stream *s);
+/* Helper. At `arrive` lies something else: a CANCEL explains it, or abort. */
+void stream_check_foreign(struct stream *s);
+/* Nothing can be saved: reset the connection. */
+void stream_abort(struct stream *s, enum reason why);
+/* Do all that can be done now. Returns true if anything changed. */
+bool stream_progress(struct stream *s);
+/* Helper: no other bytes on TCP than those we know of? */
+bool stream_counts_match(struct stream *s);
+/* Helper, in stage RAW or DEAD: give the link back. */
+void stream_drop_link(struct stream *s);
+
+/* ---- stream_state.c for stream_io.c, and back ---- */
+
+void stream_lock_all(struct stream *s);
+void stream_unlock_all(struct stream *s);
+
+#endif

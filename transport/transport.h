@@ -1,0 +1,101 @@
+/*
+ * The contract of a transport: write into the peer's memory, then notify.
+ *
+ * A peer is another process that we have met. A link is what carries one
+ * stream to it: two byte rings and the words that say how far they are
+ * filled. The ring `tx` is where this end writes; it is also the copy out of
+ * which bytes are repeated on TCP, so it stays readable until link_free().
+ * The ring `rx` is where the peer's bytes appear.
+ *
+ *     stream:  ring_put(tx, wrote) ; commit(wrote')       -> peer's landed()
+ *     stream:  ring_get(rx, took)  ; release(took')       -> peer's freed()
+ *
+ * Threads: commit, landed, release, freed and want_room of one link are each
+ * called under the stream's lock of that direction; watch, send, break and
+ * free under the stage lock. Everything that the peer can write is checked
+ * by the backend; -EPROTO means it broke a bound.
+ *
+ * Waking. A waiter is a thread or an epoll set that may sleep; ids are the
+ * process's own, from 1. A link knows up to LINK_WATCHERS of them. Before it
+ * sleeps a waiter arms itself at every peer it watches (peer_arm), makes a
+ * full fence and looks once more; commit() rings the doorbell of watchers
+ * that are armed. A watcher with many links asks to be marked (set_marked):
+ * then commit() also sets its link's bit, and peer_next_mark() finds it, so
+ * that idle links cost nothing.
+ */
+#ifndef TRANSPORT_TRANSPORT_H
+#define TRANSPORT_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "transport/byte_ring.h"
+#include "transport/reason.h"
+
+enum { LINK_WATCHERS = 4, WAITERS_MAX = 1024 };
+
+struct link;
+struct peer;
+struct control_message;
+
+struct transport_ops {
+    const char *name;
+
+    /* A new epoch: out at `leave`, in at `arrive`; before our SWITCH. */
+    void (*start)(struct link *link, uint64_t leave, uint64_t arrive);
+    void (*commit)(struct link *link, uint64_t wrote);
+    int (*landed)(struct link *link, uint64_t took, uint64_t before,
+                  uint64_t *landed);
+    void (*release)(struct link *link, uint64_t took);
+    int (*freed)(struct link *link, uint64_t before, uint64_t wrote,
+                 uint64_t *freed);
+    /* Ask for a ring of the doorbell when room appears; look again after. */
+    void (*want_room)(struct link *link);
+    /* A guess without a check: is there something beyond `took`? */
+    bool (*has_data)(struct link *link, uint64_t took);
+    /* All watchers of our end, 16 bits each, 0 is none. */
+    void (*watch)(struct link *link, uint64_t watchers);
+    void (*set_marked)(struct link *link, unsigned waiter, bool on);
+    /* The peer's thread last ran on this CPU. */
+    bool (*peer_is_here)(struct link *link, uint32_t cpu);
+    /* Say on purpose that this end aborts; not said when killed. */
+    void (*set_aborted)(struct link *link);
+    bool (*aborted)(struct link *link);
+
+    /* A channel message about the stream of this link; 0 or -errno. */
+    int (*send)(struct link *link, struct control_message *message);
+    /* Read what the channel still holds, now. Helper thread only. */
+    void (*drain)(struct link *link);
+    /* False once the peer's process is known to be gone. */
+    bool (*peer_alive)(struct link *link);
+    /* Done with it; says BYE. Helper thread only. */
+    void (*free)(struct link *link);
+
+    /* Peers, from any thread that holds a reference. */
+    void (*peer_get)(struct peer *peer);
+    void (*peer_put)(struct peer *peer);
+    void (*peer_arm)(struct peer *peer, unsigned waiter, bool on);
+    /* Takes one mark and returns its link's owner, or NULL. */
+    void *(*peer_next_mark)(struct peer *peer, unsigned waiter);
+};
+
+/* What every backend's link begins with. */
+struct link {
+    const struct transport_ops *ops;
+    struct peer *peer;
+    struct byte_ring tx, rx;
+    void *owner;       /* the stream's owner; set by who asked for the link */
+    uint32_t peer_pid; /* for people: as the kernel told it */
+};
+
+/*
+ * What a backend calls. All from the helper thread.
+ *   message: for the stream of link->owner.
+ *   channel_dead: no message will come for this link any more.
+ */
+struct link_events {
+    void (*message)(void *owner, const struct control_message *message);
+    void (*channel_dead)(void *owner);
+};
+
+#endif
