@@ -24,6 +24,7 @@
 #include "bench/support/histogram.h"
 #include "bench/support/program.h"
 #include "bench/support/requests.h"
+#include "bench/support/server.h"
 #include "bench/support/socket.h"
 
 enum { THREADS_MAX = 64, CONNS_MAX = 20000, EVENTS = 64, BUF_SIZE = 1 << 18 };
@@ -231,32 +232,6 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* Asks the server who it is, on a connection that is measured later. */
-static void check_server(int fd, pid_t expected)
-{
-    char text[8192];
-    size_t len = 0;
-    char *pid;
-
-    if (socket_send_all(fd, "stats\r\n", 7) < 0)
-        program_die("the server closed the connection on \"stats\"");
-    do {
-        ssize_t n = read(fd, text + len, sizeof(text) - 1 - len);
-
-        if (n <= 0)
-            program_die("expected an answer to \"stats\" that ends with "
-                        "\"END\", within %zu bytes",
-                        sizeof(text) - 1);
-        len += (size_t)n;
-        text[len] = '\0';
-    } while (len < 5 || strcmp(text + len - 5, "END\r\n") != 0);
-    pid = strstr(text, "STAT pid ");
-    if (!pid || strtol(pid + 9, NULL, 10) != expected)
-        program_die("another server answers: expected \"STAT pid %d\", got "
-                    "\"%.20s\"; is an old one still running on this port?",
-                    (int)expected, pid ? pid : "no pid");
-}
-
 static void fill_server(int fd, const struct requests *r)
 {
     char reply[8];
@@ -286,7 +261,7 @@ static void open_conns(struct load *load, struct worker *workers)
                             "server first",
                             o->host, o->port, strerror(-fd));
             if (i == 0 && o->server)
-                check_server(fd, o->server);
+                server_check(fd, o->server);
             if (i == 0)
                 fill_server(fd, &load->requests);
         }
