@@ -99,26 +99,19 @@ enum parse_result parser_next(struct parser *parser, const char *in,
                               size_t len, size_t *used,
                               struct command *command)
 {
-    size_t skipped = 0;
     enum parse_result result;
 
     *used = 0;
     if (parser->skip > 0) {
-        skipped = parser->skip < len ? (size_t)parser->skip : len;
-        parser->skip -= skipped;
-        *used = skipped;
-        in += skipped;
-        len -= skipped;
+        *used = parser->skip < len ? (size_t)parser->skip : len;
+        parser->skip -= *used;
+        return PARSE_SKIPPED;
     }
     if (len == 0 || len < parser->need)
         return PARSE_MORE;
     parser->need = 0;
     result = next_request(parser, in, len, used, command);
-    if (result == PARSE_MORE) {
-        *used = skipped;
-    } else {
+    if (result != PARSE_MORE)
         parser->scanned = 0;
-        *used += result == PARSE_CLOSE ? 0 : skipped;
-    }
     return result;
 }

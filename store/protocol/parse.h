@@ -19,6 +19,7 @@
 
 enum parse_result {
     PARSE_MORE,    /* no whole request is left: read more */
+    PARSE_SKIPPED, /* *used bytes were to be passed over: go on behind them */
     PARSE_COMMAND, /* *command is complete, its value too if it has one */
     PARSE_BODY,    /* a storage command whose value is longer than inline_max:
                     * value_len + 2 bytes follow and are the caller's to take,
@@ -38,8 +39,8 @@ void parser_init(struct parser *parser, size_t inline_max);
 
 /*
  * Parse the first request of in[0..len). *used is set whatever the result: the
- * bytes that are done with. *command is set for COMMAND and BODY and points
- * into in.
+ * bytes that are done with; MORE and CLOSE use none. *command is set for COMMAND and
+ * BODY and points into in. A get may be shown again to be parsed again.
  */
 enum parse_result parser_next(struct parser *parser, const char *in,
                               size_t len, size_t *used,
