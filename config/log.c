@@ -6,13 +6,15 @@
  * log_init() saw there is remembered, and when a program has since closed it
  * and got a socket or a data file at that number, the line is dropped rather
  * than put where it does not belong. A pipe without a reader must not kill
- * the application either: the SIGPIPE of our own write is taken back.
+ * the application either, and a full one must not stop it: the SIGPIPE of our
+ * own write is taken back, and a line that would have to wait is dropped.
  *
  * Formats here use neither %m nor floating point: these may allocate.
  */
 #include "config/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -57,6 +59,16 @@ static bool stderr_is_unchanged(void)
            st.st_dev == log_device && st.st_ino == log_inode;
 }
 
+/* Past an interposed poll(). A pipe with room takes a whole line. */
+static bool stderr_has_room(void)
+{
+    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+    struct timespec at_once = {0, 0}; /* the kernel writes it */
+
+    return syscall(SYS_ppoll, &p, 1, &at_once, NULL, (size_t)0) == 1 &&
+           (p.revents & POLLOUT) != 0;
+}
+
 static void write_without_sigpipe(const char *line, size_t len)
 {
     static const struct timespec at_once;
@@ -91,7 +103,8 @@ void log_line(enum log_level level, const char *format, ...)
     int rc;
     va_list ap;
 
-    if (level <= LOG_NONE || level > LOG_DEBUG || !stderr_is_unchanged())
+    if (level <= LOG_NONE || level > LOG_DEBUG || !stderr_is_unchanged() ||
+        !stderr_has_room())
         goto restore_errno;
     rc = snprintf(line, sizeof(line), "%s[%ld]: %s: ", log_name, (long)getpid(),
                   level_word[level]);

@@ -192,14 +192,21 @@ static void read_setting(const struct file_reader *f, const config_setting_t *c)
     }
 }
 
+/* Of a key that no rule has: anything, since its name is the mistake. */
 static unsigned accepted_by_key(const char *key)
 {
+    const struct setting *setting = setting_find(key);
+
+    if (strcmp(key, rule_key_name(RULE_PROGRAM)) == 0 ||
+        strcmp(key, rule_key_name(RULE_ROLE)) == 0 ||
+        strcmp(key, rule_key_name(RULE_PEER)) == 0)
+        return ACCEPT_STRING;
     if (strcmp(key, rule_key_name(RULE_PORT)) == 0)
         return ACCEPT_NUMBER | ACCEPT_STRING;
-    for (int k = RULE_ACCELERATE; k < RULE_KEYS; k++)
+    for (int k = RULE_ACCELERATE; setting != NULL && k < RULE_KEYS; k++)
         if (strcmp(key, rule_key_name((enum rule_key)k)) == 0)
-            return accepted_by(setting_find(key));
-    return ACCEPT_STRING;
+            return accepted_by(setting);
+    return ACCEPT_BOOL | ACCEPT_NUMBER | ACCEPT_STRING;
 }
 
 /* One member of a rule's group. */
