@@ -1,0 +1,80 @@
+/*
+ * What an open engine is made of. Private to the room and its tests; users
+ * look at engine.h.
+ *
+ * Who does what: operations.c the client's operations, space.c room for them
+ * and the commit, recover.c the state at open, audit.c the proof that table,
+ * heap and list agree, engine.c the rest.
+ */
+#ifndef STORE_ENGINE_ENGINE_STATE_H
+#define STORE_ENGINE_ENGINE_STATE_H
+
+#include "store/engine/borrow.h"
+#include "store/engine/commit.h"
+#include "store/engine/engine.h"
+#include "store/engine/heap.h"
+#include "store/engine/hop_table.h"
+#include "store/engine/lru.h"
+#include "store/engine/siphash.h"
+#include "store/pm/region.h"
+
+struct kv {
+    struct region region;
+    struct hop_table table;
+    struct heap heap;
+    struct lru lru;
+    struct borrow borrow;
+    bool evict;
+    bool failed;          /* a commit did not succeed: KV_IO for ever */
+    uint32_t max_value;   /* bytes */
+    uint32_t now;         /* unix seconds */
+    uint32_t epoch;       /* of borrowed values: grows per turn; see pins */
+    uint32_t flush_slot;  /* which flush record counts, or will */
+    uint32_t swept_at;    /* second of the last look at the whole table */
+    uint32_t sweep_place; /* where the next look begins */
+    uint64_t sweep_left;  /* places that may hold flushed items */
+    uint64_t expiring;    /* items with an exptime */
+    uint64_t next_cas;
+    uint64_t cas_ceiling; /* the one in the pool */
+    uint64_t flush_mark;  /* items with a cas below it are gone */
+    uint64_t flush_when;  /* unix seconds of a flush to come, 0 = none */
+    uint64_t moves;       /* grows when items may have changed place or gone */
+    uint64_t reserved_bytes; /* of the heap: reservations */
+    uint64_t n_reserved;
+    struct kv_statistics stats; /* those that are counted */
+    struct commit commit;
+};
+
+/* kv_open() with a table of functions in front of every write to the pool. */
+int kv_open_hooked(const char *path, const struct kv_options *options,
+                   const struct pm_hook *hook, struct kv **out, char *error,
+                   size_t error_size);
+
+static inline uint64_t kv_hash(const struct kv *kv, const void *key,
+                               size_t klen)
+{
+    return siphash(kv->region.header->seed, key, klen);
+}
+
+static inline struct hop_entry *kv_entry(const struct kv *kv, uint32_t place)
+{
+    return &kv->table.entries[place];
+}
+
+/* exptime and flags as they will be after the commit. */
+static inline uint64_t kv_meta(struct kv *kv, uint32_t place)
+{
+    return commit_read(&kv->commit, &kv_entry(kv, place)->meta);
+}
+
+static inline bool kv_expired(const struct kv *kv, uint32_t exptime)
+{
+    return exptime != 0 && exptime <= kv->now;
+}
+
+static inline bool kv_flushed(const struct kv *kv, uint64_t cas)
+{
+    return cas < kv->flush_mark;
+}
+
+#endif

@@ -1,0 +1,238 @@
+/*
+ * The policies behind persist.h, and the only user of libpmem.
+ *
+ * PM_PMEM writes cache lines back and fences. PM_SYNC remembers the pages that
+ * were flushed and calls msync for them at the fence; the order between two
+ * fences is thus the same as with PM_PMEM. PM_PROCESS stores, and orders the
+ * compiler only. After a failed msync nobody knows which pages the kernel has
+ * given up, so the error is kept and returned for ever.
+ */
+#include "store/pm/persist.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <libpmem.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define PAGE_SHIFT 12
+#define PAGES_MAX  4096 /* more than that: msync everything */
+
+static bool inside(const struct pm *pm, const void *at, size_t len)
+{
+    const unsigned char *p = at;
+    return p >= pm->base && len <= pm->size &&
+           (size_t)(p - pm->base) <= pm->size - len;
+}
+
+static void plain_store64(struct pm *pm, uint64_t *at, uint64_t value)
+{
+    assert(inside(pm, at, sizeof(*at)) && (uintptr_t)at % 8 == 0);
+    (void)pm;
+    __atomic_store_n(at, value, __ATOMIC_RELAXED);
+}
+
+static void pmem_copy(struct pm *pm, void *at, const void *from, size_t len)
+{
+    assert(inside(pm, at, len));
+    (void)pm;
+    pmem_memcpy(at, from, len, PMEM_F_MEM_NODRAIN);
+}
+
+static void pmem_writeback(struct pm *pm, const void *at, size_t len)
+{
+    assert(inside(pm, at, len));
+    (void)pm;
+    pmem_flush(at, len);
+}
+
+static int pmem_fence(struct pm *pm)
+{
+    (void)pm;
+    pmem_drain();
+    return 0;
+}
+
+static void note_pages(struct pm *pm, const void *at, size_t len)
+{
+    size_t off = (size_t)((const unsigned char *)at - pm->base);
+    assert(inside(pm, at, len));
+    if (len == 0)
+        return;
+    size_t last = (off + len - 1) >> PAGE_SHIFT;
+    for (size_t page = off >> PAGE_SHIFT; page <= last; page++) {
+        if (pm->n_pages > PAGES_MAX)
+            return;
+        if (pm->n_pages > 0 && pm->n_pages <= PAGES_MAX &&
+            pm->pages[pm->n_pages - 1] == page)
+            continue;
+        if (pm->n_pages < PAGES_MAX)
+            pm->pages[pm->n_pages] = page;
+        pm->n_pages++;
+    }
+}
+
+static void sync_copy(struct pm *pm, void *at, const void *from, size_t len)
+{
+    memcpy(at, from, len);
+    note_pages(pm, at, len);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int sync_range(struct pm *pm, size_t first, size_t n)
+{
+    if (pm->sync(pm->base + (first << PAGE_SHIFT), n << PAGE_SHIFT, MS_SYNC) ==
+        0)
+        return 0;
+    return errno ? -errno : -EIO;
+}
+
+static int sync_fence(struct pm *pm)
+{
+    size_t n = pm->n_pages;
+    pm->n_pages = 0;
+    if (n > PAGES_MAX)
+        return sync_range(pm, 0, pm->size >> PAGE_SHIFT);
+    qsort(pm->pages, n, sizeof(*pm->pages), by_number);
+    for (size_t i = 0; i < n;) {
+        size_t first = pm->pages[i], end = first + 1;
+        for (i++; i < n && pm->pages[i] <= end; i++)
+            end = pm->pages[i] + 1;
+        int rc = sync_range(pm, first, end - first);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static void process_copy(struct pm *pm, void *at, const void *from, size_t len)
+{
+    assert(inside(pm, at, len));
+    (void)pm;
+    memcpy(at, from, len);
+}
+
+static void process_flush(struct pm *pm, const void *at, size_t len)
+{
+    (void)pm;
+    (void)at;
+    (void)len;
+}
+
+/* A killed process's stores are in the page cache in program order. */
+static int process_fence(struct pm *pm)
+{
+    (void)pm;
+    atomic_signal_fence(memory_order_seq_cst);
+    return 0;
+}
+
+static const struct pm_ops pmem_ops = {.name = "pmem",
+                                       .store64 = plain_store64,
+                                       .copy = pmem_copy,
+                                       .filled = pmem_writeback,
+                                       .flush = pmem_writeback,
+                                       .fence = pmem_fence};
+static const struct pm_ops sync_ops = {.name = "sync",
+                                       .store64 = plain_store64,
+                                       .copy = sync_copy,
+                                       .filled = note_pages,
+                                       .flush = note_pages,
+                                       .fence = sync_fence};
+static const struct pm_ops process_ops = {.name = "process",
+                                          .store64 = plain_store64,
+                                          .copy = process_copy,
+                                          .filled = process_flush,
+                                          .flush = process_flush,
+                                          .fence = process_fence};
+
+static const struct pm_ops *ops_of(enum pm_policy policy)
+{
+    return policy == PM_PMEM   ? &pmem_ops
+           : policy == PM_SYNC ? &sync_ops
+                               : &process_ops;
+}
+
+const char *pm_policy_name(enum pm_policy policy)
+{
+    return policy == PM_AUTO ? "default" : ops_of(policy)->name;
+}
+
+/* libpmem wants a name, and maps with MAP_SYNC where the file is on DAX. */
+static void *map_file(int fd, size_t size, bool *is_pmem)
+{
+    char path[40];
+    size_t len = 0;
+    int pmem = 0;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    void *base = pmem_map_file(path, 0, 0, 0, &len, &pmem);
+    if (base && len >= size) {
+        *is_pmem = pmem != 0;
+        if (len > size) /* a file may be longer than its pool */
+            munmap((char *)base + size, len - size);
+        return base;
+    }
+    if (base)
+        pmem_unmap(base, len);
+    *is_pmem = false;
+    return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+}
+
+int pm_map(struct pm *pm, int fd, size_t size, enum pm_policy policy,
+           const struct pm_hook *hook)
+{
+    bool is_pmem;
+    int rc;
+
+    *pm = (struct pm){.size = size, .sync = msync};
+    assert(size > 0 && size % ((size_t)1 << PAGE_SHIFT) == 0);
+    void *base = map_file(fd, size, &is_pmem);
+    if (base == MAP_FAILED)
+        return -errno;
+    pm->base = base;
+    rc = -ENOTSUP;
+    if (policy == PM_PMEM && !is_pmem)
+        goto undo_map;
+    if (policy == PM_AUTO)
+        policy = is_pmem ? PM_PMEM : PM_PROCESS;
+    if (policy == PM_SYNC) {
+        rc = -ENOMEM;
+        pm->pages = malloc(PAGES_MAX * sizeof(*pm->pages));
+        if (!pm->pages)
+            goto undo_map;
+    }
+    pm->policy = policy;
+    pm->native = ops_of(policy);
+    pm->ops = hook ? hook->ops : pm->native;
+    pm->context = hook ? hook->context : NULL;
+    return 0;
+
+undo_map:
+    munmap(base, size);
+    pm->base = NULL;
+    return rc;
+}
+
+void pm_unmap(struct pm *pm)
+{
+    if (pm->base)
+        pmem_unmap(pm->base, pm->size);
+    free(pm->pages);
+    pm->base = NULL;
+    pm->pages = NULL;
+}
+
+int pm_fence(struct pm *pm)
+{
+    if (pm->error == 0)
+        pm->error = pm->ops->fence(pm);
+    return pm->error;
+}

@@ -1,0 +1,96 @@
+/*
+ * The only place that writes persistent memory.
+ *
+ * A struct pm is one mapped file and the policy that makes its bytes durable.
+ * Rules for callers: a store becomes durable at the first pm_fence() after it
+ * was flushed; before that it may or may not survive, in units of 8 aligned
+ * bytes and in any order. pm_copy() begins the write-back itself; what is
+ * stored with pm_store64() needs pm_flush(); what others wrote into the
+ * mapping (the kernel, by read()) needs pm_filled().
+ *
+ * All goes through a table of functions, so that a test can count, record,
+ * fail or stop at the nth call. One thread per struct pm.
+ */
+#ifndef STORE_PM_PERSIST_H
+#define STORE_PM_PERSIST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum pm_policy {
+    PM_AUTO,   /* PM_PMEM when the mapping is persistent memory, or PM_PROCESS
+                */
+    PM_PMEM,   /* cache line write-back and fence: survives power loss */
+    PM_SYNC,   /* msync at each fence: survives power loss on any medium */
+    PM_PROCESS /* the page cache: survives kill -9 only */
+};
+
+struct pm;
+
+struct pm_ops {
+    const char *name;
+    void (*store64)(struct pm *pm, uint64_t *at, uint64_t value);
+    void (*copy)(struct pm *pm, void *at, const void *from, size_t len);
+    void (*filled)(struct pm *pm, const void *at, size_t len);
+    void (*flush)(struct pm *pm, const void *at, size_t len);
+    int (*fence)(struct pm *pm); /* 0 or -errno */
+};
+
+/* Calls put in front of a policy's own by a test. */
+struct pm_hook {
+    const struct pm_ops *ops;
+    void *context; /* found again as pm->context */
+};
+
+struct pm {
+    const struct pm_ops *ops;    /* what is called */
+    const struct pm_ops *native; /* the policy's own: a hook calls these */
+    void *context;               /* of the hook */
+    unsigned char *base;         /* the mapping */
+    size_t size;                 /* bytes, a multiple of the page size */
+    enum pm_policy policy;       /* never PM_AUTO once mapped */
+    int error;                   /* sticky: the first failure, -errno */
+    int (*sync)(void *at, size_t len, int flags); /* msync, or a test's */
+    size_t *pages;  /* PM_SYNC: numbers of flushed pages, unsorted */
+    size_t n_pages; /* in pages; beyond its capacity everything is dirty */
+};
+
+/*
+ * Map size bytes of the file fd. -ENOTSUP: PM_PMEM was asked for and this is
+ * not persistent memory. hook may be NULL. The fd stays the caller's.
+ */
+int pm_map(struct pm *pm, int fd, size_t size, enum pm_policy policy,
+           const struct pm_hook *hook);
+void pm_unmap(struct pm *pm);
+
+const char *pm_policy_name(enum pm_policy policy);
+
+/* One aligned word, never torn. Needs pm_flush(). */
+static inline void pm_store64(struct pm *pm, uint64_t *at, uint64_t value)
+{
+    pm->ops->store64(pm, at, value);
+}
+
+/* len bytes; durable after the next fence. */
+static inline void pm_copy(struct pm *pm, void *at, const void *from,
+                           size_t len)
+{
+    pm->ops->copy(pm, at, from, len);
+}
+
+/* len bytes that somebody else stored here; durable after the next fence. */
+static inline void pm_filled(struct pm *pm, const void *at, size_t len)
+{
+    pm->ops->filled(pm, at, len);
+}
+
+static inline void pm_flush(struct pm *pm, const void *at, size_t len)
+{
+    pm->ops->flush(pm, at, len);
+}
+
+/* 0, or -errno for this and every later call: the pool is lost to us. */
+int pm_fence(struct pm *pm);
+
+#endif
