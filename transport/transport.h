@@ -11,8 +11,8 @@
  *     stream:  ring_get(rx, took)  ; release(took')       -> peer's freed()
  *
  * Threads: commit, landed, release, freed and want_room of one link are each
- * called under the stream's lock of that direction; watch, send, break and
- * free under the stage lock. Everything that the peer can write is checked
+ * called under the stream's lock of that direction; watch under either; send
+ * and free under the stage lock. Everything that the peer can write is checked
  * by the backend; -EPROTO means it broke a bound.
  *
  * Waking. A waiter is a thread or an epoll set that may sleep; ids are the
@@ -51,8 +51,8 @@ struct transport_ops {
                  uint64_t *freed);
     /* Ask for a ring of the doorbell when room appears; look again after. */
     void (*want_room)(struct link *link);
-    /* A guess without a check: is there something beyond `took`? */
-    bool (*has_data)(struct link *link, uint64_t took);
+    /* What the peer says it has committed, unchecked: a hint. */
+    uint64_t (*arrived)(struct link *link);
     /* All watchers of our end, 16 bits each, 0 is none. */
     void (*watch)(struct link *link, uint64_t watchers);
     void (*set_marked)(struct link *link, unsigned waiter, bool on);
@@ -87,6 +87,16 @@ struct link {
     void *owner;       /* the stream's owner; set by who asked for the link */
     uint32_t peer_pid; /* for people: as the kernel told it */
 };
+
+/* What every backend's peer begins with. */
+struct peer {
+    const struct transport_ops *ops;
+};
+
+static inline const struct transport_ops *peer_ops(const struct peer *peer)
+{
+    return peer->ops;
+}
 
 /*
  * What a backend calls. All from the helper thread.

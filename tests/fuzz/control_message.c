@@ -5,7 +5,7 @@
  * A damaged input hardly ever has a right check, so every input is decoded
  * twice: as it is, and with the check written again.
  */
-#include "transport/stream/control_message.h"
+#include "transport/control_message.h"
 
 #include <errno.h>
 #include <stdlib.h>

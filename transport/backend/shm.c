@@ -23,14 +23,19 @@ static struct shm_link *of(struct link *link)
     return (struct shm_link *)link;
 }
 
-static struct shm_waiter *waiters_of(struct peer *p, int side)
+static struct arena *arena_of(struct peer *peer)
+{
+    return (struct arena *)peer;
+}
+
+static struct shm_waiter *waiters_of(struct arena *p, int side)
 {
     char *at = (char *)p->base + sizeof(struct shm_header);
 
     return (struct shm_waiter *)(at + (uint64_t)side * shm_waiters_size());
 }
 
-static struct shm_link_words *words_of(struct peer *p, unsigned idx)
+static struct shm_link_words *words_of(struct arena *p, unsigned idx)
 {
     char *at = (char *)p->base + sizeof(struct shm_header) +
                2 * shm_waiters_size();
@@ -60,7 +65,7 @@ static void mark_waiter(struct shm_waiter *w, unsigned idx)
 /* After a store that the peer may wait for, and the fence. */
 static void notify(struct shm_link *l)
 {
-    struct peer *p = l->link.peer;
+    struct arena *p = arena_of(l->link.peer);
     struct shm_side *theirs = &l->words->side[!l->side];
     uint64_t ids =
         atomic_load_explicit(&theirs->watchers, memory_order_relaxed);
@@ -160,12 +165,12 @@ static void shm_want_room(struct link *link)
     full_fence();
 }
 
-static bool shm_has_data(struct link *link, uint64_t took)
+static uint64_t shm_arrived(struct link *link)
 {
     struct shm_link *l = of(link);
 
     return atomic_load_explicit(&l->words->direction[!l->side].commit,
-                                memory_order_acquire) != took;
+                                memory_order_acquire);
 }
 
 static void shm_watch(struct link *link, uint64_t watchers)
@@ -217,30 +222,32 @@ static bool shm_aborted(struct link *link)
 static int shm_send(struct link *link, struct control_message *message)
 {
     struct shm_link *l = of(link);
-    struct channel *channel = link->peer->channel;
+    struct channel *channel = arena_of(link->peer)->channel;
 
     if (channel == NULL)
         return -EPIPE;
-    message->link = link->peer->id << 16 | l->idx;
+    message->link = arena_of(link->peer)->id << 16 | l->idx;
     message->stream = (uint32_t)l->side;
     return channel_send(channel, message, NULL, -1);
 }
 
 static void shm_drain(struct link *link)
 {
-    if (link->peer->channel != NULL)
-        channel_drain(link->peer->channel);
+    struct channel *channel = arena_of(link->peer)->channel;
+
+    if (channel != NULL)
+        channel_drain(channel);
 }
 
 static bool shm_peer_alive(struct link *link)
 {
-    return atomic_load(&link->peer->alive);
+    return atomic_load(&arena_of(link->peer)->alive);
 }
 
 static void shm_free(struct link *link)
 {
     struct shm_link *l = of(link);
-    struct peer *p = link->peer;
+    struct arena *p = arena_of(link->peer);
     struct control_message bye = {.type = MESSAGE_BYE};
 
     shm_watch(link, 0);
@@ -257,10 +264,15 @@ static void shm_free(struct link *link)
 
 static void shm_peer_get(struct peer *peer)
 {
-    atomic_fetch_add(&peer->refs, 1);
+    atomic_fetch_add(&arena_of(peer)->refs, 1);
 }
 
-void arena_put(struct peer *peer)
+static void shm_peer_put(struct peer *peer)
+{
+    arena_put(arena_of(peer));
+}
+
+void arena_put(struct arena *peer)
 {
     if (atomic_fetch_sub(&peer->refs, 1) != 1)
         return;
@@ -270,14 +282,16 @@ void arena_put(struct peer *peer)
 
 static void shm_peer_arm(struct peer *peer, unsigned waiter, bool on)
 {
-    struct shm_waiter *w = waiters_of(peer, peer->side) + waiter;
+    struct arena *arena = arena_of(peer);
+    struct shm_waiter *w = waiters_of(arena, arena->side) + waiter;
 
     atomic_store_explicit(&w->armed, on, memory_order_relaxed);
 }
 
 static void *shm_peer_next_mark(struct peer *peer, unsigned waiter)
 {
-    struct shm_waiter *w = waiters_of(peer, peer->side) + waiter;
+    struct arena *arena = arena_of(peer);
+    struct shm_waiter *w = waiters_of(arena, arena->side) + waiter;
 
     for (int tries = 0; tries < 2 * SHM_MARK_WORDS; tries++) {
         uint64_t marked =
@@ -299,7 +313,7 @@ static void *shm_peer_next_mark(struct peer *peer, unsigned waiter)
         bits &= -bits;
         atomic_fetch_and(&w->mark[i], ~bits);
         owner = atomic_load(
-            &peer->owner[i * 64 + (unsigned)__builtin_ctzll(bits)]);
+            &arena->owner[i * 64 + (unsigned)__builtin_ctzll(bits)]);
         if (owner != NULL)
             return owner;
         tries--;
@@ -315,7 +329,7 @@ const struct transport_ops shm_ops = {
     .release = shm_release,
     .freed = shm_freed,
     .want_room = shm_want_room,
-    .has_data = shm_has_data,
+    .arrived = shm_arrived,
     .watch = shm_watch,
     .set_marked = shm_set_marked,
     .peer_is_here = shm_peer_is_here,
@@ -326,15 +340,15 @@ const struct transport_ops shm_ops = {
     .peer_alive = shm_peer_alive,
     .free = shm_free,
     .peer_get = shm_peer_get,
-    .peer_put = arena_put,
+    .peer_put = shm_peer_put,
     .peer_arm = shm_peer_arm,
     .peer_next_mark = shm_peer_next_mark,
 };
 
 static int arena_map(struct channel *channel, int fd, uint64_t size, int side,
-                     uint32_t id, uint32_t ring_size, struct peer **out)
+                     uint32_t id, uint32_t ring_size, struct arena **out)
 {
-    struct peer *p = calloc(1, sizeof(*p));
+    struct arena *p = calloc(1, sizeof(*p));
     void *base;
     int rc;
 
@@ -345,6 +359,7 @@ static int arena_map(struct channel *channel, int fd, uint64_t size, int side,
         free(p);
         return rc;
     }
+    p->peer.ops = &shm_ops;
     p->refs = 1;
     p->base = base;
     p->size = size;
@@ -362,7 +377,7 @@ static int arena_map(struct channel *channel, int fd, uint64_t size, int side,
 }
 
 /* A new arena of ours. *fd goes to the guest and is then closed. */
-int arena_host(struct channel *channel, uint32_t ring_size, struct peer **out,
+int arena_host(struct channel *channel, uint32_t ring_size, struct arena **out,
                int *fd)
 {
     uint64_t size = shm_arena_size(ring_size);
@@ -388,7 +403,7 @@ int arena_host(struct channel *channel, uint32_t ring_size, struct peer **out,
 
 /* An arena that a peer hosts: every number is checked before it is used. */
 int arena_guest(struct channel *channel, int fd, uint32_t id,
-                struct peer **out)
+                struct arena **out)
 {
     struct shm_header seen;
     size_t size;
@@ -397,7 +412,7 @@ int arena_guest(struct channel *channel, int fd, uint32_t id,
 
     if (rc < 0)
         return rc;
-    for (struct peer *p = channel->arenas; p != NULL; p = p->next)
+    for (struct arena *p = channel->arenas; p != NULL; p = p->next)
         if (p->side == 1 && p->id == id)
             return -EEXIST;
     rc = arena_map(channel, fd, size, 1, id, RING_SIZE_LEAST, out);
@@ -417,7 +432,7 @@ int arena_guest(struct channel *channel, int fd, uint32_t id,
     return -EPROTO;
 }
 
-int arena_free_slot(struct peer *peer)
+int arena_free_slot(struct arena *peer)
 {
     for (int i = 0; i < SHM_LINKS; i++)
         if (peer->busy[i] == 0)
@@ -425,7 +440,7 @@ int arena_free_slot(struct peer *peer)
     return -1;
 }
 
-struct shm_link *link_take(struct peer *peer, unsigned idx)
+struct shm_link *link_take(struct arena *peer, unsigned idx)
 {
     struct shm *shm = peer->channel->shm;
     struct shm_link *l = calloc(1, sizeof(*l));
@@ -440,7 +455,7 @@ struct shm_link *link_take(struct peer *peer, unsigned idx)
     l->words = words_of(peer, idx);
     rings = (uint8_t *)l->words + SHM_LINK_WORDS_SIZE;
     l->link.ops = &shm_ops;
-    l->link.peer = peer;
+    l->link.peer = &peer->peer;
     l->link.peer_pid = peer->channel->pid;
     l->link.tx.size = l->link.rx.size = peer->ring_size;
     l->link.tx.bytes = rings + (uint64_t)l->side * peer->ring_size;
@@ -452,6 +467,6 @@ struct shm_link *link_take(struct peer *peer, unsigned idx)
     peer->busy[idx] = SLOT_MINE | (peer->side == 0 ? SLOT_PEER : 0);
     shm->links++;
     shm->memory += shm_link_size(peer->ring_size);
-    shm_peer_get(peer);
+    shm_peer_get(&peer->peer);
     return l;
 }

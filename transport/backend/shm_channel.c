@@ -122,7 +122,7 @@ static struct shm_link *find_link(struct channel *channel,
 
     if (idx >= SHM_LINKS || m->stream > 1)
         return NULL;
-    for (struct peer *p = channel->arenas; p != NULL; p = p->next)
+    for (struct arena *p = channel->arenas; p != NULL; p = p->next)
         if (p->id == id && (uint32_t)p->side != m->stream)
             return p->link[idx];
     return NULL;
@@ -138,7 +138,7 @@ static void peer_said_bye(struct channel *channel,
         channel->shm->events->channel_dead(l->link.owner);
     if (m->stream != 1 || idx >= SHM_LINKS)
         return;
-    for (struct peer *p = channel->arenas; p != NULL; p = p->next)
+    for (struct arena *p = channel->arenas; p != NULL; p = p->next)
         if (p->side == 0 && p->id == id)
             p->busy[idx] &= (uint8_t)~SLOT_PEER;
 }
@@ -150,7 +150,7 @@ static bool handle(struct channel *channel, const uint8_t *bytes, size_t len,
     struct control_message m;
     struct hello_body body;
     struct shm_link *l;
-    struct peer *p;
+    struct arena *p;
     int rc = message_decode(bytes, len, &m);
 
     if (rc == -EOPNOTSUPP)
@@ -284,18 +284,18 @@ void channel_close(struct channel *channel)
 {
     struct shm *shm = channel->shm;
     struct channel **at = &shm->channels;
-    struct peer *next;
+    struct arena *next;
 
     atomic_store(&channel->dead, true);
     while (*at != channel)
         at = &(*at)->next;
     *at = channel->next;
     loop_remove(shm->loop, &channel->watch);
-    for (struct peer *p = channel->arenas; p != NULL; p = p->next) {
+    for (struct arena *p = channel->arenas; p != NULL; p = p->next) {
         atomic_store(&p->alive, false);
         atomic_store(&p->channel, NULL);
     }
-    for (struct peer *p = channel->arenas; p != NULL; p = next) {
+    for (struct arena *p = channel->arenas; p != NULL; p = next) {
         next = p->next;
         for (unsigned i = 0; i < SHM_LINKS; i++)
             if (p->link[i] != NULL)

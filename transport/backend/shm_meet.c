@@ -148,11 +148,11 @@ static void refuse(struct channel *channel, uint32_t number, enum reason why)
 }
 
 /* An arena of ours with a free slot, a new one if need be. */
-static struct peer *room_for_link(struct channel *channel, uint32_t ring_size,
+static struct arena *room_for_link(struct channel *channel, uint32_t ring_size,
                                   int *slot)
 {
     struct control_message m = {.type = MESSAGE_RINGS, .number = ring_size};
-    struct peer *p;
+    struct arena *p;
     int fd;
 
     for (p = channel->arenas; p != NULL; p = p->next)
@@ -180,7 +180,7 @@ static void welcome(struct meeting *m, struct channel *channel,
     struct shm *shm = m->shm;
     struct shm_link *l = NULL;
     struct hello_body ours;
-    struct peer *p;
+    struct arena *p;
     int slot;
 
     if (!counts_fit(m, theirs)) {
@@ -275,7 +275,7 @@ void meet_welcome(struct channel *channel, const struct control_message *msg,
     uint32_t idx = msg->link & 0xffff;
     struct control_message bye = {
         .type = MESSAGE_BYE, .link = msg->link, .stream = 1};
-    struct peer *p = channel->arenas;
+    struct arena *p = channel->arenas;
     struct shm_link *l = NULL;
 
     while (p != NULL && (p->side != 1 || p->id != msg->link >> 16))

@@ -8,12 +8,13 @@
 #include "transport/backend/shm.h"
 #include "transport/backend/shm_layout.h"
 #include "transport/lock.h"
-#include "transport/stream/control_message.h"
+#include "transport/control_message.h"
 
 struct channel;
 
-/* One arena; the `struct peer` of transport.h. */
-struct peer {
+/* Memory shared with one peer, or a part of it. */
+struct arena {
+    struct peer peer; /* first: what transport.h calls it */
     _Atomic int refs;
     struct shm_header *base;
     uint64_t size;
@@ -23,7 +24,7 @@ struct peer {
     _Atomic bool alive;      /* the peer's process, as far as known */
     uint64_t bell_token;     /* the peer's */
     int ringer;
-    struct peer *next;
+    struct arena *next;
     struct shm_link *link[SHM_LINKS];      /* helper only */
     uint8_t busy[SHM_LINKS];               /* host: who still uses the slot */
     _Atomic(void *) owner[SHM_LINKS];      /* for marks */
@@ -53,7 +54,7 @@ struct channel {
     uint32_t pid;
     uint64_t bell_token;
     uint32_t next_arena;
-    struct peer *arenas;
+    struct arena *arenas;
     unsigned n_served, at_served;
     struct {
         uint8_t family, addr[16];
@@ -85,12 +86,12 @@ extern const struct transport_ops shm_ops;
 
 /* shm.c */
 int arena_host(struct channel *channel, uint32_t ring_size,
-               struct peer **out, int *fd);
+               struct arena **out, int *fd);
 int arena_guest(struct channel *channel, int fd, uint32_t id,
-                struct peer **out);
-struct shm_link *link_take(struct peer *peer, unsigned idx);
-int arena_free_slot(struct peer *peer);
-void arena_put(struct peer *peer);
+                struct arena **out);
+struct shm_link *link_take(struct arena *peer, unsigned idx);
+int arena_free_slot(struct arena *peer);
+void arena_put(struct arena *peer);
 
 /* shm_channel.c */
 struct channel *channel_open(struct shm *shm, int fd);

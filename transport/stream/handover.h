@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "transport/reason.h"
-#include "transport/stream/control_message.h"
+#include "transport/control_message.h"
 
 #define HANDOVER_NONE UINT64_MAX /* no such offset yet */
 

@@ -140,6 +140,12 @@ ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
                     size_t skip, int flags);
 /* POLLIN POLLOUT POLLRDHUP POLLHUP POLLERR, as poll(2) would say. */
 short stream_ready(struct stream *s);
+/*
+ * The same, and the raw count of link bytes in, without a lock: the caller
+ * holds something that `managed(s, false)` waits for, so the link stays.
+ */
+short stream_ready_pinned(struct stream *s);
+uint64_t stream_arrived_pinned(struct stream *s);
 /* Bytes that a read would give now; bytes not yet taken by the peer. */
 int stream_unread(struct stream *s);
 int stream_unsent(struct stream *s);

@@ -299,7 +299,7 @@ static short ready_link(struct stream *s)
 
     if (link == NULL)
         return POLLIN | POLLOUT; /* it has just changed: look again */
-    if (link->ops->has_data(link, took) ||
+    if (link->ops->arrived(link) != took ||
         atomic_load_explicit(&s->shut_rd, memory_order_relaxed))
         ready |= POLLIN | POLLRDNORM;
     if (__builtin_expect(s->h.end != HANDOVER_NONE, 0)) {
@@ -365,7 +365,7 @@ static short ready_slow(struct stream *s)
     return ready;
 }
 
-short stream_ready(struct stream *s)
+short stream_ready_pinned(struct stream *s)
 {
     short ready;
 
@@ -376,6 +376,26 @@ short stream_ready(struct stream *s)
     ready = ready_slow(s);
     lock_give(&s->stage);
     return ready;
+}
+
+short stream_ready(struct stream *s)
+{
+    short ready;
+
+    if (!stream_is_up(s) || s->h.fin_seen)
+        return stream_ready_pinned(s);
+    if (lock_take(&s->rx) < 0)
+        return 0;
+    ready = ready_link(s);
+    lock_give(&s->rx);
+    return ready;
+}
+
+uint64_t stream_arrived_pinned(struct stream *s)
+{
+    struct link *link = s->link;
+
+    return link != NULL ? link->ops->arrived(link) : 0;
 }
 
 int stream_unread(struct stream *s)

@@ -6,7 +6,7 @@
  * Invariant: what a decoder accepts, the encoder turns into the same bytes
  * again (but for reasons that only a later release knows).
  */
-#include "transport/stream/control_message.h"
+#include "transport/control_message.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-#include "transport/stream/control_message.h"
+#include "transport/control_message.h"
 
 #include <check.h>
 #include <errno.h>
