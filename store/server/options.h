@@ -41,7 +41,6 @@ struct options {
     uint64_t pool_size;   /* bytes; 0: not given, -m says */
     enum kv_durability durability;
     char ignored[256]; /* options without effect here, for -v */
-    char *lists;       /* private: the -l lists, cut up */
 };
 
 /*
@@ -51,8 +50,6 @@ struct options {
  */
 int options_parse(struct options *options, int argc, char **argv, FILE *out,
                   FILE *err);
-
-void options_fini(struct options *options);
 
 /* The text of -h. */
 extern const char options_help[];

@@ -122,6 +122,7 @@ static void pause_accepting(struct shard *s, const char *why)
         return;
     log_info("new connections have to wait: %s", why);
     s->counters.listen_disabled++;
+    s->paused_at = s->now;
     acceptor_unwatch(s->acceptor, s->epoll_fd);
 }
 
@@ -252,7 +253,8 @@ int shard_turn(struct shard *s, int timeout_ms)
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
     set_clock(s);
-    resume_accepting(s);
+    if (s->now != s->paused_at)
+        resume_accepting(s);
     take_again(s);
     take_events(s, events, n);
     if (kv_commit(s->kv) != KV_OK || s->failed) {
