@@ -1,11 +1,12 @@
 /*
  * The text of a settings file, fit for libconfig.
  *
- * libconfig 1.5 does three things to a program that it must not do: it calls
+ * libconfig 1.5 does things to a program that it must not do: it calls
  * exit() when an @include names a directory, it waits for ever in one that
- * names a FIFO, and it cuts numbers beyond 31 bits without a word. So files
- * are read here, with a limit, and these things are refused with their line
- * before libconfig sees them.
+ * names a FIFO, and it cuts numbers beyond 31 bits without a word. It also
+ * compares each name with all names before, minutes for a mebibyte of them.
+ * So files are read here, with limits, and these things are refused with
+ * their line before libconfig sees them.
  */
 #include "config/settings_table.h"
 
@@ -18,7 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_MAX_BYTES = 1 << 20 };
+/* More values than RULES_MAX full rules and all settings can have. */
+enum { FILE_MAX_BYTES = 1 << 20, FILE_MAX_VALUES = 10000 };
 
 /* The file's bytes and a NUL, or NULL after a complaint (or by need). */
 static char *read_text(const char *path, enum settings_file_need need,
@@ -115,10 +117,21 @@ static const char *skip_opaque(const char *p)
     return *p == '"' ? p + 1 : p;
 }
 
-static void check_numbers(const char *path, const char *text,
-                          struct complaints *complaints)
+static void check_number(const char *path, unsigned line, const char *word,
+                         size_t len, struct complaints *complaints)
 {
-    unsigned line = 1;
+    if (number_is_cut(word, len))
+        complain(complaints,
+                 "%s:%u: expected an L after a number of more than 31 bits: "
+                 "write %.*sL",
+                 path, line, len < 40 ? (int)len : 40, word);
+}
+
+/* Looks at what is neither comment nor string. */
+static void check_words(const char *path, const char *text,
+                        struct complaints *complaints)
+{
+    unsigned line = 1, values = 0;
 
     for (const char *p = text; *p != '\0';) {
         const char *next = skip_opaque(p);
@@ -127,11 +140,10 @@ static void check_numbers(const char *path, const char *text,
         if (next == p) {
             while (is_word_byte(p[len]))
                 len++;
-            if (number_is_cut(p, len))
-                complain(complaints,
-                         "%s:%u: expected an L after a number of more than 31 "
-                         "bits: write %.*sL",
-                         path, line, len < 40 ? (int)len : 40, p);
+            check_number(path, line, p, len, complaints);
+            if ((*p == '=' || *p == ':') && ++values == FILE_MAX_VALUES + 1)
+                complain(complaints, "%s:%u: expected at most %d values", path,
+                         line, FILE_MAX_VALUES);
             next = p + (len > 0 ? len : 1);
         }
         for (; p < next; p++)
@@ -174,7 +186,7 @@ static bool text_is_fit(const char *path, const char *text, size_t len,
         return false;
     }
     check_includes(path, text, complaints);
-    check_numbers(path, text, complaints);
+    check_words(path, text, complaints);
     return complaints->n == before;
 }
 

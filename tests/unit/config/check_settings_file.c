@@ -204,6 +204,18 @@ START_TEST(deep_nesting_is_a_mistake_and_not_a_crash)
 }
 END_TEST
 
+START_TEST(a_file_that_would_keep_libconfig_busy_is_refused)
+{
+    static char text[1 << 20];
+    size_t used = 0;
+
+    for (int i = 0; used < sizeof(text) - 64; i++)
+        used += (size_t)sprintf(text + used, "u%d=1 ", i);
+    ck_assert_int_eq(load_text(text, NULL), -EINVAL);
+    ck_one_mistake(":1: ", "expected at most 10000 values");
+}
+END_TEST
+
 START_TEST(more_rules_than_the_limit_are_a_mistake)
 {
     static char text[8 * RULES_MAX];
@@ -237,6 +249,7 @@ int main(void)
     tcase_add_test(t, a_nul_byte_is_refused_with_its_line);
     tcase_add_test(t, a_path_that_does_not_fit_is_refused);
     tcase_add_test(t, deep_nesting_is_a_mistake_and_not_a_crash);
+    tcase_add_test(t, a_file_that_would_keep_libconfig_busy_is_refused);
     tcase_add_test(t, more_rules_than_the_limit_are_a_mistake);
     suite_add_tcase(suite, t);
     return run(suite);
