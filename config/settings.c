@@ -19,8 +19,9 @@
 
 #define LOG_LEVELS       "none|error|warn|info|debug"
 #define TRANSPORTS       "shm"
-#define FIELD(field)     .name = #field, .offset = offsetof(struct settings, field)
 #define RANGE(low, high) .min = (low), .max = (high)
+
+#define FIELD(field) .name = #field, .offset = offsetof(struct settings, field)
 
 static const struct setting table[] = {
     {FIELD(accelerate), .type = SETTING_BOOL, .initial = "true",
