@@ -166,12 +166,16 @@ const char *pm_policy_name(enum pm_policy policy)
     return policy == PM_AUTO ? "default" : ops_of(policy)->name;
 }
 
-/* libpmem wants a name, and maps with MAP_SYNC where the file is on DAX. */
-static void *map_file(int fd, size_t size, bool *is_pmem)
+/* libpmem wants a name, and maps with MAP_SYNC where the file is on DAX. The
+ * other policies do not ask what the medium is. */
+static void *map_file(int fd, size_t size, enum pm_policy policy, bool *is_pmem)
 {
     char path[40];
     size_t len = 0;
     int pmem = 0;
+    *is_pmem = false;
+    if (policy == PM_SYNC || policy == PM_PROCESS)
+        return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     void *base = pmem_map_file(path, 0, 0, 0, &len, &pmem);
     if (base && len >= size) {
@@ -182,7 +186,6 @@ static void *map_file(int fd, size_t size, bool *is_pmem)
     }
     if (base)
         pmem_unmap(base, len);
-    *is_pmem = false;
     return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 }
 
@@ -194,7 +197,7 @@ int pm_map(struct pm *pm, int fd, size_t size, enum pm_policy policy,
 
     *pm = (struct pm){.size = size, .sync = msync};
     assert(size > 0 && size % ((size_t)1 << PAGE_SHIFT) == 0);
-    void *base = map_file(fd, size, &is_pmem);
+    void *base = map_file(fd, size, policy, &is_pmem);
     if (base == MAP_FAILED)
         return -errno;
     pm->base = base;

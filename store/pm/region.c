@@ -47,7 +47,7 @@ refuse(struct opening *o, int rc, const char *format, ...)
 }
 
 /* Fletcher's sum over 32-bit words. */
-static uint64_t header_check(const struct region_header *header)
+uint64_t region_check(const struct region_header *header)
 {
     const unsigned char *at = (const unsigned char *)header;
     uint64_t low = 1, high = 0;
@@ -114,7 +114,7 @@ static int check_header(struct opening *o)
                       "has format version %u, this program knows version %u; "
                       "use a program of its version",
                       h->version, REGION_VERSION);
-    if (h->check != header_check(h))
+    if (h->check != region_check(h))
         return refuse(o, -EINVAL,
                       "is damaged: the checksum of its header does not match; "
                       "restore it from a copy");
@@ -186,7 +186,7 @@ static int plan_header(struct opening *o)
         return refuse(o, -EIO, "needs random bytes, and getrandom failed");
     h->uuid[6] = (uint8_t)((h->uuid[6] & 0x0f) | 0x40); /* version 4 */
     h->uuid[8] = (uint8_t)((h->uuid[8] & 0x3f) | 0x80); /* RFC 4122 */
-    h->check = header_check(h);
+    h->check = region_check(h);
     h->state = (struct region_state){
         .clean = 1, .cas_ceiling = 1, .flush = {{0, 0}, {0, 0}}};
     return 0;

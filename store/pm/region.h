@@ -36,6 +36,9 @@ int region_open(struct region *region, const char *path,
 /* clean: everything in it is committed. 0 or -errno; closed either way. */
 int region_close(struct region *region, bool clean);
 
+/* What the field check of a header has to be. */
+uint64_t region_check(const struct region_header *header);
+
 /* Store and flush one word of the state; durable after the next fence. */
 void region_set(struct region *region, uint64_t *word, uint64_t value);
 
