@@ -1,0 +1,336 @@
+#include "store/server/connection.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "config/log.h"
+
+#define LARGE 200000 /* bytes of a value that goes straight to the pool */
+#define QUIET 100    /* turns without a reply: there is none */
+
+/* A shard with a pool in a temporary file; clients are socket pairs. */
+static struct options options;
+static struct acceptor acceptor;
+static struct shard *shard;
+static char path[] = "/tmp/check-connection-XXXXXX";
+static char reply[8 << 20];
+static char value[LARGE + 1];
+
+static void setup(void)
+{
+    struct kv_options kv_options = {.size = 8 << 20,
+                                    .durability = KV_DURABILITY_PROCESS,
+                                    .evict = true};
+    char error[512] = "";
+    char *argv[] = {"kvserver", "--pool", path, NULL};
+    struct kv *kv;
+    int fd;
+
+    log_init("check", LOG_NONE);
+    strcpy(path + strlen(path) - 6, "XXXXXX");
+    fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    unlink(path);
+    ck_assert_int_eq(options_parse(&options, 3, argv, stdout, stderr), -1);
+    ck_assert_msg(kv_open(path, &kv_options, &kv, error, sizeof(error)) == 0,
+                  "%s", error);
+    shard = malloc(sizeof(*shard));
+    memset(&acceptor, 0, sizeof(acceptor));
+    ck_assert_int_eq(shard_init(shard, kv, &acceptor, &options, -1), 0);
+    memset(value, 'v', LARGE);
+}
+
+static void teardown(void)
+{
+    struct kv *kv = shard->kv;
+
+    shard_fini(shard);
+    ck_assert_int_eq(kv_close(kv), 0);
+    free(shard);
+    unlink(path);
+}
+
+static int client(void)
+{
+    int ends[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends),
+                     0);
+    ck_assert_int_eq(connection_open(shard, ends[1], 0), 0);
+    return ends[0];
+}
+
+/* Sends and turns the loop until nothing more comes back. */
+static const char *talk(int fd, const char *request, size_t len)
+{
+    size_t sent = 0, got = 0;
+
+    for (int quiet = 0; quiet < QUIET;) {
+        ssize_t n = send(fd, request + sent, len - sent, MSG_NOSIGNAL);
+
+        if (n > 0)
+            sent += (size_t)n;
+        ck_assert_int_eq(shard_turn(shard, 0), 0);
+        n = read(fd, reply + got, sizeof(reply) - 1 - got);
+        if (n > 0)
+            got += (size_t)n;
+        quiet = n > 0 ? 0 : quiet + 1;
+    }
+    reply[got] = '\0';
+    return reply;
+}
+
+static const char *say(int fd, const char *request)
+{
+    return talk(fd, request, strlen(request));
+}
+
+static char *large_set(const char *key, const char *end)
+{
+    char *request = malloc(LARGE + 400);
+
+    sprintf(request, "set %s 5 0 %d\r\n%s%s", key, LARGE, value, end);
+    return request;
+}
+
+START_TEST(what_is_set_is_got)
+{
+    int fd = client();
+
+    ck_assert_str_eq(say(fd, "set k 7 0 2\r\nhi\r\n"), "STORED\r\n");
+    ck_assert_str_eq(say(fd, "get k x k\r\n"),
+                     "VALUE k 7 2\r\nhi\r\nVALUE k 7 2\r\nhi\r\nEND\r\n");
+    close(fd);
+}
+END_TEST
+
+START_TEST(pipelined_requests_are_answered_in_order)
+{
+    int fd = client();
+
+    ck_assert_str_eq(say(fd, "set n 0 0 1\r\n1\r\nincr n 4\r\nget n\r\n"
+                             "delete n noreply\r\nget n\r\nversion\r\n"),
+                     "STORED\r\n5\r\nVALUE n 0 1\r\n5\r\nEND\r\nEND\r\n"
+                     "VERSION 1.6.18\r\n");
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_request_may_come_byte_by_byte)
+{
+    const char *request = "set k 0 0 3\r\nabc\r\nget k\r\n";
+    int fd = client();
+    char all[200] = "";
+
+    for (; *request != '\0'; request++) {
+        ck_assert_int_eq(write(fd, request, 1), 1);
+        shard_turn(shard, 0);
+    }
+    strcat(all, say(fd, ""));
+    ck_assert_str_eq(all, "STORED\r\nVALUE k 0 3\r\nabc\r\nEND\r\n");
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_large_value_comes_back_whole)
+{
+    char *set = large_set("big", "\r\nversion\r\n");
+    static char want[LARGE + 200];
+    int fd = client();
+
+    ck_assert_str_eq(say(fd, set), "STORED\r\nVERSION 1.6.18\r\n");
+    sprintf(want, "VALUE big 5 %d\r\n%s\r\nEND\r\n", LARGE, value);
+    ck_assert_str_eq(say(fd, "get big\r\n"), want);
+    ck_assert_uint_eq(shard->reserved, 0);
+    free(set);
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_large_value_with_a_bad_end_is_not_stored)
+{
+    char *set = large_set("big", "xyversion\r\n");
+    int fd = client();
+
+    ck_assert_str_eq(say(fd, set),
+                     "CLIENT_ERROR bad data chunk\r\nVERSION 1.6.18\r\n");
+    ck_assert_str_eq(say(fd, "get big\r\n"), "END\r\n");
+    ck_assert_uint_eq(shard->reserved, 0);
+    free(set);
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_client_that_leaves_amid_a_large_value_leaves_nothing)
+{
+    char *set = large_set("big", "");
+    int fd = client();
+
+    say(fd, set);
+    ck_assert_uint_eq(shard->reserved, LARGE);
+    close(fd);
+    shard_turn(shard, 0);
+    ck_assert_uint_eq(shard->reserved, 0);
+    ck_assert_uint_eq(shard->n_connections, 0);
+    free(set);
+}
+END_TEST
+
+START_TEST(too_much_reserved_is_out_of_memory_and_swallowed)
+{
+    char *set = large_set("big", "\r\nversion\r\n");
+    int fd = client();
+
+    shard->reserve_max = LARGE - 1;
+    ck_assert_str_eq(say(fd, set), "SERVER_ERROR out of memory storing "
+                                   "object\r\nVERSION 1.6.18\r\n");
+    free(set);
+    close(fd);
+}
+END_TEST
+
+START_TEST(too_large_a_value_is_swallowed_and_the_old_one_goes)
+{
+    static char set[2 << 20];
+    int fd = client();
+    int n = sprintf(set, "set k 0 0 1500000\r\n");
+
+    memset(set + n, 'x', 1500000);
+    strcpy(set + n + 1500000, "\r\nget k\r\n");
+    say(fd, "set k 0 0 1\r\n1\r\n");
+    ck_assert_str_eq(say(fd, set),
+                     "SERVER_ERROR object too large for cache\r\nEND\r\n");
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_get_beyond_the_output_limit_goes_on_where_it_stopped)
+{
+    char *set = large_set("big", "\r\n");
+    int fd = client();
+    char get[256] = "get";
+    size_t want = 20 * (size_t)(LARGE + 2 + sizeof("VALUE big 5 200000\r\n") -
+                                1) +
+                  5;
+
+    say(fd, set);
+    for (int i = 0; i < 20; i++)
+        strcat(get, " big");
+    strcat(get, "\r\n");
+    ck_assert_uint_eq(strlen(say(fd, get)), want);
+    ck_assert_str_eq(reply + want - 5, "END\r\n");
+    free(set);
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_client_that_does_not_read_is_not_read_from)
+{
+    char *set = large_set("big", "\r\n");
+    struct connection *c;
+    int fd = client();
+    size_t got = 0;
+
+    say(fd, set);
+    for (int i = 0; i < 200; i++) {
+        ck_assert_int_ge(write(fd, "get big\r\n", 9), 0);
+        shard_turn(shard, 0);
+    }
+    c = TAILQ_FIRST(&shard->all);
+    ck_assert_uint_lt(output_pending(&c->out), OUTPUT_LIMIT + LARGE + 400);
+    ck_assert_uint_gt(output_pending(&c->out), OUTPUT_LIMIT / 2);
+    for (int quiet = 0; quiet < 5; quiet++) {
+        ssize_t n = read(fd, reply, sizeof(reply));
+
+        shard_turn(shard, 0);
+        if (n > 0) {
+            got += (size_t)n;
+            quiet = 0;
+        }
+    }
+    ck_assert_uint_eq(got, 200 * (size_t)(LARGE + 2 + 20 + 5));
+    ck_assert_uint_eq(output_pending(&c->out), 0);
+    free(set);
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_value_replaced_in_the_same_turn_is_sent_as_it_was_read)
+{
+    static char want[LARGE + 200];
+    char *set = large_set("big", "\r\n");
+    int fd = client();
+
+    say(fd, set);
+    sprintf(want, "VALUE big 5 %d\r\n%s\r\nEND\r\nSTORED\r\n", LARGE, value);
+    ck_assert_str_eq(say(fd, "get big\r\nset big 0 0 1\r\nx\r\n"), want);
+    free(set);
+    close(fd);
+}
+END_TEST
+
+START_TEST(quit_answers_what_came_before_and_closes)
+{
+    int fd = client();
+    char c;
+
+    ck_assert_str_eq(say(fd, "version\r\nquit\r\nversion\r\n"),
+                     "VERSION 1.6.18\r\n");
+    ck_assert_int_eq(read(fd, &c, 1), 0);
+    ck_assert_uint_eq(shard->n_connections, 0);
+    close(fd);
+}
+END_TEST
+
+START_TEST(stats_end_and_name_what_operators_scrape)
+{
+    static const char *const names[] = {
+        "STAT pid ",           "STAT curr_connections 1\r\n",
+        "STAT cmd_get 0\r\n",  "STAT limit_maxbytes 67108864\r\n",
+        "STAT curr_items 0\r\n", "STAT evictions 0\r\n"};
+    int fd = client();
+    const char *text = say(fd, "stats\r\n");
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        ck_assert_msg(strstr(text, names[i]) != NULL, "%s", names[i]);
+    ck_assert_str_eq(text + strlen(text) - 5, "END\r\n");
+    ck_assert_str_eq(say(fd, "stats reset\r\n"), "RESET\r\n");
+    ck_assert_str_eq(say(fd, "stats bogus\r\n"), "ERROR\r\n");
+    close(fd);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("connection");
+    TCase *t = tcase_create("connection");
+    SRunner *r;
+    int failed;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, what_is_set_is_got);
+    tcase_add_test(t, pipelined_requests_are_answered_in_order);
+    tcase_add_test(t, a_request_may_come_byte_by_byte);
+    tcase_add_test(t, a_large_value_comes_back_whole);
+    tcase_add_test(t, a_large_value_with_a_bad_end_is_not_stored);
+    tcase_add_test(t, a_client_that_leaves_amid_a_large_value_leaves_nothing);
+    tcase_add_test(t, too_much_reserved_is_out_of_memory_and_swallowed);
+    tcase_add_test(t, too_large_a_value_is_swallowed_and_the_old_one_goes);
+    tcase_add_test(t, a_get_beyond_the_output_limit_goes_on_where_it_stopped);
+    tcase_add_test(t, a_client_that_does_not_read_is_not_read_from);
+    tcase_add_test(t, a_value_replaced_in_the_same_turn_is_sent_as_it_was_read);
+    tcase_add_test(t, quit_answers_what_came_before_and_closes);
+    tcase_add_test(t, stats_end_and_name_what_operators_scrape);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
