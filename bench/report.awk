@@ -1,7 +1,7 @@
 # Tables, ratios and results.json of bench/run.sh.
 # Input: a file of "name<TAB>value" facts about the machine, then one line of
 # key=value words for each measurement. A figure is the median of its rounds
-# with [smallest-largest]; a ratio is taken within each round, since the two
+# with [smallest..largest]; a ratio is taken within each round, since the two
 # of one round ran next to each other, then treated the same.
 
 FNR == 1 { file++ }
@@ -98,7 +98,7 @@ function short(x,    a) {
 function cell(found, scale) {
     if (!found)
         return "-"
-    return short(mid * scale) " [" short(low * scale) "-" \
+    return short(mid * scale) " [" short(low * scale) ".." \
         short(high * scale) "]"
 }
 
@@ -405,7 +405,7 @@ END {
         n_all
     print "K kernel TCP, blocking; A the same again (chance); S kernel TCP,"
     print "both ends spinning; L the library. Median of " rounds \
-        " rounds [smallest-largest]."
+        " rounds [smallest..largest]."
     for (i = 1; i <= n_rows; i++)
         table(row_at[i])
     if (n_library > 0)

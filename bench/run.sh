@@ -9,6 +9,10 @@
 #   SERVER_CPU=1 CLIENT_CPU=2   0 and 1 on two CPUs, 0 and 0 on one
 # Exit 1: a measurement failed (a wrong reply, no reply). A slow one is none.
 : "${BUILD:=build}"
+[ -d "$BUILD" ] || {
+    echo "bench/run.sh: no folder $BUILD: make bench builds and measures" >&2
+    exit 2
+}
 BUILD=$(cd "$BUILD" && pwd) || exit 2
 cd "$(dirname "$0")/.." || exit 2
 # shellcheck source=bench/machine.sh
