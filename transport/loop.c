@@ -99,6 +99,24 @@ void loop_remove(struct loop *loop, struct watch *watch)
             loop->batch[i].events = 0;
 }
 
+void loop_detach(struct loop *loop, struct watch *watch)
+{
+    struct epoll_event e = {0};
+
+    raw_epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, &e);
+    watch->added = false;
+}
+
+void loop_move(struct loop *loop, struct watch *watch, int new_fd)
+{
+    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                            .data.ptr = watch};
+
+    raw_epoll_ctl(loop->epfd, EPOLL_CTL_ADD, new_fd, &e);
+    raw_epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, &e);
+    watch->fd = new_fd;
+}
+
 void loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns)
 {
     if (!timer->added) {

@@ -43,6 +43,11 @@ void loop_destroy(struct loop *loop);
 int loop_add(struct loop *loop, struct watch *watch, uint32_t events);
 void loop_remove(struct loop *loop, struct watch *watch);
 
+/* Forget the descriptor before it is closed elsewhere. Any thread. */
+void loop_detach(struct loop *loop, struct watch *watch);
+/* The same socket under another number. Any thread; see helper_adopt(). */
+void loop_move(struct loop *loop, struct watch *watch, int new_fd);
+
 void loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns);
 void loop_timer_clear(struct loop *loop, struct timer *timer);
 

@@ -543,7 +543,7 @@ void stream_wish(struct stream *s, enum stream_wish wish, enum reason why)
         s->wish = wish;
         s->wish_why = why;
     }
-    if (wish != WISH_NONE && s->h.stage == STAGE_RAW)
+    if (s->h.stage == STAGE_RAW)
         unguard(s);
     stream_unlock_all(s);
     stream_progress(s);

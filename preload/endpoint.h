@@ -1,0 +1,131 @@
+/*
+ * A TCP socket of the application: its stream, and what POSIX adds to it
+ * (blocking, time-outs, MSG_ flags, several descriptors, epoll membership).
+ *
+ * Endpoints come from memory that is never unmapped and are reused late, so a
+ * thread that lost a race with close() finds an endpoint and not a hole.
+ */
+#ifndef PRELOAD_ENDPOINT_H
+#define PRELOAD_ENDPOINT_H
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "config/rules.h"
+#include "preload/fd_table.h"
+#include "preload/stats_layout.h"
+#include "transport/backend/shm.h"
+#include "transport/loop.h"
+#include "transport/stream/stream.h"
+
+struct epoll_reg;
+
+enum endpoint_state {
+    ENDPOINT_NEW,
+    ENDPOINT_LISTENING,
+    ENDPOINT_CONNECTED, /* or on its way: the kernel knows */
+};
+
+/* What the helper is asked to do. */
+enum {
+    WORK_MEET = 1,
+    WORK_PROGRESS = 2,
+    WORK_CLOSE = 4,
+    WORK_RETURN = 8
+};
+
+struct endpoint {
+    struct object object; /* first */
+    _Atomic int fds;      /* descriptors of the application */
+    _Atomic bool nonblocking;
+    _Atomic bool ineligible; /* stays on TCP for good; `why` says so */
+    int state;
+    sa_family_t family;
+    _Atomic int32_t countdown; /* calls until the next attempt to go up */
+    struct stream stream;
+    struct stream_bytes bytes;
+    uint64_t inode;
+    uint64_t rcvtimeo_ns, sndtimeo_ns; /* 0: for ever */
+
+    _Atomic uint64_t watch;   /* 4 x 16 bits: waiters; under stream.rx */
+    struct epoll_reg *regs;   /* under the registry lock */
+    struct stats_row *row;    /* in the statistics segment, or NULL */
+    struct stream_settings settings;
+
+    /* the helper's */
+    _Atomic unsigned work;
+    _Atomic bool queued;
+    struct endpoint *next; /* in the helper's queue, or free */
+    struct meeting meeting;
+    struct watch tcp;
+    struct timer timer;
+    struct connection_name name;
+    struct sockaddr_storage local, peer;
+    bool known;          /* name, addresses and settings are filled in */
+    bool closing;        /* the application has closed it */
+    bool kept;           /* stream.fd is a private descriptor of ours */
+    bool up_due;         /* propose when the timer expires */
+    unsigned failures;
+    uint64_t not_before_ns;
+    struct endpoint *all_next; /* every endpoint with the helper's interest */
+    bool in_all;
+};
+
+static inline struct endpoint *endpoint_of(struct stream *s)
+{
+    return (struct endpoint *)((char *)s - offsetof(struct endpoint, stream));
+}
+
+/* A new socket of the application; NULL when memory is out. */
+struct endpoint *endpoint_create(int fd, int family, bool nonblocking,
+                                 enum endpoint_state state, bool initiator);
+/* The last user is gone. */
+void endpoint_free(struct endpoint *e);
+void endpoint_pool_after_fork(void);
+/* connect() succeeded or is under way. */
+void endpoint_connected(struct endpoint *e);
+/* One more call was made, of n bytes: perhaps it is time to go up. */
+void endpoint_grown_up(struct endpoint *e);
+
+static inline void endpoint_called(struct endpoint *e, size_t n)
+{
+    int32_t cost = 1 + (int32_t)(n >> 12);
+
+    if (atomic_load_explicit(&e->countdown, memory_order_relaxed) > 0 &&
+        __builtin_expect(
+            atomic_fetch_sub_explicit(&e->countdown, cost,
+                                      memory_order_relaxed) <= cost,
+            0))
+        endpoint_grown_up(e);
+}
+
+/*
+ * The managed forms of read and write; the bare ones are the intercepted
+ * calls' own. Result: bytes or -errno; SIGPIPE has been raised where due.
+ */
+ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
+                      int flags);
+ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
+                      int flags);
+
+/* Have this waiter woken for the stream. False: there is no room for it. */
+bool endpoint_watch(struct endpoint *e, unsigned waiter);
+void endpoint_unwatch(struct endpoint *e, unsigned waiter);
+
+/* Close of one descriptor; returns what close() returns, -errno. */
+int endpoint_close(struct endpoint *e, int fd);
+
+/* Stays on TCP from now on. Brings it back first, at most for the limit. */
+void endpoint_banish(struct endpoint *e, enum reason why);
+
+/*
+ * A signal came while we slept in poll(2). Would the kernel have restarted
+ * the call? (man 7 signal: not with a time-out; else as SA_RESTART says.)
+ */
+bool interrupted_call_restarts(void);
+
+extern const struct stream_calls endpoint_stream_calls;
+
+#endif

@@ -1,0 +1,279 @@
+/*
+ * Reading, writing and waiting on a managed stream as POSIX has it.
+ *
+ * A blocking call tries, looks at the link for a while (the ladder of
+ * docs/performance.md), arms its waiter, looks once more and sleeps in
+ * poll(2) on its bell and, while bytes may come by TCP, on the socket.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+
+#include "preload/endpoint.h"
+#include "preload/helper.h"
+#include "preload/kernel.h"
+#include "preload/process.h"
+#include "preload/stats.h"
+#include "preload/waiter.h"
+#include "transport/bell.h"
+#include "transport/kernel_calls.h"
+#include "transport/pause.h"
+
+enum { QUICK_LOOKS = 24 };
+
+/*
+ * poll(2) is never restarted, but the read(2) that we stand for would be.
+ * Which handler ran is not told, so all of them are asked: one without
+ * SA_RESTART decides. Called after EINTR only.
+ */
+bool interrupted_call_restarts(void)
+{
+    struct sigaction action;
+
+    for (int number = 1; number < NSIG; number++) {
+        if (sigaction(number, NULL, &action) < 0 ||
+            action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+            continue;
+        if (!(action.sa_flags & SA_RESTART))
+            return false;
+    }
+    return true;
+}
+
+static bool is_ready(struct endpoint *e, short events)
+{
+    return stream_ready(&e->stream) & (events | POLLERR | POLLHUP);
+}
+
+/* Look for a while. True: it is ready. */
+static bool spin_for(struct endpoint *e, short events, struct waiter *w)
+{
+    uint64_t limit = e->settings.poll_usec * 1000;
+    struct spin spin;
+    bool here, hit = false;
+
+    if (!stream_is_up(&e->stream) || limit == 0)
+        return false;
+    lock_take(&e->stream.rx);
+    here = e->stream.link != NULL &&
+           e->stream.link->ops->peer_is_here(e->stream.link, cpu_now());
+    lock_give(&e->stream.rx);
+    for (int i = 0; i < QUICK_LOOKS && !here && process.cpus > 1; i++) {
+        if (is_ready(e, events))
+            return true;
+        cpu_pause();
+    }
+    if (!spin_begin(&spin, w, limit))
+        return false;
+    do {
+        hit = is_ready(e, events) || !stream_is_up(&e->stream);
+    } while (!hit && spin_round(&spin, here));
+    spin_end(&spin, w, limit, hit);
+    return hit;
+}
+
+static int sleep_for(struct endpoint *e, short events, struct waiter *w,
+                     uint64_t until_ns, uint32_t told)
+{
+    struct pollfd p[2] = {{.fd = w->bell, .events = POLLIN}};
+    struct timespec left, *wait = NULL;
+    struct peer *peer;
+    int rc = 0;
+    short tcp;
+
+    atomic_store(&w->asleep, 1);
+    tcp = stream_wait_for(&e->stream, events, &peer);
+    if (peer != NULL)
+        peer_ops(peer)->peer_arm(peer, w->id, true);
+    full_fence();
+    p[1].fd = e->stream.fd;
+    p[1].events = tcp;
+    if (until_ns != 0) {
+        uint64_t now = clock_ns();
+
+        now = now < until_ns ? until_ns - now : 0;
+        left.tv_sec = (time_t)(now / 1000000000u);
+        left.tv_nsec = (long)(now % 1000000000u);
+        wait = &left;
+    }
+    if (!is_ready(e, events) && told == atomic_load(&e->stream.told)) {
+        stats_count(STATS_SLEEP);
+        rc = REAL(ppoll)(p, tcp != 0 ? 2 : 1, wait, NULL);
+        if (rc < 0)
+            rc = -errno;
+        else if (rc == 0)
+            rc = -ETIMEDOUT;
+    }
+    atomic_store(&w->asleep, 0);
+    if (peer != NULL) {
+        peer_ops(peer)->peer_arm(peer, w->id, false);
+        peer_ops(peer)->peer_put(peer);
+    }
+    bell_drain(w->bell);
+    return rc < 0 ? rc : 0;
+}
+
+/* 0: try again; -EAGAIN: the time is up; -EINTR; or another error. */
+static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
+                    bool timed)
+{
+    uint32_t told = atomic_load(&e->stream.told);
+    struct waiter *w = waiter_self();
+    int rc;
+
+    if (is_ready(e, events))
+        return 0;
+    if (w == NULL || !endpoint_watch(e, w->id)) {
+        /* No way to be woken: this stream goes back to TCP for good. */
+        endpoint_banish(e, REASON_LIMIT);
+        return 0;
+    }
+    atomic_store(&w->busy, 1);
+    if (spin_for(e, events, w)) {
+        atomic_store(&w->busy, 0);
+        return 0;
+    }
+    rc = sleep_for(e, events, w, until_ns, told);
+    atomic_store(&w->busy, 0);
+    if (rc == -ETIMEDOUT)
+        return -EAGAIN;
+    if (rc == -EINTR && !timed && interrupted_call_restarts())
+        return 0;
+    return rc;
+}
+
+static size_t length_of(const struct iovec *iov, int n)
+{
+    size_t len = 0;
+
+    for (int i = 0; i < n; i++)
+        len += iov[i].iov_len;
+    return len;
+}
+
+/* The part of the vector after its first `done` bytes; returns its length. */
+static int rest_of(const struct iovec *iov, int n, size_t done,
+                   struct iovec *out, int most)
+{
+    int k = 0;
+
+    for (int i = 0; i < n && k < most; i++) {
+        size_t cut = done < iov[i].iov_len ? done : iov[i].iov_len;
+
+        done -= cut;
+        if (iov[i].iov_len == cut)
+            continue;
+        out[k].iov_base = (char *)iov[i].iov_base + cut;
+        out[k++].iov_len = iov[i].iov_len - cut;
+    }
+    return k;
+}
+
+ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
+                      int flags)
+{
+    bool wait = !(flags & MSG_DONTWAIT) && !atomic_load(&e->nonblocking);
+    bool all = (flags & MSG_WAITALL) && !(flags & MSG_PEEK) && wait;
+    int pass = flags & (MSG_PEEK | MSG_TRUNC);
+    uint64_t until = 0;
+    struct iovec part[64];
+    size_t done = 0, len = length_of(iov, n);
+    ssize_t rc;
+
+    if (len == 0)
+        return 0;
+    if (wait && e->rcvtimeo_ns != 0)
+        until = clock_ns() + e->rcvtimeo_ns;
+    for (;;) {
+        if (done == 0)
+            rc = stream_recv(&e->stream, iov, n, pass);
+        else
+            rc = stream_recv(&e->stream, part,
+                             rest_of(iov, n, done, part, 64), pass);
+        if (rc > 0) {
+            done += (size_t)rc;
+            if (!all || done == len)
+                return (ssize_t)done;
+            continue;
+        }
+        if (rc != -EAGAIN || !wait)
+            return done > 0 ? (ssize_t)done : rc;
+        rc = wait_for(e, POLLIN | POLLRDHUP, until, until != 0);
+        if (rc < 0)
+            return done > 0 ? (ssize_t)done : rc;
+    }
+}
+
+static ssize_t broken_pipe(int flags)
+{
+    if (!(flags & MSG_NOSIGNAL))
+        raise(SIGPIPE);
+    return -EPIPE;
+}
+
+/*
+ * A handover is under way. It takes some ten microseconds, so even a
+ * non-blocking writer is held, for handover_hold_usec at the most
+ * (docs/decisions/0002); then the attempt is given up.
+ */
+static void hold(struct endpoint *e)
+{
+    uint64_t until =
+        clock_ns() + process.settings.handover_hold_usec * 1000;
+    struct waiter *w = waiter_self();
+
+    if (w != NULL && endpoint_watch(e, w->id)) {
+        while (handover_tx_mode(&e->stream.h) == TX_HELD ||
+               e->stream.out_have != 0) {
+            uint32_t told = atomic_load(&e->stream.told);
+            struct pollfd p = {.fd = w->bell, .events = POLLIN};
+
+            atomic_store(&w->asleep, 1);
+            full_fence();
+            if (clock_ns() >= until)
+                break;
+            if (told == atomic_load(&e->stream.told))
+                kernel_poll(&p, 1, 1);
+            bell_drain(w->bell);
+        }
+        atomic_store(&w->asleep, 0);
+        bell_drain(w->bell);
+    }
+    if (handover_tx_mode(&e->stream.h) == TX_HELD)
+        stream_hold_expired(&e->stream);
+    else if (e->stream.out_have != 0)
+        stream_progress(&e->stream);
+}
+
+ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
+                      int flags)
+{
+    bool wait = !(flags & MSG_DONTWAIT) && !atomic_load(&e->nonblocking);
+    size_t done = 0, len = length_of(iov, n);
+    uint64_t until = 0;
+    ssize_t rc;
+
+    if (wait && e->sndtimeo_ns != 0)
+        until = clock_ns() + e->sndtimeo_ns;
+    for (;;) {
+        rc = stream_send(&e->stream, iov, n, done, flags);
+        if (rc >= 0) {
+            done += (size_t)rc;
+            if (done == len || !wait)
+                return (ssize_t)done;
+            continue;
+        }
+        if (rc == -EPIPE && done == 0)
+            return broken_pipe(flags);
+        if (rc == STREAM_HELD) {
+            hold(e);
+            continue;
+        }
+        if (rc != -EAGAIN || !wait)
+            return done > 0 ? (ssize_t)done : rc;
+        rc = wait_for(e, POLLOUT, until, until != 0);
+        if (rc < 0)
+            return done > 0 ? (ssize_t)done : rc;
+    }
+}

@@ -1,0 +1,420 @@
+/*
+ * See epoll_set.h: membership. What epoll_wait does is in epoll_wait.c.
+ */
+#include "preload/epoll_set.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "preload/epoll_private.h"
+#include "preload/helper.h"
+#include "preload/kernel.h"
+#include "preload/process.h"
+#include "transport/kernel_calls.h"
+
+static struct lock registry;
+static struct epoll_set *all_sets;
+
+/* The bell's registration in the kernel's set carries this address. */
+const char epoll_bell_cookie;
+
+static int kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
+                      epoll_data_t data)
+{
+    struct epoll_event event = {.events = events, .data = data};
+
+    return syscall(SYS_epoll_ctl, set->epfd, op, fd, &event) < 0 ? -errno : 0;
+}
+
+struct epoll_set *epoll_set_create(int epfd)
+{
+    struct epoll_set *set = calloc(1, sizeof(*set));
+
+    if (set == NULL)
+        return NULL;
+    set->object.kind = OBJECT_EPOLL;
+    set->epfd = epfd;
+    lock_take(&registry);
+    set->next = all_sets;
+    all_sets = set;
+    lock_give(&registry);
+    return set;
+}
+
+/* Registry and set locks held. */
+static void put_peer(struct epoll_set *set, struct peer *peer)
+{
+    for (unsigned i = 0; i < set->n_peers; i++)
+        if (set->peers[i].peer == peer && --set->peers[i].regs == 0) {
+            peer_ops(peer)->peer_arm(peer, set->waiter->id, false);
+            peer_ops(peer)->peer_put(peer);
+            set->peers[i] = set->peers[--set->n_peers];
+            return;
+        }
+}
+
+static bool get_peer(struct epoll_set *set, struct peer *peer)
+{
+    struct epoll_peer *grown;
+
+    for (unsigned i = 0; i < set->n_peers; i++)
+        if (set->peers[i].peer == peer) {
+            set->peers[i].regs++;
+            return true;
+        }
+    grown = realloc(set->peers, (set->n_peers + 1) * sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    set->peers = grown;
+    peer_ops(peer)->peer_get(peer);
+    set->peers[set->n_peers].peer = peer;
+    set->peers[set->n_peers++].regs = 1;
+    return true;
+}
+
+void epoll_make_hot(struct epoll_set *set, struct epoll_reg *reg)
+{
+    if (reg->hot)
+        return;
+    if (set->n_hot == set->hot_size) {
+        unsigned size = set->hot_size ? 2 * set->hot_size : 16;
+        struct epoll_reg **grown = realloc(set->hot, size * sizeof(*grown));
+
+        if (grown == NULL) {
+            reg->promote = true; /* looked at in the slow way */
+            atomic_store(&set->promote, true);
+            return;
+        }
+        set->hot = grown;
+        set->hot_size = size;
+    }
+    reg->hot = true;
+    reg->quiet_scans = 0;
+    set->hot[set->n_hot++] = reg;
+}
+
+void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg)
+{
+    if (!reg->hot)
+        return;
+    for (unsigned i = 0; i < set->n_hot; i++)
+        if (set->hot[i] == reg) {
+            set->hot[i] = set->hot[--set->n_hot];
+            break;
+        }
+    reg->hot = false;
+}
+
+/* Into the set's own care. Registry held, stream locks held by the caller. */
+static void take_over(struct epoll_reg *reg)
+{
+    struct epoll_set *set = reg->set;
+    struct link *link = reg->endpoint->stream.link;
+    epoll_data_t cookie = {.ptr = (void *)&epoll_bell_cookie};
+
+    lock_take(&set->lock);
+    if (reg->managed)
+        goto unlock;
+    if (set->waiter == NULL)
+        set->waiter = waiter_create(false);
+    if (set->waiter == NULL || link == NULL || !get_peer(set, link->peer)) {
+        /* Cannot be woken: the kernel's view must do; it goes back. */
+        helper_ask(reg->endpoint, WORK_RETURN);
+        goto unlock;
+    }
+    if (!set->bell_in) {
+        kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN, cookie);
+        atomic_store(&set->bell_in, true);
+    }
+    kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
+    reg->managed = true;
+    reg->peer = link->peer;
+    reg->told_seen = atomic_load(&reg->endpoint->stream.told) - 1;
+    if (reg->endpoint->settings.poll_usec * 1000 > set->poll_ns)
+        set->poll_ns = reg->endpoint->settings.poll_usec * 1000;
+    epoll_make_hot(set, reg);
+    atomic_fetch_add(&set->n_managed, 1);
+unlock:
+    lock_give(&set->lock);
+    if (reg->managed)
+        waiter_ring(set->waiter->id); /* who sleeps in the kernel: look */
+}
+
+static uint32_t kernel_events(const struct epoll_reg *reg)
+{
+    return reg->disarmed ? reg->events & ~(uint32_t)(EPOLLIN | EPOLLOUT |
+                                                     EPOLLRDHUP | EPOLLPRI)
+                         : reg->events;
+}
+
+static void give_back(struct epoll_reg *reg, bool to_kernel)
+{
+    struct epoll_set *set = reg->set;
+
+    lock_take(&set->lock);
+    if (reg->managed) {
+        epoll_make_cold(set, reg);
+        reg->managed = reg->promote = false;
+        atomic_fetch_sub(&set->n_managed, 1);
+        put_peer(set, reg->peer);
+        if (to_kernel)
+            kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, kernel_events(reg),
+                       reg->data);
+    }
+    lock_give(&set->lock);
+}
+
+void epoll_sets_managed(struct endpoint *e, bool on)
+{
+    lock_take(&registry);
+    for (struct epoll_reg *r = e->regs; r != NULL; r = r->next) {
+        if (!on) {
+            give_back(r, true);
+            continue;
+        }
+        take_over(r);
+        if (r->managed && !endpoint_watch(e, r->set->waiter->id))
+            helper_ask(e, WORK_RETURN);
+    }
+    lock_give(&registry);
+}
+
+void epoll_sets_told(struct endpoint *e)
+{
+    lock_take(&registry);
+    for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
+        if (r->managed) {
+            if (!r->hot) {
+                r->promote = true;
+                atomic_store(&r->set->promote, true);
+            }
+            waiter_wake(r->set->waiter->id);
+        }
+    lock_give(&registry);
+}
+
+static void unlink_reg(struct epoll_reg *reg)
+{
+    struct epoll_reg **at = &reg->endpoint->regs;
+
+    while (*at != reg)
+        at = &(*at)->next;
+    *at = reg->next;
+    at = &reg->set->regs;
+    while (*at != reg)
+        at = &(*at)->set_next;
+    *at = reg->set_next;
+    free(reg);
+}
+
+/* Registry lock held. The last registration of that set for the stream? */
+static void drop_reg(struct epoll_reg *reg)
+{
+    struct endpoint *e = reg->endpoint;
+    struct epoll_set *set = reg->set;
+    bool other = false;
+
+    give_back(reg, false);
+    for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
+        other |= r != reg && r->set == set;
+    if (!other && set->waiter != NULL)
+        endpoint_unwatch(e, set->waiter->id);
+    unlink_reg(reg);
+}
+
+void epoll_sets_forget(struct endpoint *e)
+{
+    if (__atomic_load_n(&e->regs, __ATOMIC_RELAXED) == NULL)
+        return;
+    lock_take(&e->stream.rx);
+    lock_take(&registry);
+    while (e->regs != NULL)
+        drop_reg(e->regs);
+    lock_give(&registry);
+    lock_give(&e->stream.rx);
+}
+
+/* The stream's lock comes before the registry's: find, then lock in order. */
+static void drop_all(struct epoll_set *set)
+{
+    for (;;) {
+        struct epoll_reg *reg;
+        struct endpoint *e;
+
+        lock_take(&registry);
+        e = set->regs != NULL ? set->regs->endpoint : NULL;
+        lock_give(&registry);
+        if (e == NULL)
+            return;
+        lock_take(&e->stream.rx);
+        lock_take(&registry);
+        for (reg = e->regs; reg != NULL && reg->set != set; reg = reg->next)
+            ;
+        if (reg != NULL)
+            drop_reg(reg);
+        lock_give(&registry);
+        lock_give(&e->stream.rx);
+    }
+}
+
+void epoll_set_free(struct epoll_set *set)
+{
+    struct epoll_set **at = &all_sets;
+
+    drop_all(set);
+    lock_take(&registry);
+    while (*at != set)
+        at = &(*at)->next;
+    *at = set->next;
+    lock_give(&registry);
+    waiter_destroy(set->waiter);
+    free(set->hot);
+    free(set->peers);
+    free(set);
+}
+
+static struct epoll_reg *find_reg(struct epoll_set *set, struct endpoint *e,
+                                  int fd)
+{
+    struct epoll_reg *r = e->regs;
+
+    while (r != NULL && (r->set != set || r->fd != fd))
+        r = r->next;
+    return r;
+}
+
+static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
+                   const struct epoll_event *event)
+{
+    bool managed = e->stream.managed;
+    struct epoll_reg *reg;
+    int rc = 0;
+
+    if (find_reg(set, e, fd) != NULL)
+        return -EEXIST;
+    reg = calloc(1, sizeof(*reg));
+    if (reg == NULL)
+        return -ENOMEM;
+    if (!managed)
+        rc = kernel_ctl(set, EPOLL_CTL_ADD, fd, event->events, event->data);
+    if (rc < 0) {
+        free(reg);
+        return rc;
+    }
+    reg->set = set;
+    reg->endpoint = e;
+    reg->fd = fd;
+    reg->events = event->events;
+    reg->data = event->data;
+    reg->next = e->regs;
+    reg->set_next = set->regs;
+    set->regs = reg;
+    __atomic_store_n(&e->regs, reg, __ATOMIC_RELEASE);
+    if (managed) {
+        take_over(reg);
+        if (reg->managed && !endpoint_watch(e, set->waiter->id))
+            helper_ask(e, WORK_RETURN);
+    }
+    return 0;
+}
+
+static int change_reg(struct epoll_set *set, struct epoll_reg *reg,
+                      const struct epoll_event *event)
+{
+    int rc = 0;
+
+    if (event->events & EPOLLEXCLUSIVE || reg->events & EPOLLEXCLUSIVE)
+        return -EINVAL;
+    if (!reg->managed)
+        rc = kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, event->events,
+                        event->data);
+    if (rc < 0)
+        return rc;
+    lock_take(&set->lock);
+    reg->events = event->events;
+    reg->data = event->data;
+    reg->disarmed = reg->out_seen = false;
+    reg->told_seen = atomic_load(&reg->endpoint->stream.told) - 1;
+    if (reg->managed)
+        epoll_make_hot(set, reg);
+    lock_give(&set->lock);
+    if (reg->managed)
+        waiter_wake(set->waiter->id);
+    return 0;
+}
+
+int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
+                  struct epoll_event *event)
+{
+    struct epoll_reg *reg;
+    bool managed;
+    int rc;
+
+    if (atomic_load_explicit(&set->nested, memory_order_relaxed) && op == EPOLL_CTL_ADD)
+        endpoint_banish(e, REASON_NESTED_EPOLL);
+    /* Under the stream's locks a stream cannot leave TCP meanwhile. */
+    stream_lock_all(&e->stream);
+    lock_take(&registry);
+    reg = find_reg(set, e, fd);
+    managed = reg != NULL && reg->managed;
+    if (op == EPOLL_CTL_ADD && event != NULL) {
+        rc = add_reg(set, fd, e, event);
+    } else if (reg == NULL || (op != EPOLL_CTL_DEL && event == NULL)) {
+        rc = syscall(SYS_epoll_ctl, set->epfd, op, fd, event) < 0 ? -errno : 0;
+    } else if (op == EPOLL_CTL_MOD) {
+        rc = change_reg(set, reg, event);
+    } else if (op == EPOLL_CTL_DEL) {
+        rc = managed ? 0 : kernel_ctl(set, op, fd, 0, reg->data);
+        drop_reg(reg);
+    } else {
+        rc = -EINVAL;
+    }
+    lock_give(&registry);
+    stream_unlock_all(&e->stream);
+    return rc;
+}
+
+void epoll_set_nest(struct epoll_set *set)
+{
+    atomic_store(&set->nested, true);
+    for (;;) {
+        struct endpoint *e = NULL;
+
+        lock_take(&registry);
+        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+            if (!atomic_load(&r->endpoint->ineligible))
+                e = r->endpoint;
+        lock_give(&registry);
+        if (e == NULL)
+            return;
+        endpoint_banish(e, REASON_NESTED_EPOLL);
+    }
+}
+
+void epoll_sets_before_fork(void)
+{
+    lock_take(&registry);
+    for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
+        if (set->bell_in && atomic_load(&set->n_managed) == 0) {
+            kernel_ctl(set, EPOLL_CTL_DEL, set->waiter->bell, 0,
+                       (epoll_data_t){0});
+            atomic_store(&set->bell_in, false);
+        }
+    lock_give(&registry);
+}
+
+/* The child has the sets, but no bells and no peers. */
+void epoll_sets_after_fork(void)
+{
+    lock_init(&registry);
+    for (struct epoll_set *set = all_sets; set != NULL; set = set->next) {
+        lock_init(&set->lock);
+        set->waiter = NULL; /* freed by waiters_forget() */
+        set->n_peers = set->n_hot = 0;
+        atomic_store(&set->n_managed, 0);
+        atomic_store(&set->bell_in, false);
+        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+            r->managed = r->hot = false;
+    }
+}

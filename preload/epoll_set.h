@@ -1,0 +1,68 @@
+/*
+ * An epoll set of the application with accelerated streams in it.
+ *
+ * The kernel's set stays the truth for all that is on TCP. While a stream is
+ * managed its registration is taken out of the kernel's set and looked at
+ * here; when it returns to TCP it is put back. The set's bell is a member of
+ * the kernel's set, so a thread that sleeps in the kernel is woken by either.
+ *
+ * The registry lock orders changes of membership; the set's own lock guards
+ * what epoll_wait looks at. Order: stream, registry, set.
+ */
+#ifndef PRELOAD_EPOLL_SET_H
+#define PRELOAD_EPOLL_SET_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "preload/endpoint.h"
+#include "preload/fd_table.h"
+#include "preload/waiter.h"
+
+struct epoll_set;
+
+struct epoll_reg {
+    struct epoll_set *set;
+    struct endpoint *endpoint;
+    struct epoll_reg *next;     /* of the endpoint */
+    struct epoll_reg *set_next; /* of the set */
+    int fd;
+    uint32_t events; /* as the application said */
+    epoll_data_t data;
+    bool managed, hot, disarmed, out_seen, promote;
+    uint32_t told_seen, quiet_scans;
+    uint64_t arrived_seen;
+    struct peer *peer; /* while managed */
+};
+
+/* A new epoll descriptor; NULL when memory is out (then it is the kernel's). */
+struct epoll_set *epoll_set_create(int epfd);
+void epoll_set_free(struct epoll_set *set);
+
+/* epoll_ctl of an endpoint's descriptor; 0 or -errno. */
+int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
+                  struct epoll_event *event);
+/* epoll_wait in all its forms; timeout_ns -1 is for ever. */
+int epoll_set_wait(struct epoll_set *set, int epfd,
+                   struct epoll_event *events, int max, int64_t timeout_ns,
+                   const sigset_t *mask);
+
+/* The stream left the kernel, or is back. Stream locks held. */
+void epoll_sets_managed(struct endpoint *e, bool on);
+/* News of the stream for sets that do not look at it each time. */
+void epoll_sets_told(struct endpoint *e);
+/* The endpoint's last descriptor is closed. */
+void epoll_sets_forget(struct endpoint *e);
+/*
+ * The set is polled or nested or has a second descriptor: only the kernel can
+ * see all of that. Its streams come back to TCP, now and in future.
+ */
+void epoll_set_nest(struct epoll_set *set);
+
+/* Around fork: the bell leaves the kernel's set. */
+void epoll_sets_before_fork(void);
+void epoll_sets_after_fork(void);
+
+#endif

@@ -1,0 +1,332 @@
+/*
+ * epoll_wait over streams on links and kernel descriptors at once.
+ *
+ * A turn looks at the hot registrations, then, every few hits and every few
+ * microseconds of spinning, at the kernel's set without waiting, so neither
+ * side starves the other. When there is nothing it climbs down the ladder:
+ * look, pause, yield, arm, look once more, sleep in the kernel's own
+ * epoll_wait, whose members are the kernel descriptors and our bell.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload/epoll_private.h"
+#include "preload/kernel.h"
+#include "preload/process.h"
+#include "preload/stats.h"
+#include "transport/bell.h"
+#include "transport/pause.h"
+
+enum {
+    HITS_PER_KERNEL_LOOK = 8,
+    KERNEL_LOOK_NS = 10000,
+    HOT_ENOUGH = 64,   /* beyond this, quiet registrations become cold */
+    QUIET_ENOUGH = 64, /* scans without an event */
+    QUICK_LOOKS = 24
+};
+
+static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT &&
+                  POLLERR == EPOLLERR && POLLHUP == EPOLLHUP &&
+                  POLLRDHUP == EPOLLRDHUP,
+              "poll and epoll name the same bits");
+
+/* What epoll would report for it now; 0 is nothing. Set lock held. */
+static uint32_t events_of(struct epoll_reg *reg, bool peek)
+{
+    struct stream *s = &reg->endpoint->stream;
+    uint32_t told = atomic_load_explicit(&s->told, memory_order_relaxed);
+    uint32_t ready = (uint16_t)stream_ready_pinned(s);
+    uint32_t hit = ready & (reg->events | EPOLLERR | EPOLLHUP);
+    uint64_t arrived;
+    bool edge;
+
+    if (!(ready & EPOLLOUT))
+        reg->out_seen = false;
+    if (hit == 0 || reg->disarmed)
+        return 0;
+    if (!(reg->events & EPOLLET))
+        return hit;
+    arrived = stream_arrived_pinned(s);
+    edge = told != reg->told_seen || arrived != reg->arrived_seen ||
+           ((hit & EPOLLOUT) && !reg->out_seen);
+    if (!edge || peek)
+        return edge ? hit : 0;
+    reg->told_seen = told;
+    reg->arrived_seen = arrived;
+    reg->out_seen = ready & EPOLLOUT;
+    return hit;
+}
+
+/* Marks of cold registrations, and those that were promoted by name. */
+static void warm_up(struct epoll_set *set)
+{
+    for (unsigned i = 0; i < set->n_peers; i++) {
+        struct peer *peer = set->peers[i].peer;
+        struct endpoint *e;
+
+        while ((e = peer_ops(peer)->peer_next_mark(peer, set->waiter->id)) !=
+               NULL)
+            for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
+                if (r->set == set && r->managed)
+                    epoll_make_hot(set, r);
+    }
+    if (!atomic_exchange(&set->promote, false))
+        return;
+    for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+        if (r->managed && r->promote) {
+            r->promote = false;
+            epoll_make_hot(set, r);
+        }
+}
+
+/* A registration that has been quiet while many others are hot. */
+static void cool_down(struct epoll_set *set, struct epoll_reg *reg)
+{
+    struct link *link = reg->endpoint->stream.link;
+
+    if (link == NULL)
+        return;
+    link->ops->set_marked(link, set->waiter->id, true);
+    epoll_make_cold(set, reg);
+    /* It may have come just before the mark was asked for. */
+    if (stream_ready_pinned(&reg->endpoint->stream) &
+        (reg->events | EPOLLERR | EPOLLHUP) & ~(uint32_t)EPOLLOUT)
+        epoll_make_hot(set, reg);
+}
+
+static int collect(struct epoll_set *set, struct epoll_event *events, int max)
+{
+    unsigned at;
+    int n = 0;
+
+    lock_take(&set->lock);
+    if (set->n_hot < atomic_load(&set->n_managed) ||
+        atomic_load_explicit(&set->promote, memory_order_relaxed))
+        warm_up(set);
+    at = set->rotate;
+    for (unsigned i = 0; i < set->n_hot && n < max; i++) {
+        struct epoll_reg *reg;
+        uint32_t hit;
+
+        if (at >= set->n_hot)
+            at = 0;
+        reg = set->hot[at++];
+        hit = events_of(reg, false);
+        if (hit == 0) {
+            if (set->n_hot > HOT_ENOUGH && ++reg->quiet_scans > QUIET_ENOUGH)
+                cool_down(set, reg);
+            continue;
+        }
+        reg->quiet_scans = 0;
+        events[n].events = hit;
+        events[n++].data = reg->data;
+        if (reg->events & EPOLLONESHOT)
+            reg->disarmed = true;
+    }
+    set->rotate = at;
+    lock_give(&set->lock);
+    return n;
+}
+
+/* Takes our bell out of what the kernel reported. */
+static int without_bell(struct epoll_set *set, struct epoll_event *events,
+                        int n)
+{
+    int kept = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (events[i].data.ptr == (const void *)&epoll_bell_cookie &&
+            set->waiter != NULL && bell_drain(set->waiter->bell) > 0)
+            continue;
+        events[kept++] = events[i];
+    }
+    return kept;
+}
+
+static int ask_kernel(struct epoll_set *set, int epfd,
+                      struct epoll_event *events, int max)
+{
+    int n = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
+
+    set->hits = 0;
+    return n < 0 ? -errno : without_bell(set, events, n);
+}
+
+static int sleep_in_kernel(struct epoll_set *set, int epfd,
+                           struct epoll_event *events, int max,
+                           int64_t left_ns, const sigset_t *mask)
+{
+    int64_t ms = left_ns < 0 ? -1 : (left_ns + 999999) / 1000000;
+    int n;
+
+    if (ms > INT_MAX)
+        ms = INT_MAX;
+    stats_count(STATS_SLEEP);
+    n = REAL(epoll_pwait)(epfd, events, max, (int)ms, mask);
+    return n < 0 ? -errno : without_bell(set, events, n);
+}
+
+/*
+ * Several threads may sleep on one set and its one bell. While any of them
+ * does, the bell stays armed; who wakes up and leaves something behind rings
+ * for the next one.
+ */
+static void arm(struct epoll_set *set, bool on)
+{
+    bool leaving = !on, pass_on = false;
+
+    lock_take(&set->lock);
+    set->sleepers += on ? 1 : -1;
+    on = set->sleepers > 0;
+    atomic_store(&set->waiter->asleep, on);
+    for (unsigned i = 0; i < set->n_peers; i++)
+        peer_ops(set->peers[i].peer)
+            ->peer_arm(set->peers[i].peer, set->waiter->id, on);
+    full_fence();
+    if (leaving && on)
+        for (unsigned i = 0; i < set->n_hot && !pass_on; i++)
+            pass_on = events_of(set->hot[i], true) != 0;
+    lock_give(&set->lock);
+    if (pass_on)
+        waiter_ring(set->waiter->id);
+}
+
+/* The peer of the first hot link last ran here: it needs this CPU. */
+static bool peer_is_here(struct epoll_set *set)
+{
+    bool here = false;
+
+    lock_take(&set->lock);
+    if (set->n_hot > 0) {
+        struct link *link = set->hot[0]->endpoint->stream.link;
+
+        here = link != NULL && link->ops->peer_is_here(link, cpu_now());
+    }
+    lock_give(&set->lock);
+    return here;
+}
+
+/* > 0 events, 0 nothing within the budget, or -errno of the kernel's set. */
+static int look_for_a_while(struct epoll_set *set, int epfd,
+                            struct epoll_event *events, int max)
+{
+    uint64_t limit = set->poll_ns, kernel_ns;
+    bool here = peer_is_here(set);
+    struct spin spin;
+    int n = 0;
+
+    for (int i = 0; i < QUICK_LOOKS && !here && limit != 0 &&
+                    process.cpus > 1; i++) {
+        n = collect(set, events, max);
+        if (n != 0)
+            return n;
+        cpu_pause();
+    }
+    if (!spin_begin(&spin, set->waiter, limit))
+        return 0;
+    kernel_ns = spin.looked_ns;
+    do {
+        n = collect(set, events, max);
+        if (n == 0 && spin.looked_ns - kernel_ns >= KERNEL_LOOK_NS) {
+            kernel_ns = spin.looked_ns;
+            n = ask_kernel(set, epfd, events, max);
+        }
+    } while (n == 0 && spin_round(&spin, here));
+    spin_end(&spin, set->waiter, limit, n != 0);
+    return n;
+}
+
+static int64_t time_left(uint64_t until_ns)
+{
+    uint64_t now;
+
+    if (until_ns == UINT64_MAX)
+        return -1;
+    now = clock_ns();
+    return now < until_ns ? (int64_t)(until_ns - now) : 0;
+}
+
+/* One round with streams in the set. 0: nothing came, ask again. */
+static int wait_round(struct epoll_set *set, int epfd,
+                      struct epoll_event *events, int max, uint64_t until_ns,
+                      const sigset_t *mask)
+{
+    int n = collect(set, events, max), rc;
+
+    if (n > 0 && ++set->hits < HITS_PER_KERNEL_LOOK)
+        return n;
+    if (n < max && (n > 0 || until_ns <= 1)) {
+        rc = ask_kernel(set, epfd, events + n, max - n);
+        return rc < 0 ? (n > 0 ? n : rc) : n + rc;
+    }
+    if (n > 0 || until_ns <= 1)
+        return n;
+    n = look_for_a_while(set, epfd, events, max);
+    if (n != 0)
+        return n;
+    arm(set, true);
+    n = collect(set, events, max);
+    if (n == 0)
+        n = sleep_in_kernel(set, epfd, events, max, time_left(until_ns), mask);
+    arm(set, false);
+    return n;
+}
+
+/* The kernel alone: no stream of the set is on a link. */
+static int wait_kernel(struct epoll_set *set, int epfd,
+                       struct epoll_event *events, int max, uint64_t until_ns,
+                       int64_t timeout_ns, const sigset_t *mask)
+{
+    uint64_t spin_ns = process.settings.poll_kernel_usec * 1000;
+    int64_t left = timeout_ns;
+    int n;
+
+    if (spin_ns != 0 && timeout_ns != 0) {
+        uint64_t stop = clock_ns() + spin_ns;
+
+        do {
+            n = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, mask, 8);
+            if (n != 0)
+                goto done;
+        } while (clock_ns() < stop && clock_ns() < until_ns &&
+                 atomic_load(&set->n_managed) == 0);
+        left = time_left(until_ns);
+    }
+    if (left > 0)
+        left = (left + 999999) / 1000000;
+    n = REAL(epoll_pwait)(epfd, events, max,
+                          left > INT_MAX ? INT_MAX : (int)left, mask);
+done:
+    if (n < 0)
+        return -errno;
+    if (atomic_load_explicit(&set->bell_in, memory_order_relaxed))
+        n = without_bell(set, events, n);
+    return n;
+}
+
+int epoll_set_wait(struct epoll_set *set, int epfd,
+                   struct epoll_event *events, int max, int64_t timeout_ns,
+                   const sigset_t *mask)
+{
+    uint64_t until = UINT64_MAX;
+    int n;
+
+    if (timeout_ns == 0)
+        until = 1;
+    else if (timeout_ns > 0)
+        until = clock_ns() + (uint64_t)timeout_ns;
+    if (max <= 0 || events == NULL)
+        return REAL(epoll_pwait)(epfd, events, max, 0, mask) < 0 ? -errno : 0;
+    for (;;) {
+        if (atomic_load_explicit(&set->n_managed, memory_order_acquire) == 0)
+            n = wait_kernel(set, epfd, events, max, until,
+                            until == UINT64_MAX ? -1 : time_left(until), mask);
+        else
+            n = wait_round(set, epfd, events, max, until, mask);
+        if (n != 0 || until <= 1 ||
+            (until != UINT64_MAX && clock_ns() >= until))
+            return n;
+    }
+}

@@ -1,0 +1,63 @@
+/*
+ * Descriptor -> what we know about it. One row per number; a number without
+ * a row is not ours and costs one load and one branch.
+ *
+ * Rows are replaced whenever an intercepted call returns a new descriptor;
+ * a row that outlived its descriptor is harmless on TCP and is found out by
+ * its inode before anything else is done with it.
+ */
+#ifndef PRELOAD_FD_TABLE_H
+#define PRELOAD_FD_TABLE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+enum object_kind { OBJECT_ENDPOINT = 1, OBJECT_EPOLL, OBJECT_OURS };
+
+struct object {
+    enum object_kind kind;
+};
+
+struct fd_table {
+    _Atomic(struct object *) *row;
+    unsigned size;
+};
+
+extern struct fd_table fd_table;
+
+/* 0 or -errno; without it every descriptor is nobody's. */
+int fd_table_init(void);
+
+static inline struct object *fd_find(int fd)
+{
+    if (__builtin_expect((unsigned)fd >= fd_table.size, 0))
+        return NULL;
+    return atomic_load_explicit(&fd_table.row[fd], memory_order_acquire);
+}
+
+/* Returns what was there. NULL object: forget. */
+struct object *fd_set_row(int fd, struct object *object);
+
+/* Rows at and above this number have never been set. */
+unsigned fd_rows_used(void);
+
+struct endpoint;
+struct epoll_set;
+
+static inline struct endpoint *fd_endpoint(int fd)
+{
+    struct object *o = fd_find(fd);
+
+    return __builtin_expect(o != NULL, 0) && o->kind == OBJECT_ENDPOINT
+               ? (struct endpoint *)o
+               : NULL;
+}
+
+/* A descriptor of the library's own: close() of it is EBADF. */
+int ours_keep(int fd);
+void ours_close(int fd);
+/* dup2 wants this number: move ours away. 0 or -errno. */
+int ours_move_away(int fd);
+
+#endif

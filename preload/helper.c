@@ -1,0 +1,656 @@
+/*
+ * See helper.h.
+ *
+ * The thread's loop: work that others asked for, then descriptors and timers.
+ * Everything that meets, proposes, answers and closes happens here, so none
+ * of it needs a lock of its own; streams are touched under theirs.
+ */
+#include "preload/helper.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+
+#include "preload/process.h"
+#include "preload/stats.h"
+#include "preload/waiter.h"
+#include "config/log.h"
+#include "transport/bell.h"
+#include "transport/kernel_calls.h"
+#include "transport/pause.h"
+
+enum {
+    MEET_NS = 1000000000,      /* one rendezvous */
+    RETRY_NS = 2000000,        /* after BUSY or an expired hold */
+    AGAIN_NS = 100000000,      /* after a failed rendezvous, doubled */
+    GUARD_IDLE_NS = 100000000, /* an attempt that nobody follows up */
+    FAILURES_MOST = 9,
+    HELPER_STACK = 256 * 1024
+};
+
+static struct {
+    struct lock lock; /* queue, start */
+    struct endpoint *head, *tail;
+    struct loop *loop;
+    struct shm *shm;
+    bool started, failed;
+    _Atomic uint64_t turns; /* a wish that was made before is done after two */
+    struct endpoint *all;   /* with links or meetings; under all_lock */
+    struct lock all_lock;
+    pthread_t thread;
+} helper;
+
+static void work_on(struct endpoint *e, unsigned work);
+
+/* ---- the list of endpoints that the helper cares for ---- */
+
+static void list_in(struct endpoint *e)
+{
+    lock_take(&helper.all_lock);
+    if (!e->in_all) {
+        e->in_all = true;
+        e->all_next = helper.all;
+        helper.all = e;
+    }
+    lock_give(&helper.all_lock);
+}
+
+static void list_out(struct endpoint *e)
+{
+    struct endpoint **at = &helper.all;
+
+    lock_take(&helper.all_lock);
+    if (e->in_all) {
+        while (*at != e)
+            at = &(*at)->all_next;
+        *at = e->all_next;
+        e->in_all = false;
+    }
+    lock_give(&helper.all_lock);
+}
+
+/* ---- who and where ---- */
+
+static void fold(const struct sockaddr_storage *a, uint8_t addr[16],
+                 uint16_t *port, uint8_t *family)
+{
+    const struct sockaddr_in *in4 = (const void *)a;
+    const struct sockaddr_in6 *in6 = (const void *)a;
+
+    memset(addr, 0, 16);
+    if (a->ss_family == AF_INET) {
+        *family = 4;
+        memcpy(addr, &in4->sin_addr, 4);
+        *port = ntohs(in4->sin_port);
+    } else if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+        *family = 4;
+        memcpy(addr, in6->sin6_addr.s6_addr + 12, 4);
+        *port = ntohs(in6->sin6_port);
+    } else {
+        *family = 6;
+        memcpy(addr, &in6->sin6_addr, 16);
+        *port = ntohs(in6->sin6_port);
+    }
+}
+
+static bool same_host(const struct connection_name *n)
+{
+    static const uint8_t loopback[16] = {[15] = 1};
+
+    if (memcmp(n->server, n->client, 16) == 0)
+        return true;
+    if (n->family == 4)
+        return n->server[0] == 127 && n->client[0] == 127;
+    return memcmp(n->server, loopback, 16) == 0;
+}
+
+/* Names, addresses, rule and settings, once. The reason why not, or NONE. */
+static enum reason get_to_know(struct endpoint *e)
+{
+    struct connection_name *n = &e->name;
+    socklen_t len = sizeof(e->local);
+    uint8_t family;
+    const struct rule *rule;
+    bool client = e->stream.h.initiator;
+    struct stat st;
+
+    if (kernel_getsockname(e->stream.fd, &e->local, &len) < 0)
+        return REASON_NOT_CONNECTED;
+    len = sizeof(e->peer);
+    if (kernel_getpeername(e->stream.fd, &e->peer, &len) < 0)
+        return REASON_NOT_CONNECTED;
+    if (e->local.ss_family != AF_INET && e->local.ss_family != AF_INET6)
+        return REASON_NOT_TCP;
+    fold(client ? &e->peer : &e->local, n->server, &n->server_port,
+         &n->family);
+    fold(client ? &e->local : &e->peer, n->client, &n->client_port, &family);
+    e->known = true;
+    if (fstat(e->stream.fd, &st) == 0)
+        e->inode = st.st_ino;
+    rule = rules_match(&process.settings.rules, process.program, client,
+                       (struct sockaddr *)&e->local,
+                       (struct sockaddr *)&e->peer);
+    rule_apply(rule, &process.settings, &e->settings);
+    if (!e->settings.accelerate)
+        return rule != NULL ? REASON_OFF_BY_RULE : REASON_OFF_BY_SETTING;
+    if (n->server_port == n->client_port &&
+        memcmp(n->server, n->client, 16) == 0)
+        return REASON_NOT_TCP; /* connected to itself */
+    return same_host(n) ? REASON_NONE : REASON_OTHER_HOST;
+}
+
+static void stays(struct endpoint *e, enum reason why)
+{
+    atomic_store(&e->ineligible, true);
+    e->stream.why = why;
+    stats_update(e);
+}
+
+/* ---- meeting ---- */
+
+static void counts(void *owner, uint64_t *wrote, uint64_t *took)
+{
+    struct endpoint *e = owner;
+
+    *wrote = __atomic_load_n(&e->stream.h.wrote, __ATOMIC_RELAXED);
+    *took = __atomic_load_n(&e->stream.h.took, __ATOMIC_RELAXED);
+}
+
+static void try_again_in(struct endpoint *e, uint64_t ns)
+{
+    loop_timer_set(helper.loop, &e->timer, clock_ns() + ns);
+}
+
+static void watch_tcp(struct endpoint *e, bool on)
+{
+    if (on && !e->tcp.added) {
+        e->tcp.fd = e->stream.fd;
+        loop_add(helper.loop, &e->tcp,
+                 EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    } else if (!on && e->tcp.added) {
+        loop_remove(helper.loop, &e->tcp);
+    }
+}
+
+/* Back to a stream that the helper does not care for. */
+static void part(struct endpoint *e)
+{
+    meeting_cancel(&e->meeting);
+    loop_timer_clear(helper.loop, &e->timer);
+    watch_tcp(e, false);
+    if (e->stream.link != NULL)
+        stream_drop_link(&e->stream);
+    list_out(e);
+}
+
+static void met(struct meeting *m, struct link *link, enum reason why)
+{
+    struct endpoint *e = m->owner;
+
+    if (link == NULL) {
+        list_out(e);
+        e->stream.why = why;
+        if (e->failures < FAILURES_MOST)
+            e->failures++;
+        e->not_before_ns = clock_ns() + ((uint64_t)AGAIN_NS << e->failures);
+        atomic_store(&e->countdown,
+                     (int32_t)(process.settings.upgrade_after + 1)
+                         << e->failures);
+        stats_update(e);
+        return;
+    }
+    e->failures = 0;
+    stream_set_link(&e->stream, link);
+    lock_take(&e->stream.rx);
+    link->ops->watch(link, atomic_load(&e->watch));
+    lock_give(&e->stream.rx);
+    watch_tcp(e, true);
+    if (e->stream.h.initiator)
+        try_again_in(e, 0);
+}
+
+/* ---- going up, progress, closing ---- */
+
+static void try_up(struct endpoint *e)
+{
+    struct stat st;
+
+    if (atomic_load(&process.no_ups) > 0 || atomic_load(&e->ineligible) ||
+        e->closing || e->stream.link == NULL)
+        return;
+    if (fstat(e->stream.fd, &st) < 0 || st.st_ino != e->inode) {
+        stays(e, REASON_CLOSED); /* closed past us, the number is another's */
+        part(e);
+        return;
+    }
+    if (stream_try_up(&e->stream) == 0)
+        return;
+    stats_update(e);
+    if (e->stream.why == REASON_BARE_READ)
+        return; /* the last thread to leave kicks */
+    if (e->stream.why == REASON_FOREIGN_BYTES ||
+        e->stream.why == REASON_HALF_CLOSED)
+        return;
+    try_again_in(e, RETRY_NS);
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct endpoint *e = timer->arg;
+
+    if (e->stream.reset_seen) {
+        stream_progress(&e->stream);
+        if (e->stream.reset_seen)
+            try_again_in(e, 10000000);
+        else if (e->closing)
+            helper_ask(e, WORK_CLOSE);
+        return;
+    }
+    if (e->stream.h.initiator && e->stream.h.stage == STAGE_RAW &&
+        !e->stream.managed)
+        try_up(e);
+    else if (e->stream.h.stage == STAGE_RAW && !e->stream.managed &&
+             atomic_load(&e->stream.guard) && !e->closing)
+        stream_wish(&e->stream, WISH_NONE, REASON_NONE);
+}
+
+static void say_willing(struct endpoint *e)
+{
+    struct control_message m = {.type = MESSAGE_WILLING};
+
+    stream_lock_all(&e->stream);
+    if (e->stream.willing_due && atomic_load(&e->stream.bare) == 0 &&
+        e->stream.link != NULL) {
+        e->stream.willing_due = false;
+        e->stream.link->ops->send(e->stream.link, &m);
+        try_again_in(e, GUARD_IDLE_NS);
+    }
+    stream_unlock_all(&e->stream);
+}
+
+/* After the settle time an initiator goes up again by itself. */
+static void plan_next(struct endpoint *e, uint32_t returns_before)
+{
+    struct stream *s = &e->stream;
+
+    if (s->reset_seen) {
+        try_again_in(e, 10000000);
+        return;
+    }
+    if (!s->h.initiator || s->h.stage != STAGE_RAW || s->managed ||
+        e->closing || atomic_load(&e->ineligible) || s->link == NULL ||
+        s->wish != WISH_NONE)
+        return;
+    if (s->returns != returns_before)
+        try_again_in(e, process.settings.settle_ms * 1000000);
+    else if (s->propose_again || atomic_load(&s->up_wanted))
+        try_up(e);
+    else if (!e->timer.added && s->why != REASON_BARE_READ)
+        try_again_in(e, RETRY_NS);
+}
+
+static void progress(struct endpoint *e)
+{
+    uint32_t returns = e->stream.returns;
+
+    say_willing(e);
+    stream_progress(&e->stream);
+    if (handover_at_arrive(&e->stream.h))
+        stream_check_foreign(&e->stream);
+    stats_update(e);
+    plan_next(e, returns);
+    if (e->stream.link != NULL && e->stream.h.channel_dead &&
+        e->stream.h.stage == STAGE_RAW && !e->stream.managed &&
+        !e->meeting.active) {
+        part(e); /* meets again after some more calls */
+        atomic_store(&e->countdown,
+                     (int32_t)process.settings.upgrade_after + 1);
+    }
+    if (e->closing)
+        helper_ask(e, WORK_CLOSE);
+}
+
+static void on_tcp(struct watch *watch, uint32_t events)
+{
+    struct endpoint *e = watch->arg;
+
+    (void)events;
+    progress(e);
+    if (e->stream.managed && !stream_is_up(&e->stream))
+        endpoint_stream_calls.wake(&e->stream);
+}
+
+static void on_message(void *owner, const struct control_message *m)
+{
+    struct endpoint *e = owner;
+    uint32_t returns = e->stream.returns;
+    enum reason refuse = REASON_NONE;
+    struct stat st;
+
+    if (m->type == MESSAGE_PROPOSE) {
+        if (atomic_load(&process.no_ups) > 0 || e->closing)
+            refuse = REASON_BUSY;
+        else if (atomic_load(&e->ineligible))
+            refuse = e->stream.why;
+        else if (fstat(e->stream.fd, &st) < 0 || st.st_ino != e->inode)
+            refuse = REASON_CLOSED;
+    }
+    stream_message(&e->stream, m, refuse);
+    if (handover_at_arrive(&e->stream.h))
+        stream_check_foreign(&e->stream);
+    stats_update(e);
+    plan_next(e, returns);
+    if (e->closing)
+        helper_ask(e, WORK_CLOSE);
+}
+
+static void on_channel_dead(void *owner)
+{
+    struct endpoint *e = owner;
+
+    stream_channel_dead(&e->stream);
+    progress(e);
+}
+
+static void finish_close(struct endpoint *e)
+{
+    if (atomic_load(&e->queued) || !stream_on_tcp(&e->stream) ||
+        (e->stream.h.stage != STAGE_DEAD && e->stream.leave_said &&
+         e->stream.managed))
+        return;
+    part(e);
+    if (e->kept)
+        ours_close(e->stream.fd);
+    e->closing = false;
+    endpoint_free(e);
+}
+
+static void meet(struct endpoint *e)
+{
+    enum reason why;
+
+    if (e->closing || e->meeting.active || e->stream.link != NULL ||
+        atomic_load(&process.no_ups) > 0 || atomic_load(&e->ineligible))
+        return;
+    why = get_to_know(e);
+    if (why == REASON_NOT_CONNECTED) {
+        e->not_before_ns = clock_ns() + AGAIN_NS;
+        atomic_store(&e->countdown,
+                     (int32_t)process.settings.upgrade_after + 1);
+        return;
+    }
+    if (why != REASON_NONE) {
+        stays(e, why);
+        return;
+    }
+    e->tcp.ready = on_tcp;
+    e->tcp.arg = e;
+    e->timer.expired = on_timer;
+    e->timer.arg = e;
+    e->meeting.name = e->name;
+    e->meeting.initiator = e->stream.h.initiator;
+    e->meeting.ring_size = (uint32_t)e->settings.ring_size;
+    e->meeting.owner = e;
+    e->meeting.counts = counts;
+    e->meeting.done = met;
+    e->stream.why = REASON_MEETING;
+    stats_update(e);
+    list_in(e);
+    meeting_start(helper.shm, &e->meeting);
+}
+
+static void work_on(struct endpoint *e, unsigned work)
+{
+    if (work & WORK_MEET)
+        meet(e);
+    if (work & WORK_RETURN)
+        stream_wish(&e->stream, WISH_RETURN, REASON_LIMIT);
+    if (work & (WORK_PROGRESS | WORK_RETURN))
+        progress(e);
+    if (e->closing && (work & (WORK_CLOSE | WORK_PROGRESS))) {
+        stream_progress(&e->stream);
+        finish_close(e);
+    }
+}
+
+/* ---- the thread ---- */
+
+static bool queue_is_empty(void *arg)
+{
+    (void)arg;
+    return __atomic_load_n(&helper.head, __ATOMIC_SEQ_CST) == NULL;
+}
+
+static struct endpoint *queue_take(unsigned *work)
+{
+    struct endpoint *e;
+
+    lock_take(&helper.lock);
+    e = helper.head;
+    if (e != NULL) {
+        helper.head = e->next;
+        if (helper.head == NULL)
+            helper.tail = NULL;
+        e->next = NULL;
+        atomic_store(&e->queued, false);
+        *work = atomic_exchange(&e->work, 0);
+    }
+    lock_give(&helper.lock);
+    return e;
+}
+
+static void *helper_main(void *arg)
+{
+    struct endpoint *e;
+    unsigned work;
+
+    (void)arg;
+    pthread_setname_np(pthread_self(), "fastsock");
+    for (;;) {
+        while ((e = queue_take(&work)) != NULL)
+            work_on(e, work);
+        atomic_fetch_add(&helper.turns, 1);
+        loop_turn(helper.loop, queue_is_empty, NULL);
+    }
+    return NULL;
+}
+
+static const struct loop_calls calls = {ours_keep, ours_close};
+static const struct link_events events = {on_message, on_channel_dead};
+
+static int start_thread(void)
+{
+    pthread_attr_t attr;
+    sigset_t all, before;
+    int rc;
+
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, HELPER_STACK);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&helper.thread, &attr, helper_main, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+    return -rc;
+}
+
+/* helper.lock held. */
+static bool start(void)
+{
+    struct shm_config config = {
+        .bell_token = process.bell_token,
+        .max_memory = process.settings.max_memory,
+        .max_links = process.settings.max_links,
+        .meet_ns = MEET_NS,
+        .users = process.settings.users.uid,
+        .n_users = process.settings.users.n,
+    };
+
+    if (helper.started || helper.failed)
+        return helper.started;
+    helper.failed = true;
+    process_count_cpus();
+    process.ringer = ours_keep(bell_ringer_open());
+    if (process.ringer < 0)
+        return false;
+    config.ringer = process.ringer;
+    if (loop_create(&calls, &helper.loop) < 0 ||
+        shm_create(helper.loop, &config, &events, &helper.shm) < 0 ||
+        start_thread() < 0) {
+        log_warn("no helper thread: connections stay on TCP");
+        return false;
+    }
+    helper.failed = false;
+    helper.started = true;
+    return true;
+}
+
+void helper_ask(struct endpoint *e, unsigned work)
+{
+    bool wake = false;
+
+    lock_take(&helper.lock);
+    if (start()) {
+        atomic_fetch_or(&e->work, work);
+        if (!atomic_exchange(&e->queued, true)) {
+            e->next = NULL;
+            if (helper.tail != NULL)
+                helper.tail->next = e;
+            else
+                __atomic_store_n(&helper.head, e, __ATOMIC_SEQ_CST);
+            helper.tail = e;
+            wake = true;
+        }
+    }
+    lock_give(&helper.lock);
+    if (wake)
+        loop_wake(helper.loop);
+}
+
+int helper_adopt(struct endpoint *e, int new_fd)
+{
+    stream_lock_all(&e->stream);
+    if (e->tcp.added)
+        loop_move(helper.loop, &e->tcp, new_fd);
+    e->stream.fd = new_fd;
+    e->kept = true;
+    stream_unlock_all(&e->stream);
+    return 0;
+}
+
+/* The number is about to be closed and may soon be another socket's. */
+void helper_detach(struct endpoint *e)
+{
+    stream_lock_all(&e->stream);
+    if (e->tcp.added)
+        loop_detach(helper.loop, &e->tcp);
+    stream_unlock_all(&e->stream);
+}
+
+/* ---- everybody back ---- */
+
+static int not_back(enum stream_wish wish, enum reason why, bool say)
+{
+    int n = 0;
+
+    lock_take(&helper.all_lock);
+    for (struct endpoint *e = helper.all; e != NULL; e = e->all_next) {
+        if (say)
+            helper_ask(e, WORK_PROGRESS);
+        if (say && (wish == WISH_LEAVE || !e->closing)) {
+            stream_lock_all(&e->stream);
+            if (wish > e->stream.wish) {
+                e->stream.wish = wish;
+                e->stream.wish_why = why;
+            }
+            stream_unlock_all(&e->stream);
+        }
+        if (!stream_on_tcp(&e->stream) &&
+            (wish == WISH_LEAVE || !e->closing))
+            n++;
+    }
+    lock_give(&helper.all_lock);
+    return n;
+}
+
+static int wait_until_back(enum stream_wish wish, enum reason why)
+{
+    uint64_t until =
+        clock_ns() + process.settings.return_timeout_ms * 1000000;
+    uint64_t turns = atomic_load(&helper.turns);
+    int n = not_back(wish, why, true);
+
+    while (n > 0 && clock_ns() < until) {
+        struct timespec t = {0, 50000};
+
+        syscall(SYS_nanosleep, &t, NULL);
+        n = not_back(wish, why, false);
+    }
+    /* What the helper had in hand before no_ups was set is over as well. */
+    while (atomic_load(&helper.turns) < turns + 2 && clock_ns() < until) {
+        struct timespec t = {0, 20000};
+
+        loop_wake(helper.loop);
+        syscall(SYS_nanosleep, &t, NULL);
+    }
+    return not_back(wish, why, false);
+}
+
+int helper_gather(enum stream_wish wish, enum reason why)
+{
+    atomic_fetch_add(&process.no_ups, 1);
+    if (!helper.started || pthread_equal(pthread_self(), helper.thread))
+        return 0;
+    return wait_until_back(wish, why);
+}
+
+void helper_release(void)
+{
+    atomic_fetch_sub(&process.no_ups, 1);
+    if (!helper.started)
+        return;
+    lock_take(&helper.all_lock);
+    for (struct endpoint *e = helper.all; e != NULL; e = e->all_next) {
+        stream_lock_all(&e->stream);
+        if (e->stream.wish == WISH_RETURN)
+            e->stream.wish = WISH_NONE;
+        stream_unlock_all(&e->stream);
+        helper_ask(e, WORK_PROGRESS);
+    }
+    lock_give(&helper.all_lock);
+}
+
+bool helper_bring_back(struct endpoint *e, enum reason why)
+{
+    uint64_t until =
+        clock_ns() + process.settings.return_timeout_ms * 1000000;
+    struct timespec t = {0, 50000};
+
+    stream_wish(&e->stream, WISH_RETURN, why);
+    helper_ask(e, WORK_PROGRESS);
+    while (!stream_on_tcp(&e->stream)) {
+        if (clock_ns() >= until) {
+            stream_abort(&e->stream, REASON_RETURN_TIMEOUT);
+            return false;
+        }
+        if (pthread_equal(pthread_self(), helper.thread))
+            return false;
+        syscall(SYS_nanosleep, &t, NULL);
+    }
+    return true;
+}
+
+void helper_after_fork(void)
+{
+    if (!helper.started)
+        return;
+    /* Memory of loop and shm is left as it is: the parent's thread may have
+     * been inside. Descriptors are closed with all of ours. */
+    memset(&helper, 0, sizeof(helper));
+    process.ringer = -1;
+}

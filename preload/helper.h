@@ -1,0 +1,34 @@
+/*
+ * The helper thread: one per process, started with the first stream that may
+ * go up, asleep otherwise, all signals blocked. It meets peers, answers
+ * control records while the application is elsewhere, and closes what the
+ * application has closed before the peer has answered.
+ */
+#ifndef PRELOAD_HELPER_H
+#define PRELOAD_HELPER_H
+
+#include <stdbool.h>
+
+#include "preload/endpoint.h"
+
+/* WORK_ bits for an endpoint; starts the thread if need be. Any thread. */
+void helper_ask(struct endpoint *e, unsigned work);
+
+/*
+ * Bring every stream back to TCP (WISH_RETURN, for `why`), or end them all
+ * (WISH_LEAVE), and wait for it at most return_timeout. Returns how many
+ * could not. No stream goes up until helper_release().
+ */
+int helper_gather(enum stream_wish wish, enum reason why);
+void helper_release(void);
+/* The same for one endpoint. True when it is on TCP. */
+bool helper_bring_back(struct endpoint *e, enum reason why);
+
+/* In the child of a fork: there is no helper, no link, no peer. */
+void helper_after_fork(void);
+
+/* The descriptor of the socket changed (close keeps a private one). */
+void helper_detach(struct endpoint *e);
+int helper_adopt(struct endpoint *e, int new_fd);
+
+#endif

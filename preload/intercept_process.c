@@ -1,0 +1,183 @@
+/*
+ * New images and ends of processes: streams return to TCP first.
+ */
+#include "preload/intercept.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "preload/stats.h"
+
+enum { ARGUMENTS_MOST = 4096 };
+
+static int exec_failed(int rc)
+{
+    int saved = errno;
+
+    process_exec_failed();
+    errno = saved;
+    return rc;
+}
+
+EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+    process_before_exec(REASON_EXEC);
+    return exec_failed(REAL(execve)(path, argv, envp));
+}
+
+EXPORT int execv(const char *path, char *const argv[])
+{
+    process_before_exec(REASON_EXEC);
+    return exec_failed(REAL(execve)(path, argv, environ));
+}
+
+EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+    process_before_exec(REASON_EXEC);
+    return exec_failed(REAL(execvpe)(file, argv, envp));
+}
+
+EXPORT int execvp(const char *file, char *const argv[])
+{
+    process_before_exec(REASON_EXEC);
+    return exec_failed(REAL(execvpe)(file, argv, environ));
+}
+
+EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+    process_before_exec(REASON_EXEC);
+    return exec_failed(REAL(fexecve)(fd, argv, envp));
+}
+
+/* The list of an execl, from its first argument on. 0: too long. */
+static int gather_list(const char *first, va_list args, char **argv)
+{
+    int n = 0;
+
+    argv[n++] = (char *)first;
+    while (argv[n - 1] != NULL) {
+        if (n == ARGUMENTS_MOST)
+            return 0;
+        argv[n++] = va_arg(args, char *);
+    }
+    return n;
+}
+
+#define EXEC_LIST(call)                                                        \
+    char *argv[ARGUMENTS_MOST];                                                \
+    va_list args;                                                              \
+    int n;                                                                     \
+                                                                               \
+    va_start(args, first);                                                     \
+    n = gather_list(first, args, argv);                                        \
+    if (n == 0) {                                                              \
+        va_end(args);                                                          \
+        errno = E2BIG;                                                         \
+        return -1;                                                             \
+    }                                                                          \
+    call
+
+EXPORT int execl(const char *path, const char *first, ...)
+{
+    EXEC_LIST(va_end(args); return execve(path, argv, environ);)
+}
+
+EXPORT int execlp(const char *file, const char *first, ...)
+{
+    EXEC_LIST(va_end(args); return execvpe(file, argv, environ);)
+}
+
+EXPORT int execle(const char *path, const char *first, ...)
+{
+    char *const *envp;
+
+    EXEC_LIST(envp = va_arg(args, char *const *); va_end(args);
+              return execve(path, argv, envp);)
+}
+
+/* ---- children that libc makes without asking fork() ---- */
+
+static void before_child(void)
+{
+    process_before_exec(REASON_EXEC);
+}
+
+/* Sockets that the child may still hold stay on TCP. */
+static void after_child(bool named)
+{
+    int saved = errno;
+
+    if (process.ready && !in_vfork_child()) {
+        process_share_inherited(named);
+        process_exec_failed(); /* going up is allowed again */
+    }
+    errno = saved;
+}
+
+EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
+                       const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *restrict attr,
+                       char *const argv[restrict], char *const envp[restrict])
+{
+    int rc;
+
+    before_child();
+    rc = REAL(posix_spawn)(pid, path, actions, attr, argv, envp);
+    after_child(actions != NULL);
+    return rc;
+}
+
+EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
+                        const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *restrict attr,
+                        char *const argv[restrict],
+                        char *const envp[restrict])
+{
+    int rc;
+
+    before_child();
+    rc = REAL(posix_spawnp)(pid, file, actions, attr, argv, envp);
+    after_child(actions != NULL);
+    return rc;
+}
+
+EXPORT int system(const char *command)
+{
+    int rc;
+
+    before_child();
+    rc = REAL(system)(command);
+    after_child(false);
+    return rc;
+}
+
+EXPORT FILE *popen(const char *command, const char *type)
+{
+    FILE *file;
+
+    before_child();
+    file = REAL(popen)(command, type);
+    after_child(false);
+    return file;
+}
+
+/* ---- the end ---- */
+
+EXPORT void _exit(int status)
+{
+    process_leave();
+    REAL(_exit)(status);
+    __builtin_unreachable();
+}
+ALIAS(_exit)
+void _Exit(int status);
+
+EXPORT void quick_exit(int status)
+{
+    process_leave();
+    REAL(quick_exit)(status);
+    __builtin_unreachable();
+}

@@ -1,0 +1,265 @@
+/*
+ * The life of a socket: made, connected, accepted, asked, shut down.
+ */
+#include "preload/intercept.h"
+
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "preload/epoll_set.h"
+#include "preload/helper.h"
+#include "preload/stats.h"
+#include "transport/kernel_calls.h"
+
+/* The old owner of the number was closed past us. */
+static void lost(struct object *old)
+{
+    struct endpoint *e = (struct endpoint *)old;
+
+    if (old == NULL || old->kind != OBJECT_ENDPOINT ||
+        atomic_fetch_sub(&e->fds, 1) > 1)
+        return;
+    epoll_sets_forget(e);
+    if (!atomic_load(&e->queued) && !e->in_all) {
+        endpoint_free(e);
+        return;
+    }
+    stream_lock_all(&e->stream);
+    e->stream.fd = -1;
+    e->stream.h.stage = STAGE_DEAD;
+    e->closing = true;
+    stream_unlock_all(&e->stream);
+    helper_ask(e, WORK_CLOSE);
+}
+
+void intercept_new_fd(int fd, struct object *object)
+{
+    int saved = errno;
+
+    if (fd >= 0 && process.ready) {
+        struct object *old = fd_set_row(fd, object);
+
+        if (unlikely(old != NULL && old->kind != OBJECT_OURS))
+            lost(old);
+    }
+    errno = saved;
+}
+
+static bool is_tcp(int domain, int type, int protocol)
+{
+    return (domain == AF_INET || domain == AF_INET6) &&
+           (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM &&
+           (protocol == 0 || protocol == IPPROTO_TCP);
+}
+
+EXPORT int socket(int domain, int type, int protocol)
+{
+    int fd = REAL(socket)(domain, type, protocol);
+    struct endpoint *e = NULL;
+
+    if (fd < 0 || !process.ready || in_vfork_child())
+        return fd;
+    if (is_tcp(domain, type, protocol))
+        e = endpoint_create(fd, domain, type & SOCK_NONBLOCK, ENDPOINT_NEW,
+                            false);
+    intercept_new_fd(fd, e != NULL ? &e->object : NULL);
+    return fd;
+}
+
+EXPORT int socketpair(int domain, int type, int protocol, int fds[2])
+{
+    int rc = REAL(socketpair)(domain, type, protocol, fds);
+
+    if (rc == 0 && !in_vfork_child()) {
+        intercept_new_fd(fds[0], NULL);
+        intercept_new_fd(fds[1], NULL);
+    }
+    return rc;
+}
+
+EXPORT int listen(int fd, int backlog)
+{
+    struct endpoint *e = intercepted(fd);
+    int rc = REAL(listen)(fd, backlog);
+
+    if (rc == 0 && e != NULL)
+        e->state = ENDPOINT_LISTENING;
+    return rc;
+}
+
+EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    struct endpoint *e = intercepted(fd);
+    int rc, saved;
+
+    if (e != NULL && e->state == ENDPOINT_CONNECTED && addr != NULL &&
+        len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC)
+        endpoint_banish(e, REASON_UNSUPPORTED_CALL); /* it disconnects */
+    rc = REAL(connect)(fd, addr, len);
+    if (e == NULL || e->state != ENDPOINT_NEW ||
+        (rc < 0 && errno != EINPROGRESS && errno != EINTR))
+        return rc;
+    saved = errno;
+    e->stream.h.initiator = true;
+    endpoint_connected(e);
+    errno = saved;
+    return rc;
+}
+
+/* A listening socket that we did not see being made (inherited). */
+static int family_of_stranger(int fd)
+{
+    int protocol = 0, domain = 0;
+    socklen_t len = sizeof(protocol);
+
+    if (kernel_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0 ||
+        protocol != IPPROTO_TCP)
+        return 0;
+    len = sizeof(domain);
+    if (kernel_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0)
+        return 0;
+    return domain;
+}
+
+static int accepted(struct endpoint *listener, int fd, int flags)
+{
+    struct endpoint *e = NULL;
+    int family, saved = errno;
+
+    if (fd < 0 || !process.ready || in_vfork_child())
+        return fd;
+    family = listener != NULL ? listener->family : family_of_stranger(fd);
+    if (family == AF_INET || family == AF_INET6)
+        e = endpoint_create(fd, family, flags & SOCK_NONBLOCK,
+                            ENDPOINT_CONNECTED, false);
+    intercept_new_fd(fd, e != NULL ? &e->object : NULL);
+    errno = saved;
+    return fd;
+}
+
+EXPORT int accept4(int fd, struct sockaddr *restrict addr,
+                   socklen_t *restrict len, int flags)
+{
+    return accepted(intercepted(fd), REAL(accept4)(fd, addr, len, flags),
+                    flags);
+}
+
+EXPORT int accept(int fd, struct sockaddr *restrict addr,
+                  socklen_t *restrict len)
+{
+    return accepted(intercepted(fd), REAL(accept)(fd, addr, len), 0);
+}
+
+EXPORT int shutdown(int fd, int how)
+{
+    struct endpoint *e = intercepted(fd);
+
+    if (likely(e == NULL) || e->state != ENDPOINT_CONNECTED || how < SHUT_RD ||
+        how > SHUT_RDWR)
+        return REAL(shutdown)(fd, how);
+    return (int)posix_result(stream_shutdown(&e->stream, how));
+}
+
+/* ---- options ---- */
+
+static uint64_t time_of(const void *value, socklen_t len)
+{
+    struct timeval t;
+
+    if (len < sizeof(t))
+        return 0;
+    memcpy(&t, value, sizeof(t));
+    if (t.tv_sec < 0 || t.tv_usec < 0)
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_usec * 1000;
+}
+
+/* Options after which only the kernel can do what is expected. */
+static bool needs_kernel(int level, int name, const void *value,
+                         socklen_t len)
+{
+    int on = 0;
+
+    if (value != NULL && len >= sizeof(on))
+        memcpy(&on, value, sizeof(on));
+    if (level == SOL_SOCKET)
+        return (name == SO_RCVLOWAT && on > 1) ||
+               (name == SO_ZEROCOPY && on) || (name == SO_TIMESTAMP && on) ||
+               (name == SO_TIMESTAMPNS && on) ||
+               (name == SO_TIMESTAMPING && on) || (name == SO_OOBINLINE && on);
+    return level == IPPROTO_TCP &&
+           (name == TCP_ULP || name == TCP_REPAIR ||
+            name == TCP_ZEROCOPY_RECEIVE || (name == TCP_INQ && on));
+}
+
+/* The application's SO_LINGER while the socket carries ours. */
+static bool linger_aside(struct endpoint *e, const void *value, socklen_t len)
+{
+    bool aside;
+
+    if (len < sizeof(struct linger) || value == NULL)
+        return false;
+    stream_lock_all(&e->stream);
+    aside = e->stream.linger_changed;
+    if (aside)
+        memcpy(&e->stream.linger, value, sizeof(struct linger));
+    stream_unlock_all(&e->stream);
+    return aside;
+}
+
+EXPORT int setsockopt(int fd, int level, int name, const void *value,
+                      socklen_t len)
+{
+    struct endpoint *e = intercepted(fd);
+    int rc;
+
+    if (likely(e == NULL))
+        return REAL(setsockopt)(fd, level, name, value, len);
+    if (level == SOL_SOCKET && name == SO_LINGER && linger_aside(e, value, len))
+        return 0;
+    if (needs_kernel(level, name, value, len))
+        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+    rc = REAL(setsockopt)(fd, level, name, value, len);
+    if (rc == 0 && level == SOL_SOCKET && name == SO_RCVTIMEO)
+        e->rcvtimeo_ns = time_of(value, len);
+    if (rc == 0 && level == SOL_SOCKET && name == SO_SNDTIMEO)
+        e->sndtimeo_ns = time_of(value, len);
+    return rc;
+}
+
+EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
+                      socklen_t *restrict len)
+{
+    struct endpoint *e = intercepted(fd);
+    int error = 0;
+
+    if (likely(e == NULL) || level != SOL_SOCKET || value == NULL ||
+        len == NULL || !atomic_load(&e->stream.guard))
+        return REAL(getsockopt)(fd, level, name, value, len);
+    stream_lock_all(&e->stream);
+    if (name == SO_LINGER && e->stream.linger_changed &&
+        *len >= sizeof(struct linger)) {
+        memcpy(value, &e->stream.linger, sizeof(struct linger));
+        *len = sizeof(struct linger);
+        stream_unlock_all(&e->stream);
+        return 0;
+    }
+    if (name == SO_ERROR && e->stream.h.stage == STAGE_DEAD) {
+        error = e->stream.error;
+        e->stream.error = 0;
+    }
+    stream_unlock_all(&e->stream);
+    if (error != 0 && *len >= sizeof(error)) {
+        memcpy(value, &error, sizeof(error));
+        *len = sizeof(error);
+        return 0;
+    }
+    return REAL(getsockopt)(fd, level, name, value, len);
+}
+
+ALIAS(connect)
+int __connect(int fd, const struct sockaddr *addr, socklen_t len);
+ALIAS(socket)
+int __socket(int domain, int type, int protocol) __THROW;

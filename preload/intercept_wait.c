@@ -1,0 +1,277 @@
+/*
+ * Readiness: epoll, poll, select.
+ */
+#include "preload/intercept.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+
+#include "preload/epoll_set.h"
+#include "preload/poll_wait.h"
+
+extern void __chk_fail(void) __attribute__((noreturn));
+
+static int new_set(int epfd)
+{
+    struct epoll_set *set = NULL;
+    int saved = errno;
+
+    if (epfd < 0 || !process.ready || in_vfork_child())
+        return epfd;
+    set = epoll_set_create(epfd);
+    intercept_new_fd(epfd, (struct object *)set);
+    errno = saved;
+    return epfd;
+}
+
+EXPORT int epoll_create(int size)
+{
+    return new_set(REAL(epoll_create)(size));
+}
+
+EXPORT int epoll_create1(int flags)
+{
+    return new_set(REAL(epoll_create1)(flags));
+}
+
+static struct epoll_set *set_of(int epfd)
+{
+    struct object *o = fd_find(epfd);
+
+    return likely(o != NULL) && o->kind == OBJECT_EPOLL && !in_vfork_child()
+               ? (struct epoll_set *)o
+               : NULL;
+}
+
+EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    struct epoll_set *set = set_of(epfd);
+    struct endpoint *e = intercepted(fd);
+    struct object *o = fd_find(fd);
+
+    if (op == EPOLL_CTL_ADD && o != NULL && o->kind == OBJECT_EPOLL)
+        epoll_set_nest((struct epoll_set *)o);
+    if (e != NULL && set == NULL && process.ready)
+        endpoint_banish(e, REASON_NESTED_EPOLL); /* a set we do not know */
+    if (likely(e == NULL) || set == NULL)
+        return REAL(epoll_ctl)(epfd, op, fd, event);
+    return (int)posix_result(epoll_set_ctl(set, op, fd, e, event));
+}
+
+EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max,
+                       int timeout, const sigset_t *mask)
+{
+    struct epoll_set *set = set_of(epfd);
+
+    if (set == NULL)
+        return REAL(epoll_pwait)(epfd, events, max, timeout, mask);
+    return (int)posix_result(
+        epoll_set_wait(set, epfd, events, max,
+                       timeout < 0 ? -1 : (int64_t)timeout * 1000000, mask));
+}
+
+EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
+                      int timeout)
+{
+    return epoll_pwait(epfd, events, max, timeout, NULL);
+}
+
+static int64_t nanoseconds(const struct timespec *t)
+{
+    if (t == NULL)
+        return -1;
+    if (t->tv_sec > 4000000000)
+        return -1;
+    return t->tv_sec * 1000000000 + t->tv_nsec;
+}
+
+static bool bad_time(const struct timespec *t)
+{
+    return t != NULL &&
+           (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999);
+}
+
+EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
+                        const struct timespec *timeout, const sigset_t *mask)
+{
+    struct epoll_set *set = set_of(epfd);
+
+    if (set == NULL || bad_time(timeout))
+        return REAL(epoll_pwait2)(epfd, events, max, timeout, mask);
+    return (int)posix_result(epoll_set_wait(set, epfd, events, max,
+                                            nanoseconds(timeout), mask));
+}
+
+EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                 const sigset_t *mask)
+{
+    if (!process.ready || fds == NULL || bad_time(timeout) ||
+        in_vfork_child() || n > 65536 || !poll_has_endpoints(fds, n))
+        return REAL(ppoll)(fds, n, timeout, mask);
+    return (int)posix_result(poll_wait(fds, n, nanoseconds(timeout), mask));
+}
+
+EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    if (!process.ready || fds == NULL || in_vfork_child() || n > 65536 ||
+        !poll_has_endpoints(fds, n))
+        return REAL(poll)(fds, n, timeout);
+    return (int)posix_result(poll_wait(
+        fds, n, timeout < 0 ? -1 : (int64_t)timeout * 1000000, NULL));
+}
+
+/* ---- select, as a poll ---- */
+
+enum {
+    SELECT_IN = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR,
+    SELECT_OUT = POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR,
+    SELECT_EXCEPT = POLLPRI
+};
+
+static bool in_set(int fd, const fd_set *set)
+{
+    /* Not FD_ISSET: programs pass larger arrays than fd_set. */
+    return set != NULL && (((const unsigned long *)set)[fd / 64] >>
+                               (fd % 64) & 1);
+}
+
+static bool select_has_endpoints(int n, const fd_set *in, const fd_set *out,
+                                 const fd_set *except)
+{
+    for (int fd = 0; fd < n; fd++) {
+        struct object *o = fd_find(fd);
+
+        if (o != NULL &&
+            (in_set(fd, in) || in_set(fd, out) || in_set(fd, except))) {
+            if (o->kind == OBJECT_ENDPOINT)
+                return true;
+            if (o->kind == OBJECT_EPOLL)
+                epoll_set_nest((struct epoll_set *)o);
+        }
+    }
+    return false;
+}
+
+static void put_in_set(int fd, fd_set *set, bool on)
+{
+    if (set != NULL && on)
+        ((unsigned long *)set)[fd / 64] |= 1ul << (fd % 64);
+}
+
+static void clear_set(int n, fd_set *set)
+{
+    if (set != NULL)
+        memset(set, 0, (size_t)(n + 63) / 64 * 8);
+}
+
+static int select_by_poll(int n, fd_set *in, fd_set *out, fd_set *except,
+                          int64_t timeout_ns, const sigset_t *mask)
+{
+    struct pollfd *fds = malloc((size_t)n * sizeof(*fds));
+    int used = 0, count = 0, rc;
+
+    if (fds == NULL)
+        return -ENOMEM;
+    for (int fd = 0; fd < n; fd++) {
+        short events = (short)((in_set(fd, in) ? POLLIN : 0) |
+                               (in_set(fd, out) ? POLLOUT : 0) |
+                               (in_set(fd, except) ? POLLPRI : 0));
+
+        if (events != 0)
+            fds[used++] = (struct pollfd){.fd = fd, .events = events};
+    }
+    rc = poll_wait(fds, (nfds_t)used, timeout_ns, mask);
+    for (int i = 0; i < used && rc >= 0; i++)
+        if (fds[i].revents & POLLNVAL)
+            rc = -EBADF;
+    if (rc >= 0) {
+        clear_set(n, in);
+        clear_set(n, out);
+        clear_set(n, except);
+    }
+    for (int i = 0; i < used && rc >= 0; i++) {
+        short got = fds[i].revents, asked = fds[i].events;
+        bool r = (got & SELECT_IN) && (asked & POLLIN);
+        bool w = (got & SELECT_OUT) && (asked & POLLOUT);
+        bool x = (got & SELECT_EXCEPT) && (asked & POLLPRI);
+
+        put_in_set(fds[i].fd, in, r);
+        put_in_set(fds[i].fd, out, w);
+        put_in_set(fds[i].fd, except, x);
+        count += r + w + x;
+    }
+    free(fds);
+    return rc < 0 ? rc : count;
+}
+
+EXPORT int pselect(int n, fd_set *restrict in, fd_set *restrict out,
+                   fd_set *restrict except,
+                   const struct timespec *restrict timeout,
+                   const sigset_t *restrict mask)
+{
+    if (!process.ready || n <= 0 || n > 65536 || bad_time(timeout) ||
+        in_vfork_child() || !select_has_endpoints(n, in, out, except))
+        return REAL(pselect)(n, in, out, except, timeout, mask);
+    return (int)posix_result(select_by_poll(n, in, out, except,
+                                            nanoseconds(timeout), mask));
+}
+
+EXPORT int select(int n, fd_set *restrict in, fd_set *restrict out,
+                  fd_set *restrict except, struct timeval *restrict timeout)
+{
+    struct timespec t, before, after;
+    int rc;
+
+    if (!process.ready || n <= 0 || n > 65536 || in_vfork_child() ||
+        (timeout != NULL && (timeout->tv_sec < 0 || timeout->tv_usec < 0)) ||
+        !select_has_endpoints(n, in, out, except))
+        return REAL(select)(n, in, out, except, timeout);
+    if (timeout == NULL)
+        return (int)posix_result(
+            select_by_poll(n, in, out, except, -1, NULL));
+    /* Linux leaves the time not slept in the argument. */
+    t.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
+    t.tv_nsec = timeout->tv_usec % 1000000 * 1000;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    rc = select_by_poll(n, in, out, except, nanoseconds(&t), NULL);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    {
+        int64_t left = nanoseconds(&t) - (nanoseconds(&after) -
+                                          nanoseconds(&before));
+
+        left = left < 0 || rc == 0 ? 0 : left;
+        timeout->tv_sec = left / 1000000000;
+        timeout->tv_usec = left % 1000000000 / 1000;
+    }
+    return (int)posix_result(rc);
+}
+
+/* ---- fortified forms and older names ---- */
+
+int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                const sigset_t *mask, size_t size);
+
+EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
+{
+    if (size / sizeof(*fds) < n)
+        __chk_fail();
+    return poll(fds, n, timeout);
+}
+
+EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n,
+                       const struct timespec *timeout, const sigset_t *mask,
+                       size_t size)
+{
+    if (size / sizeof(*fds) < n)
+        __chk_fail();
+    return ppoll(fds, n, timeout, mask);
+}
+
+ALIAS(poll)
+int __poll(struct pollfd *fds, nfds_t n, int timeout);
+ALIAS(select)
+int __select(int n, fd_set *restrict in, fd_set *restrict out,
+             fd_set *restrict except, struct timeval *restrict timeout);

@@ -1,0 +1,107 @@
+/*
+ * The real functions behind the intercepted names: the next definition in the
+ * search order, libc's as a rule. REAL(name) also works before our own
+ * constructor has run.
+ */
+#ifndef PRELOAD_KERNEL_H
+#define PRELOAD_KERNEL_H
+
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#define KERNEL_FUNCTIONS(X)                                                    \
+    X(int, socket, (int, int, int))                                            \
+    X(int, bind, (int, const struct sockaddr *, socklen_t))                    \
+    X(int, listen, (int, int))                                                 \
+    X(int, accept4, (int, struct sockaddr *, socklen_t *, int))                \
+    X(int, accept, (int, struct sockaddr *, socklen_t *))                      \
+    X(int, connect, (int, const struct sockaddr *, socklen_t))                 \
+    X(int, getsockopt, (int, int, int, void *, socklen_t *))                   \
+    X(int, setsockopt, (int, int, int, const void *, socklen_t))               \
+    X(int, shutdown, (int, int))                                               \
+    X(int, socketpair, (int, int, int, int *))                                 \
+    X(int, close, (int))                                                       \
+    X(int, close_range, (unsigned, unsigned, int))                             \
+    X(ssize_t, read, (int, void *, size_t))                                    \
+    X(ssize_t, write, (int, const void *, size_t))                             \
+    X(ssize_t, readv, (int, const struct iovec *, int))                        \
+    X(ssize_t, writev, (int, const struct iovec *, int))                       \
+    X(ssize_t, recv, (int, void *, size_t, int))                               \
+    X(ssize_t, send, (int, const void *, size_t, int))                         \
+    X(ssize_t, recvfrom,                                                       \
+      (int, void *, size_t, int, struct sockaddr *, socklen_t *))              \
+    X(ssize_t, sendto,                                                         \
+      (int, const void *, size_t, int, const struct sockaddr *, socklen_t))    \
+    X(ssize_t, recvmsg, (int, struct msghdr *, int))                           \
+    X(ssize_t, sendmsg, (int, const struct msghdr *, int))                     \
+    X(int, recvmmsg,                                                           \
+      (int, struct mmsghdr *, unsigned, int, struct timespec *))               \
+    X(int, sendmmsg, (int, struct mmsghdr *, unsigned, int))                   \
+    X(ssize_t, sendfile, (int, int, off_t *, size_t))                          \
+    X(ssize_t, splice, (int, off64_t *, int, off64_t *, size_t, unsigned))     \
+    X(int, poll, (struct pollfd *, nfds_t, int))                               \
+    X(int, ppoll, (struct pollfd *, nfds_t, const struct timespec *,           \
+                   const sigset_t *))                                          \
+    X(int, select, (int, fd_set *, fd_set *, fd_set *, struct timeval *))      \
+    X(int, pselect, (int, fd_set *, fd_set *, fd_set *,                        \
+                     const struct timespec *, const sigset_t *))               \
+    X(int, epoll_create, (int))                                                \
+    X(int, epoll_create1, (int))                                               \
+    X(int, epoll_ctl, (int, int, int, struct epoll_event *))                   \
+    X(int, epoll_wait, (int, struct epoll_event *, int, int))                  \
+    X(int, epoll_pwait,                                                        \
+      (int, struct epoll_event *, int, int, const sigset_t *))                 \
+    X(int, epoll_pwait2, (int, struct epoll_event *, int,                      \
+                          const struct timespec *, const sigset_t *))          \
+    X(int, dup, (int))                                                         \
+    X(int, dup2, (int, int))                                                   \
+    X(int, dup3, (int, int, int))                                              \
+    X(int, fcntl64, (int, int, ...))                                           \
+    X(int, ioctl, (int, unsigned long, ...))                                   \
+    X(int, open64, (const char *, int, ...))                                   \
+    X(int, openat64, (int, const char *, int, ...))                            \
+    X(int, pipe, (int *))                                                      \
+    X(int, pipe2, (int *, int))                                                \
+    X(int, eventfd, (unsigned, int))                                           \
+    X(FILE *, fdopen, (int, const char *))                                     \
+    X(int, execve, (const char *, char *const *, char *const *))               \
+    X(int, execvpe, (const char *, char *const *, char *const *))              \
+    X(int, fexecve, (int, char *const *, char *const *))                       \
+    X(int, posix_spawn,                                                        \
+      (pid_t *, const char *, const posix_spawn_file_actions_t *,              \
+       const posix_spawnattr_t *, char *const *, char *const *))               \
+    X(int, posix_spawnp,                                                       \
+      (pid_t *, const char *, const posix_spawn_file_actions_t *,              \
+       const posix_spawnattr_t *, char *const *, char *const *))               \
+    X(int, system, (const char *))                                             \
+    X(FILE *, popen, (const char *, const char *))                             \
+    X(void, _exit, (int))                                                      \
+    X(void, quick_exit, (int))                                                 \
+    X(pid_t, vfork, (void))
+
+#define KERNEL_FIELD(result, name, arguments) result(*name) arguments;
+
+struct kernel {
+    KERNEL_FUNCTIONS(KERNEL_FIELD)
+};
+
+extern struct kernel kernel;
+
+/* Fills the table; harmless to call again. */
+void kernel_resolve(void);
+
+#define REAL(name)                                                             \
+    (__builtin_expect(kernel.name != NULL, 1)                                  \
+         ? kernel.name                                                         \
+         : (kernel_resolve(), kernel.name))
+
+#endif

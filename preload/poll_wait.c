@@ -1,0 +1,334 @@
+/*
+ * See poll_wait.h.
+ *
+ * While all streams are bare, this is one kernel call inside their `bare`
+ * marks. With managed streams it looks at them itself, at the others through
+ * the kernel, climbs down the same ladder as a read, and sleeps in the kernel
+ * on a copy of the array: managed streams are replaced by their socket while
+ * bytes may still come by TCP, or by nothing, and the bell is added.
+ */
+#include "preload/poll_wait.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "preload/endpoint.h"
+#include "preload/epoll_private.h"
+#include "preload/kernel.h"
+#include "preload/process.h"
+#include "preload/stats.h"
+#include "preload/waiter.h"
+#include "transport/bell.h"
+#include "transport/kernel_calls.h"
+#include "transport/pause.h"
+
+enum { SMALL = 64 };
+
+struct poll_work {
+    struct pollfd *fds; /* the application's */
+    nfds_t n;
+    struct pollfd *copy;        /* n + 1 */
+    struct endpoint **endpoint; /* NULL: the kernel's */
+    struct peer **peer;         /* armed, with a reference */
+    bool *bare;
+    unsigned managed;
+    uint64_t poll_ns;
+};
+
+bool poll_has_endpoints(const struct pollfd *fds, nfds_t n)
+{
+    for (nfds_t i = 0; i < n; i++) {
+        struct object *o = fds[i].fd < 0 ? NULL : fd_find(fds[i].fd);
+
+        if (o == NULL)
+            continue;
+        if (o->kind == OBJECT_ENDPOINT)
+            return true;
+        /* A set with streams that is itself polled: streams come back. */
+        if (o->kind == OBJECT_EPOLL)
+            epoll_set_nest((struct epoll_set *)o);
+    }
+    return false;
+}
+
+/* Marks bare streams and counts the managed ones. */
+static void enter(struct poll_work *w)
+{
+    w->managed = 0;
+    w->poll_ns = 0;
+    for (nfds_t i = 0; i < w->n; i++) {
+        struct endpoint *e =
+            w->fds[i].fd < 0 ? NULL : fd_endpoint(w->fds[i].fd);
+
+        w->endpoint[i] = NULL;
+        w->peer[i] = NULL;
+        w->bare[i] = false;
+        if (e == NULL || e->state != ENDPOINT_CONNECTED)
+            continue;
+        if (stream_bare_enter(&e->stream)) {
+            w->endpoint[i] = e;
+            w->bare[i] = true;
+            continue;
+        }
+        w->endpoint[i] = e;
+        w->managed++;
+        if (e->settings.poll_usec * 1000 > w->poll_ns)
+            w->poll_ns = e->settings.poll_usec * 1000;
+    }
+}
+
+static void leave(struct poll_work *w)
+{
+    int saved = errno;
+
+    for (nfds_t i = 0; i < w->n; i++)
+        if (w->bare[i]) {
+            stream_bare_leave(&w->endpoint[i]->stream);
+            w->bare[i] = false;
+        }
+    errno = saved;
+}
+
+/* revents of the managed streams. Returns how many have any. */
+static int look(struct poll_work *w)
+{
+    int ready = 0;
+
+    for (nfds_t i = 0; i < w->n; i++) {
+        struct endpoint *e = w->endpoint[i];
+
+        if (e == NULL || w->bare[i])
+            continue;
+        w->fds[i].revents = stream_ready(&e->stream) &
+                            (w->fds[i].events | POLLERR | POLLHUP);
+        ready += w->fds[i].revents != 0;
+    }
+    return ready;
+}
+
+/* The rest, in the kernel. Adds their revents; returns the count or -errno. */
+static int look_kernel(struct poll_work *w, nfds_t extra,
+                       const struct timespec *wait, const sigset_t *mask)
+{
+    int ready = 0;
+
+    if (REAL(ppoll)(w->copy, w->n + extra, wait, mask) < 0)
+        return -errno;
+    for (nfds_t i = 0; i < w->n; i++) {
+        if (w->endpoint[i] != NULL && !w->bare[i])
+            continue;
+        w->fds[i].revents = w->copy[i].revents;
+        ready += w->fds[i].revents != 0;
+    }
+    return ready;
+}
+
+static void make_copy(struct poll_work *w)
+{
+    for (nfds_t i = 0; i < w->n; i++) {
+        w->copy[i] = w->fds[i];
+        w->copy[i].revents = 0;
+        if (w->endpoint[i] != NULL && !w->bare[i])
+            w->copy[i].fd = -1;
+    }
+}
+
+static int look_at_all(struct poll_work *w)
+{
+    static const struct timespec none;
+    int ready = look(w), rc;
+
+    if (w->managed == w->n)
+        return ready;
+    rc = look_kernel(w, 0, &none, NULL);
+    return rc < 0 ? rc : ready + rc;
+}
+
+static bool spin(struct poll_work *w, struct waiter *waiter)
+{
+    struct spin s;
+    uint64_t kernel_ns;
+    bool hit = false;
+
+    if (!spin_begin(&s, waiter, w->poll_ns))
+        return false;
+    kernel_ns = s.looked_ns;
+    do {
+        hit = look(w) > 0;
+        if (!hit && w->managed < w->n && s.looked_ns - kernel_ns >= 10000) {
+            kernel_ns = s.looked_ns;
+            hit = look_at_all(w) != 0;
+        }
+    } while (!hit && spin_round(&s, false));
+    spin_end(&s, waiter, w->poll_ns, hit);
+    return hit;
+}
+
+static void arm(struct poll_work *w, struct waiter *waiter)
+{
+    atomic_store(&waiter->asleep, 1);
+    for (nfds_t i = 0; i < w->n; i++) {
+        struct endpoint *e = w->endpoint[i];
+        short tcp;
+
+        if (e == NULL || w->bare[i])
+            continue;
+        tcp = stream_wait_for(&e->stream, w->fds[i].events, &w->peer[i]);
+        if (tcp != 0) {
+            w->copy[i].fd = e->stream.fd;
+            w->copy[i].events = tcp;
+        }
+        if (w->peer[i] != NULL)
+            peer_ops(w->peer[i])->peer_arm(w->peer[i], waiter->id, true);
+    }
+    full_fence();
+}
+
+static void disarm(struct poll_work *w, struct waiter *waiter)
+{
+    atomic_store(&waiter->asleep, 0);
+    for (nfds_t i = 0; i < w->n; i++)
+        if (w->peer[i] != NULL) {
+            peer_ops(w->peer[i])->peer_arm(w->peer[i], waiter->id, false);
+            peer_ops(w->peer[i])->peer_put(w->peer[i]);
+            w->peer[i] = NULL;
+        }
+    bell_drain(waiter->bell);
+}
+
+static bool watch_all(struct poll_work *w, struct waiter *waiter)
+{
+    for (nfds_t i = 0; i < w->n; i++)
+        if (w->endpoint[i] != NULL && !w->bare[i] &&
+            !endpoint_watch(w->endpoint[i], waiter->id)) {
+            endpoint_banish(w->endpoint[i], REASON_LIMIT);
+            return false;
+        }
+    return true;
+}
+
+static const struct timespec *left(uint64_t until, struct timespec *out)
+{
+    uint64_t now = clock_ns();
+
+    if (until == UINT64_MAX)
+        return NULL;
+    now = now < until ? until - now : 0;
+    out->tv_sec = (time_t)(now / 1000000000u);
+    out->tv_nsec = (long)(now % 1000000000u);
+    return out;
+}
+
+/* At least one managed stream. 0: nothing yet, ask again. */
+static int wait_managed(struct poll_work *w, uint64_t until,
+                        const sigset_t *mask)
+{
+    struct waiter *waiter = waiter_self();
+    struct timespec t;
+    int rc;
+
+    make_copy(w);
+    rc = look_at_all(w);
+    if (rc != 0 || until <= 1)
+        return rc;
+    if (waiter == NULL) {
+        for (nfds_t i = 0; i < w->n; i++)
+            if (w->endpoint[i] != NULL && !w->bare[i])
+                endpoint_banish(w->endpoint[i], REASON_LIMIT);
+        return 0;
+    }
+    atomic_store(&waiter->busy, 1);
+    if (watch_all(w, waiter) && !spin(w, waiter)) {
+        arm(w, waiter);
+        rc = look(w);
+        if (rc == 0) {
+            w->copy[w->n].fd = waiter->bell;
+            w->copy[w->n].events = POLLIN;
+            stats_count(STATS_SLEEP);
+            rc = look_kernel(w, 1, left(until, &t), mask);
+        }
+        disarm(w, waiter);
+    }
+    atomic_store(&waiter->busy, 0);
+    if (rc < 0)
+        return rc;
+    make_copy(w);
+    return look_at_all(w);
+}
+
+static int wait_bare(struct poll_work *w, uint64_t until, const sigset_t *mask)
+{
+    uint64_t spin_ns = process.settings.poll_kernel_usec * 1000;
+    static const struct timespec none;
+    struct timespec t;
+    int rc;
+
+    if (spin_ns != 0 && until > 1) {
+        uint64_t stop = clock_ns() + spin_ns;
+
+        do
+            rc = REAL(ppoll)(w->fds, w->n, &none, mask);
+        while (rc == 0 && clock_ns() < stop && clock_ns() < until);
+        if (rc != 0)
+            return rc < 0 ? -errno : rc;
+    }
+    rc = REAL(ppoll)(w->fds, w->n, left(until, &t), mask);
+    return rc < 0 ? -errno : rc;
+}
+
+static int wait_until(struct poll_work *w, uint64_t until,
+                      const sigset_t *mask)
+{
+    for (;;) {
+        bool bare;
+        int rc;
+
+        enter(w);
+        bare = w->managed == 0;
+        rc = bare ? wait_bare(w, until, mask) : wait_managed(w, until, mask);
+        leave(w);
+        if (rc != 0 || bare || until <= 1 ||
+            (until != UINT64_MAX && clock_ns() >= until))
+            return rc;
+    }
+}
+
+int poll_wait(struct pollfd *fds, nfds_t n, int64_t timeout_ns,
+              const sigset_t *mask)
+{
+    struct {
+        struct pollfd copy[SMALL + 1];
+        struct endpoint *endpoint[SMALL];
+        struct peer *peer[SMALL];
+        bool bare[SMALL];
+    } small;
+    struct poll_work w = {.fds = fds, .n = n};
+    uint64_t until = UINT64_MAX;
+    void *big = NULL;
+    int rc;
+
+    if (timeout_ns == 0)
+        until = 1;
+    else if (timeout_ns > 0)
+        until = clock_ns() + (uint64_t)timeout_ns;
+    w.copy = small.copy;
+    w.endpoint = small.endpoint;
+    w.peer = small.peer;
+    w.bare = small.bare;
+    if (n > SMALL) {
+        char *at = malloc((n + 1) * sizeof(struct pollfd) +
+                          n * (2 * sizeof(void *) + sizeof(bool)));
+
+        if (at == NULL)
+            return -ENOMEM;
+        big = at;
+        w.endpoint = (struct endpoint **)at;
+        w.peer = (struct peer **)(w.endpoint + n);
+        w.copy = (struct pollfd *)(w.peer + n);
+        w.bare = (bool *)(w.copy + n + 1);
+    }
+    rc = wait_until(&w, until, mask);
+    free(big);
+    return rc;
+}

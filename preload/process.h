@@ -1,0 +1,53 @@
+/*
+ * The one object of the process: settings, tokens, and what happens to it at
+ * fork, exec and exit.
+ */
+#ifndef PRELOAD_PROCESS_H
+#define PRELOAD_PROCESS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "config/settings.h"
+#include "transport/reason.h"
+
+struct process {
+    bool ready;            /* start-up is over and acceleration is wanted */
+    struct settings settings;
+    char program[64];      /* base name of the executable */
+    uint64_t bell_token;
+    int ringer;            /* rings everybody's bells; -1 until needed */
+    unsigned cpus;         /* that this process may use */
+    pid_t pid;
+    _Atomic int spinners;
+    _Atomic int no_ups;    /* streams may not leave TCP while it is not 0 */
+    _Atomic uint64_t streams_seen, streams_up, returns;
+};
+
+extern struct process process;
+
+/* A child of vfork shares our memory: it must touch nothing. */
+extern __thread pid_t vfork_parent __attribute__((tls_model("initial-exec")));
+bool process_is_vfork_child(void);
+
+static inline bool in_vfork_child(void)
+{
+    return __builtin_expect(vfork_parent != 0, 0) && process_is_vfork_child();
+}
+
+/* Everything back to TCP because the image or the memory is going away. */
+void process_before_exec(enum reason why);
+void process_exec_failed(void);
+/* Called by the vfork trampoline: returns libc's vfork to go on in. */
+void *fastsock_before_vfork(void);
+/* A child of ours may hold these sockets: all, or those not close-on-exec. */
+void process_share_inherited(bool all);
+void process_leave(void);
+uint64_t process_new_token(void);
+/* Registers what happens around fork(2). 0 or an errno. */
+int process_watch_forks(void);
+void process_count_cpus(void);
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * Start-up, in order, before main: real functions, settings, the table of
+ * descriptors, forks. Anything that fails leaves the program on kernel TCP.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config/log.h"
+#include "preload/fd_table.h"
+#include "preload/kernel.h"
+#include "preload/process.h"
+
+static void name_program(void)
+{
+    const char *name = program_invocation_short_name;
+
+    if (name == NULL)
+        name = "?";
+    strncpy(process.program, name, sizeof(process.program) - 1);
+}
+
+static void complain(void *arg, const char *line)
+{
+    (void)arg;
+    log_error("%s", line);
+}
+
+__attribute__((constructor)) static void start_up(void)
+{
+    kernel_resolve();
+    name_program();
+    log_init("fastsock", LOG_ERROR);
+    if (settings_load(&process.settings, NULL, environ, complain, NULL) < 0) {
+        log_error("acceleration is off until this is corrected");
+        return;
+    }
+    log_init("fastsock", process.settings.log_level);
+    if (fd_table_init() < 0 || process_watch_forks() != 0) {
+        log_error("not enough memory: acceleration is off");
+        return;
+    }
+    process.pid = getpid();
+    process.bell_token = process_new_token();
+    process_count_cpus();
+    process.ready = true;
+}
+
+__attribute__((destructor)) static void shut_down(void)
+{
+    process_leave();
+}

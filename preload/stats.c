@@ -1,0 +1,255 @@
+/*
+ * See stats.h. The segment is made with the first connected socket; a process
+ * that never has one has none.
+ */
+#include "preload/stats.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "preload/process.h"
+#include "transport/kernel_calls.h"
+#include "transport/lock.h"
+#include "transport/pause.h"
+#include "transport/shared_memory.h"
+
+static struct {
+    struct lock lock;
+    struct stats_header *header;
+    struct stats_row *rows;
+    int fd;
+    bool failed;
+    unsigned next;
+} stats = {.fd = -1};
+
+static bool stats_open(void)
+{
+    void *at;
+
+    if (stats.header != NULL || stats.failed)
+        return stats.header != NULL;
+    stats.failed = true;
+    if (memory_create(STATS_NAME, stats_size(), &stats.fd) < 0)
+        return false;
+    stats.fd = ours_keep(stats.fd);
+    if (memory_map(stats.fd, stats_size(), true, &at) < 0) {
+        ours_close(stats.fd);
+        stats.fd = -1;
+        return false;
+    }
+    stats.failed = false;
+    stats.header = at;
+    stats.rows = (struct stats_row *)(stats.header + 1);
+    stats.header->version = STATS_VERSION;
+    stats.header->rows = STATS_ROWS;
+    stats.header->pid = (uint32_t)getpid();
+    stats.header->started_ns = clock_ns();
+    memcpy(stats.header->program, process.program,
+           sizeof(stats.header->program));
+    atomic_thread_fence(memory_order_release);
+    stats.header->magic = STATS_MAGIC;
+    return true;
+}
+
+struct stats_row *stats_open_row(struct endpoint *e)
+{
+    struct stats_row *row = NULL;
+
+    lock_take(&stats.lock);
+    if (!stats_open())
+        goto unlock;
+    atomic_fetch_add(&stats.header->streams_seen, 1);
+    for (unsigned i = 0; i < STATS_ROWS; i++) {
+        unsigned at = (stats.next + i) % STATS_ROWS;
+
+        if (atomic_load(&stats.rows[at].used) == 0) {
+            row = &stats.rows[at];
+            stats.next = at + 1;
+            if (at >= stats.header->highest)
+                stats.header->highest = at + 1;
+            break;
+        }
+        /* A full table is not searched from end to end each time. */
+        if (i > 256 && at + 1 < STATS_ROWS &&
+            stats.header->highest < STATS_ROWS)
+            stats.next = stats.header->highest;
+    }
+    if (row == NULL) {
+        atomic_fetch_add(&stats.header->unlisted, 1);
+        goto unlock;
+    }
+    memset(row, 0, sizeof(*row));
+    row->opened_ns = clock_ns();
+    row->fd = (uint32_t)e->stream.fd;
+    row->initiator = e->stream.h.initiator;
+    row->reason = REASON_YOUNG;
+    row->since_ns = row->opened_ns;
+    memcpy(row->transport, "tcp", 4);
+    atomic_store(&row->used, 1);
+unlock:
+    lock_give(&stats.lock);
+    return row;
+}
+
+void stats_update(struct endpoint *e)
+{
+    struct stats_row *row = e->row;
+    struct stream *s = &e->stream;
+    bool up = stream_is_up(s);
+
+    if (row == NULL)
+        return;
+    row->stage = (uint32_t)s->h.stage;
+    row->reason = (uint32_t)s->why;
+    row->since_ns = s->since_ns;
+    row->initiator = s->h.initiator;
+    if (up && s->ups > row->ups)
+        stats_count(STATS_UP);
+    if (s->returns > row->returns) {
+        row->last_return = (uint32_t)s->h.why;
+        stats_count(STATS_RETURN);
+    }
+    if (s->h.stage == STAGE_DEAD && s->error != 0)
+        stats_count(STATS_BROKEN);
+    row->ups = s->ups;
+    row->returns = s->returns;
+    if (s->link != NULL)
+        row->peer_pid = s->link->peer_pid;
+    memcpy(row->transport, up ? s->link->ops->name : "tcp", 4);
+    if (e->known && row->family == 0) {
+        memcpy(row->local, e->stream.h.initiator ? e->name.client
+                                                 : e->name.server, 16);
+        memcpy(row->peer, e->stream.h.initiator ? e->name.server
+                                                : e->name.client, 16);
+        row->local_port = e->stream.h.initiator ? e->name.client_port
+                                                : e->name.server_port;
+        row->peer_port = e->stream.h.initiator ? e->name.server_port
+                                               : e->name.client_port;
+        row->family = e->name.family;
+    }
+}
+
+void stats_close_row(struct endpoint *e)
+{
+    struct stats_header *h = stats.header;
+
+    if (h == NULL || e->row == NULL)
+        return;
+    atomic_fetch_add(&h->closed_out, atomic_load(&e->row->out));
+    atomic_fetch_add(&h->closed_in, atomic_load(&e->row->in));
+    atomic_fetch_add(&h->closed_link_out, atomic_load(&e->row->link_out));
+    atomic_fetch_add(&h->closed_link_in, atomic_load(&e->row->link_in));
+    e->stream.bytes = &e->bytes;
+    atomic_store(&e->row->used, 0);
+    e->row = NULL;
+}
+
+void stats_count(enum stats_event event)
+{
+    struct stats_header *h = stats.header;
+    _Atomic uint64_t *count;
+
+    if (h == NULL)
+        return;
+    switch (event) {
+    case STATS_UP:
+        count = &h->streams_up;
+        break;
+    case STATS_RETURN:
+        count = &h->returns;
+        break;
+    case STATS_BROKEN:
+        count = &h->broken;
+        break;
+    case STATS_SLEEP:
+        count = &h->sleeps;
+        break;
+    case STATS_SPIN_HIT:
+        count = &h->spins_hit;
+        break;
+    default:
+        count = &h->spins_missed;
+    }
+    /* Many threads, no promise to the last digit: no locked operation. */
+    atomic_store_explicit(
+        count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+        memory_order_relaxed);
+}
+
+static void report_path(char *out, size_t size)
+{
+    const char *from = process.settings.report;
+    size_t n = 0;
+
+    while (*from != '\0' && n + 12 < size) {
+        if (from[0] == '%' && from[1] == 'p') {
+            n += (size_t)snprintf(out + n, size - n, "%d", (int)getpid());
+            from += 2;
+        } else {
+            out[n++] = *from++;
+        }
+    }
+    out[n] = '\0';
+}
+
+void stats_report(void)
+{
+    struct stats_header *h = stats.header;
+    uint64_t out = 0, in = 0, link_out = 0, link_in = 0, rows = 0;
+    char path[SETTINGS_PATH_MAX], text[1024];
+    int fd, n;
+
+    if (h == NULL || process.settings.report[0] == '\0')
+        return;
+    out = h->closed_out;
+    in = h->closed_in;
+    link_out = h->closed_link_out;
+    link_in = h->closed_link_in;
+    for (unsigned i = 0; i < h->highest && i < STATS_ROWS; i++) {
+        struct stats_row *r = &stats.rows[i];
+
+        if (!atomic_load(&r->used))
+            continue;
+        rows++;
+        out += r->out;
+        in += r->in;
+        link_out += r->link_out;
+        link_in += r->link_in;
+    }
+    report_path(path, sizeof(path));
+    n = snprintf(text, sizeof(text),
+                 "program %s\npid %d\nstreams_seen %llu\nstreams_up %llu\n"
+                 "streams_open %llu\nreturns %llu\nbroken %llu\n"
+                 "link_bytes_out %llu\nlink_bytes_in %llu\n"
+                 "tcp_bytes_out %llu\ntcp_bytes_in %llu\n"
+                 "sleeps %llu\nspins_hit %llu\nspins_missed %llu\n",
+                 process.program, (int)getpid(),
+                 (unsigned long long)h->streams_seen,
+                 (unsigned long long)h->streams_up, (unsigned long long)rows,
+                 (unsigned long long)h->returns,
+                 (unsigned long long)h->broken, (unsigned long long)link_out,
+                 (unsigned long long)link_in,
+                 (unsigned long long)(out - link_out),
+                 (unsigned long long)(in - link_in),
+                 (unsigned long long)h->sleeps,
+                 (unsigned long long)h->spins_hit,
+                 (unsigned long long)h->spins_missed);
+    fd = (int)syscall(SYS_openat, AT_FDCWD, path,
+                      O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return;
+    (void)!syscall(SYS_write, fd, text, n);
+    kernel_close(fd);
+}
+
+void stats_after_fork(void)
+{
+    memory_unmap(stats.header, stats_size());
+    ours_close(stats.fd);
+    stats.header = NULL;
+    stats.rows = NULL;
+    stats.fd = -1;
+    stats.next = 0;
+    lock_init(&stats.lock);
+}

@@ -1,0 +1,29 @@
+/*
+ * Counting for people: rows of the statistics segment, and the report that is
+ * written at exit when the setting `report` names a file.
+ */
+#ifndef PRELOAD_STATS_H
+#define PRELOAD_STATS_H
+
+#include "preload/endpoint.h"
+
+/* A row for a stream; NULL when there is none left. */
+struct stats_row *stats_open_row(struct endpoint *e);
+/* Stage, reason, peer: after something changed. Stream locks held or not. */
+void stats_update(struct endpoint *e);
+void stats_close_row(struct endpoint *e);
+
+enum stats_event {
+    STATS_UP,
+    STATS_RETURN,
+    STATS_BROKEN,
+    STATS_SLEEP,
+    STATS_SPIN_HIT,
+    STATS_SPIN_MISSED
+};
+void stats_count(enum stats_event event);
+
+void stats_report(void);
+void stats_after_fork(void);
+
+#endif

@@ -1,0 +1,207 @@
+/*
+ * See waiter.h.
+ */
+#include "preload/waiter.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "preload/fd_table.h"
+#include "preload/process.h"
+#include "preload/stats.h"
+#include "transport/bell.h"
+#include "transport/lock.h"
+#include "transport/pause.h"
+#include "transport/transport.h"
+
+enum {
+    PAUSE_NS = 2000,   /* then give the CPU away at each look */
+    BUDGET_LEAST = 16, /* of the limit: 1/16th */
+    YIELDS_ON_ONE_CPU = 4
+};
+
+static _Atomic(struct waiter *) waiters[WAITERS_MAX];
+static struct lock waiters_lock;
+static unsigned next_id = 1;
+static pthread_key_t self_key;
+static pthread_once_t self_once = PTHREAD_ONCE_INIT;
+static __thread struct waiter *self
+    __attribute__((tls_model("initial-exec")));
+
+static unsigned take_id(struct waiter *waiter)
+{
+    unsigned id = 0;
+
+    lock_take(&waiters_lock);
+    for (unsigned i = 0; i < WAITERS_MAX - 1; i++) {
+        unsigned at = 1 + (next_id - 1 + i) % (WAITERS_MAX - 1);
+
+        if (atomic_load(&waiters[at]) == NULL) {
+            id = at;
+            next_id = at + 1;
+            atomic_store(&waiters[at], waiter);
+            break;
+        }
+    }
+    lock_give(&waiters_lock);
+    return id;
+}
+
+struct waiter *waiter_create(bool of_thread)
+{
+    struct waiter *w = calloc(1, sizeof(*w));
+
+    if (w == NULL)
+        return NULL;
+    w->of_thread = of_thread;
+    w->id = take_id(w);
+    if (w->id == 0)
+        goto free_waiter;
+    w->bell = ours_keep(bell_open(process.bell_token, w->id));
+    if (w->bell < 0)
+        goto free_id;
+    w->budget_ns = UINT32_MAX;
+    return w;
+free_id:
+    atomic_store(&waiters[w->id], NULL);
+free_waiter:
+    free(w);
+    return NULL;
+}
+
+void waiter_destroy(struct waiter *waiter)
+{
+    if (waiter == NULL)
+        return;
+    atomic_store(&waiters[waiter->id], NULL);
+    ours_close(waiter->bell);
+    free(waiter);
+}
+
+static void thread_ends(void *arg)
+{
+    self = NULL;
+    waiter_destroy(arg);
+}
+
+static void make_key(void)
+{
+    pthread_key_create(&self_key, thread_ends);
+}
+
+struct waiter *waiter_self(void)
+{
+    if (self != NULL)
+        return self;
+    pthread_once(&self_once, make_key);
+    self = waiter_create(true);
+    if (self != NULL)
+        pthread_setspecific(self_key, self);
+    return self;
+}
+
+bool waiter_is_idle(unsigned id)
+{
+    struct waiter *w = id < WAITERS_MAX ? atomic_load(&waiters[id]) : NULL;
+
+    return w == NULL || (w->of_thread && atomic_load(&w->busy) == 0);
+}
+
+void waiter_ring(unsigned id)
+{
+    bell_ring(process.ringer, process.bell_token, id);
+}
+
+void waiter_wake(unsigned id)
+{
+    struct waiter *w = id < WAITERS_MAX ? atomic_load(&waiters[id]) : NULL;
+
+    full_fence();
+    if (w != NULL && atomic_exchange(&w->asleep, 0) != 0)
+        waiter_ring(id);
+}
+
+void waiters_forget(void)
+{
+    for (unsigned id = 1; id < WAITERS_MAX; id++) {
+        struct waiter *w = atomic_load(&waiters[id]);
+
+        if (w != NULL) {
+            atomic_store(&waiters[id], NULL);
+            ours_close(w->bell);
+        }
+    }
+    lock_init(&waiters_lock);
+    self = NULL;
+}
+
+/* ---- spinning ---- */
+
+bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
+{
+    uint64_t now, budget = waiter->budget_ns;
+
+    spin->counted = false;
+    spin->rounds = 0;
+    if (limit_ns == 0)
+        return false;
+    if (budget > limit_ns)
+        budget = limit_ns;
+    if (process.cpus > 1 &&
+        atomic_fetch_add(&process.spinners, 1) + 1 < (int)process.cpus)
+        spin->counted = true;
+    else if (process.cpus > 1)
+        atomic_fetch_sub(&process.spinners, 1);
+    now = clock_ns();
+    spin->pause_until_ns = spin->counted ? now + PAUSE_NS : 0;
+    spin->until_ns = now + budget;
+    spin->looked_ns = now;
+    return true;
+}
+
+bool spin_round(struct spin *spin, bool here)
+{
+    spin->rounds++;
+    if (!spin->counted || here) {
+        /* The peer needs this very CPU, or somebody else does. */
+        sched_yield();
+        if (!spin->counted && spin->rounds >= YIELDS_ON_ONE_CPU)
+            return false;
+        return clock_ns() < spin->until_ns;
+    }
+    if (spin->pause_until_ns != 0) {
+        cpu_pause();
+        if (spin->rounds % 8 != 0)
+            return true;
+        spin->looked_ns = clock_ns();
+        if (spin->looked_ns >= spin->pause_until_ns)
+            spin->pause_until_ns = 0;
+        return spin->looked_ns < spin->until_ns;
+    }
+    sched_yield();
+    spin->looked_ns = clock_ns();
+    return spin->looked_ns < spin->until_ns;
+}
+
+void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
+              bool hit)
+{
+    uint64_t budget = waiter->budget_ns;
+
+    if (spin->counted)
+        atomic_fetch_sub(&process.spinners, 1);
+    spin->counted = false;
+    if (budget > limit_ns)
+        budget = limit_ns;
+    if (hit)
+        budget += budget / 4 + 1000;
+    else
+        budget /= 2;
+    if (budget > limit_ns)
+        budget = limit_ns;
+    if (budget < limit_ns / BUDGET_LEAST)
+        budget = limit_ns / BUDGET_LEAST;
+    waiter->budget_ns = budget > UINT32_MAX ? UINT32_MAX : (uint32_t)budget;
+    stats_count(hit ? STATS_SPIN_HIT : STATS_SPIN_MISSED);
+}

@@ -1,0 +1,57 @@
+/*
+ * Waiters: threads and epoll sets that may sleep, each with an id and a bell.
+ *
+ * Sleeping loses no wake-up: waiter_will_sleep(), arm at the peers, full
+ * fence, look once more; only then sleep on the bell. Whoever has news stores
+ * them, makes a full fence, and takes `asleep` (or the peer's armed word)
+ * before it rings.
+ */
+#ifndef PRELOAD_WAITER_H
+#define PRELOAD_WAITER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct waiter {
+    _Atomic uint32_t asleep;
+    _Atomic uint32_t busy; /* waiting for something: keep its id watched */
+    unsigned id;
+    int bell;
+    bool of_thread;
+    uint32_t budget_ns; /* of its next spin; adapts */
+};
+
+/* NULL when there are no ids or descriptors left. */
+struct waiter *waiter_create(bool of_thread);
+void waiter_destroy(struct waiter *waiter);
+/* The calling thread's own; NULL as above. */
+struct waiter *waiter_self(void);
+/* Is this id a thread that waits for nothing now? */
+bool waiter_is_idle(unsigned id);
+/* Local news for that waiter. */
+void waiter_wake(unsigned id);
+/* Ring whatever it does: it may sleep in a plain kernel wait. */
+void waiter_ring(unsigned id);
+/* In the child of a fork. */
+void waiters_forget(void);
+
+/* ---- spinning ---- */
+
+/*
+ * A spin is bounded by the waiter's budget, which halves when a spin ended in
+ * sleep and grows when it was worth it; at most one spinner per CPU but one.
+ */
+struct spin {
+    uint64_t until_ns, pause_until_ns, looked_ns;
+    unsigned rounds;
+    bool counted, here;
+};
+
+bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns);
+/* Wait a little; `here`: the peer runs on this CPU. False: time to sleep. */
+bool spin_round(struct spin *spin, bool here);
+void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
+              bool hit);
+
+#endif
