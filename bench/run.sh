@@ -119,7 +119,7 @@ finish() {
     rm -rf "$tmp"
 }
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT PIPE TERM
 
 # ---- one measurement: leaves a line of JSON in $tmp/out, complaints in err
 
