@@ -102,12 +102,14 @@ enum parse_result parser_next(struct parser *parser, const char *in,
     enum parse_result result;
 
     *used = 0;
+    if (len == 0)
+        return PARSE_MORE;
     if (parser->skip > 0) {
         *used = parser->skip < len ? (size_t)parser->skip : len;
         parser->skip -= *used;
         return PARSE_SKIPPED;
     }
-    if (len == 0 || len < parser->need)
+    if (len < parser->need)
         return PARSE_MORE;
     parser->need = 0;
     result = next_request(parser, in, len, used, command);
