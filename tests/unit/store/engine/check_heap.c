@@ -24,8 +24,9 @@ static void mark(unsigned char *map, uint64_t offset, uint64_t len, bool used)
 {
     uint64_t first = (offset - BEGIN) / HEAP_UNIT;
     for (uint64_t i = 0; i < heap_round(len) / HEAP_UNIT; i++) {
-        ck_assert_uint_lt(first + i, UNITS);
-        ck_assert_int_ne(map[first + i], used);
+        if (first + i >= UNITS || map[first + i] == used)
+            ck_abort_msg("unit %llu is given or taken twice",
+                         (unsigned long long)(first + i));
         map[first + i] = used;
     }
 }

@@ -1,0 +1,185 @@
+/* The table alone: places, owner words, displacement. */
+#include "store/engine/hop_table.h"
+#include "store/engine/item.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PLACES 256u
+#define SIZE   (PLACES * 64u)
+
+static struct pm pm;
+static struct commit commit;
+static struct hop_table table;
+static int fd;
+
+static void map(void)
+{
+    fd = memfd_create("table", MFD_CLOEXEC);
+    ck_assert_int_eq(ftruncate(fd, SIZE), 0);
+    ck_assert_int_eq(pm_map(&pm, fd, SIZE, PM_PROCESS, NULL), 0);
+    commit_init(&commit, &pm);
+    ck_assert_int_eq(hop_init(&table, &commit,
+                              (struct hop_entry *)(void *)pm.base, pm.base,
+                              PLACES),
+                     0);
+}
+
+static void unmap(void)
+{
+    hop_fini(&table);
+    pm_unmap(&pm);
+    close(fd);
+}
+
+/* A hash chosen by the test: its low half is the bucket. */
+static uint64_t hash_of(uint32_t bucket, uint32_t number)
+{
+    return (uint64_t)number << 32 | bucket;
+}
+
+static void put_item(uint32_t bucket, uint32_t number, uint32_t place)
+{
+    struct item_meta meta = {.cas = 1, .tag = number};
+    struct item_value none = {0};
+    item_write(&pm, &table.entries[place], 0, &number, sizeof(number), &none, 0,
+               &meta);
+    hop_link(&table, bucket, place);
+}
+
+static uint32_t find(uint32_t bucket, uint32_t number)
+{
+    return hop_find(&table, hash_of(bucket, number), &number, sizeof(number));
+}
+
+START_TEST(an_item_is_found_before_and_after_the_commit)
+{
+    put_item(7, 1, hop_free_place(&table, 7));
+    put_item(7, 2, hop_free_place(&table, 7));
+    ck_assert_uint_eq(find(7, 1), 7);
+    ck_assert_uint_eq(find(7, 2), 8);
+    ck_assert_uint_eq(find(7, 3), HOP_NONE);
+    ck_assert_uint_eq(find(8, 2), HOP_NONE);
+    ck_assert_uint_eq(table.entries[7].owner, 0);
+    commit_run(&commit);
+    ck_assert_uint_eq(table.entries[7].owner, 3);
+    ck_assert_uint_eq(find(7, 2), 8);
+}
+END_TEST
+
+START_TEST(the_neighbourhood_goes_round_the_end)
+{
+    for (uint32_t i = 0; i < HOP_REACH; i++)
+        put_item(PLACES - 2, i, hop_free_place(&table, PLACES - 2));
+    ck_assert_uint_eq(hop_free_place(&table, PLACES - 2), HOP_NONE);
+    ck_assert_uint_eq(find(PLACES - 2, 1), PLACES - 1);
+    ck_assert_uint_eq(find(PLACES - 2, 2), 0);
+    ck_assert_uint_eq(find(PLACES - 2, HOP_REACH - 1), HOP_REACH - 3);
+    ck_assert_uint_eq(hop_owner(&table, PLACES - 2) >> HOP_REACH, 0);
+}
+END_TEST
+
+START_TEST(a_committed_place_is_reusable_only_after_the_next_commit)
+{
+    put_item(3, 1, 3);
+    commit_run(&commit);
+    hop_unlink(&table, 3, 3);
+    ck_assert_uint_eq(find(3, 1), HOP_NONE);
+    ck_assert_uint_eq(hop_free_place(&table, 3), 4);
+    commit_run(&commit);
+    hop_settle(&table);
+    ck_assert_uint_eq(hop_free_place(&table, 3), 3);
+}
+END_TEST
+
+START_TEST(a_place_that_was_never_committed_is_free_at_once)
+{
+    put_item(3, 1, 3);
+    hop_unlink(&table, 3, 3);
+    ck_assert_uint_eq(hop_free_place(&table, 3), 3);
+    ck_assert_uint_eq(table.n_retired, 0);
+}
+END_TEST
+
+START_TEST(a_swap_turns_two_bits_of_one_word)
+{
+    put_item(3, 1, 3);
+    commit_run(&commit);
+    struct item_meta meta = {.cas = 2, .tag = 1};
+    struct item_value none = {0};
+    uint32_t number = 1;
+    item_write(&pm, &table.entries[9], 0, &number, 4, &none, 0, &meta);
+    hop_swap(&table, 3, 3, 9);
+    ck_assert_uint_eq(commit.n, 1);
+    ck_assert_uint_eq(find(3, 1), 9);
+    ck_assert_uint_eq(table.entries[3].owner, 1);
+    commit_run(&commit);
+    ck_assert_uint_eq(table.entries[3].owner, 1u << 6);
+}
+END_TEST
+
+START_TEST(a_full_neighbourhood_gets_a_place_by_moves)
+{
+    uint32_t number = 0;
+    for (uint32_t b = 10; b < 200; b++, number++)
+        put_item(b, number, b);
+    commit_run(&commit);
+    ck_assert_uint_eq(hop_free_place(&table, 10), HOP_NONE);
+    int moves = 0;
+    while (hop_free_place(&table, 10) == HOP_NONE) {
+        struct hop_move move;
+        ck_assert(hop_find_move(&table, 10, &move));
+        ck_assert(!hop_used(&table, move.to));
+        ck_assert_uint_lt((move.to - move.bucket) & (PLACES - 1), HOP_REACH);
+        item_move(&pm, &table.entries[move.to], &table.entries[move.from],
+                  table.entries[move.from].meta);
+        hop_swap(&table, move.bucket, move.from, move.to);
+        commit_run(&commit);
+        hop_settle(&table);
+        ck_assert_int_lt(++moves, 10);
+    }
+    for (uint32_t b = 10; b < 200; b++)
+        ck_assert_uint_ne(find(b, b - 10), HOP_NONE);
+}
+END_TEST
+
+START_TEST(when_nothing_can_move_there_is_no_move)
+{
+    struct hop_move move;
+    for (uint32_t i = 0; i < HOP_REACH; i++)
+        put_item(10, i, 10 + i); /* all of one bucket: none may go further */
+    ck_assert(!hop_find_move(&table, 10, &move));
+    hop_fini(&table);
+    ck_assert_int_eq(hop_init(&table, &commit, table.entries, pm.base, PLACES),
+                     0);
+    for (uint32_t i = 0; i < PLACES; i++)
+        hop_claim(&table, i);
+    ck_assert(!hop_find_move(&table, 10, &move));
+    ck_assert_uint_eq(hop_free_place(&table, 10), HOP_NONE);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("hop_table");
+    TCase *tcase = tcase_create("hop_table");
+    tcase_add_checked_fixture(tcase, map, unmap);
+    tcase_add_test(tcase, an_item_is_found_before_and_after_the_commit);
+    tcase_add_test(tcase, the_neighbourhood_goes_round_the_end);
+    tcase_add_test(tcase,
+                   a_committed_place_is_reusable_only_after_the_next_commit);
+    tcase_add_test(tcase, a_place_that_was_never_committed_is_free_at_once);
+    tcase_add_test(tcase, a_swap_turns_two_bits_of_one_word);
+    tcase_add_test(tcase, a_full_neighbourhood_gets_a_place_by_moves);
+    tcase_add_test(tcase, when_nothing_can_move_there_is_no_move);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
