@@ -251,6 +251,7 @@ static void stats_settings(struct connection *c)
     stat_number(c, "read_buf_mem_limit", 0);
     stat_text(c, "track_sizes", "no");
     stat_text(c, "inline_ascii_response", "no");
+    stat_text(c, "slab_automove_freeratio", "0.010");
     stat_text(c, "memory_file", o->pool);
     stat_number(c, "pool_size", o->pool_size);
 }

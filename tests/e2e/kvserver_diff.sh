@@ -1,0 +1,14 @@
+#!/bin/sh
+# kvserver and Debian's memcached get the same requests and must give the same
+# replies, byte for byte; only cas ids, pids and times may differ.
+. "$(dirname "$0")/kvserver.inc"
+command -v memcached >/dev/null || {
+    echo "memcached is missing: install it to compare with"
+    exit 77
+}
+start_kvserver kvserver
+ours=$port our_pid=$pid
+start_server memcached memcached -u "$(id -un)" -U 0
+client python3 "$here/kvserver_diff.py" "$port" "$ours" ||
+    fail "replies differ"
+stop_server "$our_pid"
