@@ -92,7 +92,8 @@ struct endpoint *endpoint_create(int fd, int family, bool nonblocking,
     atomic_store_explicit(&e->nonblocking, nonblocking, memory_order_relaxed);
     e->family = (sa_family_t)family;
     e->state = state;
-    stream_init(&e->stream, fd, initiator, &endpoint_stream_calls, &e->bytes);
+    stream_init(&e->stream, fd, initiator, &tcp_calls_kernel,
+                &endpoint_stream_calls, &e->bytes);
     if (state == ENDPOINT_CONNECTED)
         endpoint_connected(e);
     return e;

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "transport/kernel_calls.h"
 
 void overlay_put_record(struct stream *s, const struct control_record *r)
 {
@@ -25,10 +24,9 @@ void overlay_put_record(struct stream *s, const struct control_record *r)
 int overlay_flush(struct stream *s)
 {
     while (s->out_done < s->out_have) {
-        ssize_t n =
-            kernel_send(s->fd, s->record_out + s->out_done,
-                        s->out_have - s->out_done,
-                        MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = s->tcp->send(s->fd, s->record_out + s->out_done,
+                                 s->out_have - s->out_done,
+                                 MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (n == -EINTR)
             continue;
@@ -52,8 +50,8 @@ int overlay_repeat(struct stream *s)
 
         if (left > tx->size - idx)
             left = tx->size - idx;
-        n = kernel_send(s->fd, tx->bytes + idx, left,
-                        MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = s->tcp->send(s->fd, tx->bytes + idx, left,
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n == -EINTR)
             continue;
         if (n < 0)
@@ -67,8 +65,8 @@ int overlay_repeat(struct stream *s)
 int overlay_get_record(struct stream *s, struct control_record *r)
 {
     while (s->in_have < RECORD_SIZE) {
-        ssize_t n = kernel_recv(s->fd, s->record_in + s->in_have,
-                                RECORD_SIZE - s->in_have, MSG_DONTWAIT);
+        ssize_t n = s->tcp->recv(s->fd, s->record_in + s->in_have,
+                                 RECORD_SIZE - s->in_have, MSG_DONTWAIT);
 
         if (n == -EINTR)
             continue;
@@ -92,7 +90,7 @@ int overlay_get_switch(struct stream *s)
     handover_expected_switch(&s->h, &r);
     record_encode(&r, expected);
     do
-        n = kernel_recv(s->fd, seen, sizeof(seen), MSG_DONTWAIT | MSG_PEEK);
+        n = s->tcp->recv(s->fd, seen, sizeof(seen), MSG_DONTWAIT | MSG_PEEK);
     while (n == -EINTR);
     if (n == 0)
         return -EBADMSG;
@@ -102,7 +100,7 @@ int overlay_get_switch(struct stream *s)
         return -EBADMSG;
     if (n < RECORD_SIZE)
         return -EAGAIN;
-    n = kernel_recv(s->fd, seen, sizeof(seen), MSG_DONTWAIT);
+    n = s->tcp->recv(s->fd, seen, sizeof(seen), MSG_DONTWAIT);
     if (n != RECORD_SIZE)
         return -EBADMSG;
     s->extra_in += RECORD_SIZE;
@@ -116,9 +114,9 @@ void overlay_linger_set(struct stream *s)
 
     if (s->linger_changed)
         return;
-    if (kernel_getsockopt(s->fd, SOL_SOCKET, SO_LINGER, &s->linger, &len) < 0)
+    if (s->tcp->getsockopt(s->fd, SOL_SOCKET, SO_LINGER, &s->linger, &len) < 0)
         memset(&s->linger, 0, sizeof(s->linger));
-    kernel_setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    s->tcp->setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     s->linger_changed = true;
 }
 
@@ -126,8 +124,8 @@ void overlay_linger_restore(struct stream *s)
 {
     if (!s->linger_changed)
         return;
-    kernel_setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &s->linger,
-                      sizeof(s->linger));
+    s->tcp->setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &s->linger,
+                       sizeof(s->linger));
     s->linger_changed = false;
 }
 
@@ -147,9 +145,10 @@ bool overlay_counts_match(struct stream *s)
         int before = -1;
 
         /* The first and the last look agree, so nothing moved between. */
-        if (kernel_ioctl(s->fd, SIOCOUTQ, &before) < 0 ||
-            kernel_getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
-            kernel_ioctl(s->fd, SIOCOUTQ, &unsent) < 0)
+        if (s->tcp->ioctl(s->fd, SIOCOUTQ, &before) < 0 ||
+            s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) <
+                0 ||
+            s->tcp->ioctl(s->fd, SIOCOUTQ, &unsent) < 0)
             return false;
         if (before == unsent)
             break;
@@ -158,8 +157,9 @@ bool overlay_counts_match(struct stream *s)
         out)
         return false;
     for (int tries = 0; tries < 5; tries++) {
-        if (kernel_getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
-            kernel_ioctl(s->fd, FIONREAD, &unread) < 0)
+        if (s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) <
+                0 ||
+            s->tcp->ioctl(s->fd, FIONREAD, &unread) < 0)
             return false;
         if (info.tcpi_bytes_received - (uint64_t)unread == in)
             return true;
@@ -171,5 +171,5 @@ void overlay_reset(struct stream *s)
 {
     struct sockaddr none = {.sa_family = AF_UNSPEC};
 
-    kernel_connect(s->fd, &none, sizeof(none));
+    s->tcp->connect(s->fd, &none, sizeof(none));
 }

@@ -29,6 +29,7 @@
 
 #include "transport/lock.h"
 #include "transport/stream/handover.h"
+#include "transport/stream/kernel_calls.h"
 #include "transport/transport.h"
 
 struct stream;
@@ -55,6 +56,7 @@ struct stream {
     struct handover h;
     struct link *link;
     struct stream_bytes *bytes;
+    const struct tcp_calls *tcp;
     const struct stream_calls *calls;
     int fd;
 
@@ -86,7 +88,9 @@ struct stream {
     uint32_t ups, returns;
 };
 
+/* tcp: &tcp_calls_kernel, or a stand-in. */
 void stream_init(struct stream *s, int fd, bool initiator,
+                 const struct tcp_calls *tcp,
                  const struct stream_calls *calls, struct stream_bytes *bytes);
 
 /* ---- bare ---- */

@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <linux/sockios.h>
 
-#include "transport/kernel_calls.h"
 #include "transport/stream/overlay.h"
 #include "transport/stream/stream.h"
 
@@ -100,7 +99,7 @@ static ssize_t recv_tcp(struct stream *s, const struct iovec *iov, int n,
         msg.msg_iov = part;
         msg.msg_iovlen = (size_t)k;
     }
-    rc = kernel_recvmsg(s->fd, &msg, flags | MSG_DONTWAIT);
+    rc = s->tcp->recvmsg(s->fd, &msg, flags | MSG_DONTWAIT);
     if (rc > 0 && !(flags & MSG_PEEK))
         count_in(s, (uint64_t)rc, false);
     return rc;
@@ -220,8 +219,8 @@ static ssize_t send_tcp(struct stream *s, const struct iovec *iov, int n,
         part[k++].iov_len = iov[i].iov_len - cut;
     }
     msg.msg_iovlen = (size_t)k;
-    rc = kernel_sendmsg(s->fd, &msg,
-                        (flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL);
+    rc = s->tcp->sendmsg(s->fd, &msg,
+                         (flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL);
     if (rc > 0) {
         if (s->h.stage == STAGE_REPEATING)
             s->h.backlog += (uint64_t)rc;
@@ -285,7 +284,7 @@ static short kernel_ready(struct stream *s, short events)
 {
     struct pollfd p = {.fd = s->fd, .events = events};
 
-    return kernel_poll(&p, 1, 0) == 1 ? p.revents : 0;
+    return s->tcp->poll(&p, 1, 0) == 1 ? p.revents : 0;
 }
 
 /* On the link: two words of the peer's and nothing else. */
@@ -418,7 +417,7 @@ int stream_unread(struct stream *s)
         break;
     case RX_LIMITED:
     case RX_RAW:
-        kernel_ioctl(s->fd, FIONREAD, &kernel);
+        s->tcp->ioctl(s->fd, FIONREAD, &kernel);
         there = (uint64_t)kernel;
         if (handover_rx_mode(&s->h) == RX_LIMITED &&
             there > handover_rx_limit(&s->h))
@@ -442,7 +441,7 @@ int stream_unsent(struct stream *s)
         s->link->ops->freed(s->link, s->h.freed, s->h.wrote, &freed);
         left = s->h.wrote - freed;
     } else {
-        kernel_ioctl(s->fd, SIOCOUTQ, &kernel);
+        s->tcp->ioctl(s->fd, SIOCOUTQ, &kernel);
         left = (uint64_t)kernel;
         if (s->h.stage == STAGE_REPEATING)
             left += s->h.wrote - s->h.backlog;

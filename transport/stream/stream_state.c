@@ -11,7 +11,6 @@
 #include <sys/random.h>
 
 #include "config/log.h"
-#include "transport/kernel_calls.h"
 #include "transport/pause.h"
 #include "transport/stream/overlay.h"
 #include "transport/stream/stream.h"
@@ -19,15 +18,17 @@
 enum { RESET_WAIT_NS = 1000000000 };
 
 void stream_init(struct stream *s, int fd, bool initiator,
+                 const struct tcp_calls *tcp,
                  const struct stream_calls *calls, struct stream_bytes *bytes)
 {
     memset(s, 0, sizeof(*s));
     handover_init(&s->h, initiator);
     s->fd = fd;
+    s->tcp = tcp;
     s->calls = calls;
     s->bytes = bytes;
     s->why = REASON_YOUNG;
-    s->since_ns = clock_ns();
+    s->since_ns = s->tcp->now_ns();
 }
 
 void stream_lock_all(struct stream *s)
@@ -60,7 +61,7 @@ static void set_why(struct stream *s, enum reason why)
     if (s->why == why)
         return;
     s->why = why;
-    s->since_ns = clock_ns();
+    s->since_ns = s->tcp->now_ns();
 }
 
 static uint64_t new_tag(void)
@@ -79,7 +80,7 @@ static void leave_managed(struct stream *s)
     if (s->fin_due) {
         s->fin_due = false;
         s->h.fin_sent = true;
-        kernel_shutdown(s->fd, SHUT_WR);
+        s->tcp->shutdown(s->fd, SHUT_WR);
     }
     if (s->managed) {
         s->managed = false;
@@ -175,7 +176,7 @@ static bool verdict(struct stream *s)
     else if (s->h.left_at != HANDOVER_NONE && s->h.landed == s->h.left_at)
         clean = true;
     else if (s->link->ops->peer_alive(s->link)) {
-        if (clock_ns() < s->reset_until_ns)
+        if (s->tcp->now_ns() < s->reset_until_ns)
             return false;
     } else {
         clean = s->h.freed == s->h.wrote;
@@ -216,7 +217,7 @@ static bool tcp_failed(struct stream *s, int error)
     }
     if (!s->reset_seen) {
         s->reset_seen = true;
-        s->reset_until_ns = clock_ns() + RESET_WAIT_NS;
+        s->reset_until_ns = s->tcp->now_ns() + RESET_WAIT_NS;
     }
     return verdict(s);
 }
@@ -304,7 +305,7 @@ static bool write_tcp(struct stream *s)
                        s->h.stage == STAGE_GAVE_UP)) {
         s->fin_due = false;
         s->h.fin_sent = true;
-        kernel_shutdown(s->fd, SHUT_WR);
+        s->tcp->shutdown(s->fd, SHUT_WR);
         return true;
     }
     return false;
@@ -618,7 +619,7 @@ int stream_shutdown(struct stream *s, int how)
         atomic_store(&s->shut_rd, true);
     if (how == SHUT_RD) {
         if (before == STAGE_RAW)
-            rc = kernel_shutdown(s->fd, how);
+            rc = s->tcp->shutdown(s->fd, how);
         goto unlock;
     }
     switch (before) {
@@ -627,7 +628,7 @@ int stream_shutdown(struct stream *s, int how)
             s->fin_due = true;
             break;
         }
-        rc = kernel_shutdown(s->fd, how);
+        rc = s->tcp->shutdown(s->fd, how);
         s->h.fin_sent |= rc == 0;
         break;
     case STAGE_DEAD:
