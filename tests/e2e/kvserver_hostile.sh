@@ -1,0 +1,64 @@
+#!/bin/sh
+# Clients that send garbage, endless lines and half requests, that leave
+# without a word or never read, and 1,000 of them at once: the server stays
+# up, small and quick, and ends in order. Then start-up: what is refused.
+. "$(dirname "$0")/kvserver.inc"
+limit=$(ulimit -H -n)
+if [ "$limit" != unlimited ] && [ "$limit" -lt 2200 ]; then
+    echo "1,000 connections need 2200 descriptors: ulimit -H -n says $limit"
+    exit 77
+fi
+ulimit -n 2200
+start_kvserver kvserver -c 1200
+client python3 "$here/kvserver_hostile.py" abuse "$port" "$pid" ||
+    fail "abuse"
+cp "$dir/pool" "$dir/copy"
+before=$(cksum <"$dir/copy")
+
+# A second server on the same pool is refused, and told why.
+"$BUILD/kvserver" --pool "$dir/pool" -p -1 -l 127.0.0.1 2>"$dir/second.err"
+[ $? -eq 1 ] || fail "a pool that is open was opened again"
+grep -q "$pid" "$dir/second.err" || fail "no word of who has the pool open"
+stop_server "$pid"
+
+# Foreign and truncated files are refused and left as they are.
+head -c 100000 /dev/urandom >"$dir/foreign"
+head -c 100000 "$dir/copy" >"$dir/truncated"
+: >"$dir/list"
+for f in foreign truncated; do
+    sum=$(cksum <"$dir/$f")
+    timeout 5 "$BUILD/kvserver" --pool "$dir/$f" -p -1 -l 127.0.0.1 \
+        2>"$dir/$f.err"
+    [ $? -eq 1 ] || fail "a $f pool was not refused with exit 1"
+    [ "$(wc -l <"$dir/$f.err")" -eq 1 ] || fail "expected one line for $f"
+    [ "$(cksum <"$dir/$f")" = "$sum" ] || fail "a $f pool was changed"
+done
+[ "$(cksum <"$dir/copy")" = "$before" ] || fail "the copy was changed"
+
+# Beyond -c connections wait, and come in when there is room.
+start_kvserver kvserver -c 10
+client python3 "$here/kvserver_hostile.py" limit "$port" || fail "limit"
+stop_server "$pid"
+start_kvserver kvserver -c 10 -o maxconns_fast -A
+client python3 "$here/kvserver_hostile.py" refuse "$port" || fail "refuse"
+client python3 "$here/kvserver_hostile.py" shutdown "$port" || fail "shutdown"
+wait "$pid" || fail "shutdown ended with $?"
+
+# UNIX socket, daemon, pid file.
+"$BUILD/kvserver" --pool "$dir/pool" --durability process -s "$dir/socket" \
+    -a 600 -d -P "$dir/pid" 2>"$dir/daemon.err" || fail "no daemon"
+servers="$servers $(cat "$dir/pid")"
+[ "$(stat -c %a "$dir/socket")" = 600 ] || fail "-a was not followed"
+client python3 "$here/kvserver_hostile.py" unix "$dir/socket" || fail "unix"
+kill -USR1 "$(cat "$dir/pid")"
+tries=0
+while [ -e "$dir/pid" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 500 ] || fail "USR1 did not end the daemon"
+    sleep 0.01
+done
+"$BUILD/kvserver" --pool "$dir/foreign" -p -1 -l 127.0.0.1 -d \
+    2>"$dir/daemon.err"
+[ $? -eq 1 ] || fail "a daemon that cannot start must say so"
+[ -s "$dir/daemon.err" ] || fail "a daemon that cannot start must say why"
+echo "garbage, half requests, slow readers, 1,000 connections: it stands"
