@@ -47,29 +47,30 @@ static bool is_ready(struct endpoint *e, short events)
 }
 
 /* Look for a while. True: it is ready. */
-static bool spin_for(struct endpoint *e, short events, struct waiter *w)
+static bool spin_for(struct endpoint *e, short events, struct waiter *w,
+                     struct spin *spin)
 {
     uint64_t limit = e->settings.poll_usec * 1000;
-    struct spin spin;
     bool here, hit = false;
 
+    spin->began_ns = 0;
     if (!stream_is_up(&e->stream) || limit == 0)
         return false;
     lock_take(&e->stream.rx);
     here = e->stream.link != NULL &&
            e->stream.link->ops->peer_is_here(e->stream.link, cpu_now());
     lock_give(&e->stream.rx);
-    for (int i = 0; i < QUICK_LOOKS && !here && process.cpus > 1; i++) {
+    for (int i = 0; i < QUICK_LOOKS && !here; i++) {
         if (is_ready(e, events))
             return true;
         cpu_pause();
     }
-    if (!spin_begin(&spin, w, limit))
+    if (!spin_begin(spin, w, limit))
         return false;
     do {
         hit = is_ready(e, events) || !stream_is_up(&e->stream);
-    } while (!hit && spin_round(&spin, here));
-    spin_end(&spin, w, limit, hit);
+    } while (!hit && spin_round(spin, here));
+    spin_end(spin, w, limit, hit);
     return hit;
 }
 
@@ -120,6 +121,7 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
 {
     uint32_t told = atomic_load(&e->stream.told);
     struct waiter *w = waiter_self();
+    struct spin spin;
     int rc;
 
     if (is_ready(e, events))
@@ -130,11 +132,13 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
         return 0;
     }
     atomic_store(&w->busy, 1);
-    if (spin_for(e, events, w)) {
+    if (spin_for(e, events, w, &spin)) {
         atomic_store(&w->busy, 0);
         return 0;
     }
     rc = sleep_for(e, events, w, until_ns, told);
+    if (spin.began_ns != 0)
+        spin_slept(&spin, w, e->settings.poll_usec * 1000);
     atomic_store(&w->busy, 0);
     if (rc == -ETIMEDOUT)
         return -EAGAIN;

@@ -210,31 +210,31 @@ static bool peer_is_here(struct epoll_set *set)
 
 /* > 0 events, 0 nothing within the budget, or -errno of the kernel's set. */
 static int look_for_a_while(struct epoll_set *set, int epfd,
-                            struct epoll_event *events, int max)
+                            struct epoll_event *events, int max,
+                            struct spin *spin)
 {
     uint64_t limit = set->poll_ns, kernel_ns;
     bool here = peer_is_here(set);
-    struct spin spin;
     int n = 0;
 
-    for (int i = 0; i < QUICK_LOOKS && !here && limit != 0 &&
-                    process.cpus > 1; i++) {
+    spin->began_ns = 0;
+    for (int i = 0; i < QUICK_LOOKS && !here && limit != 0; i++) {
         n = collect(set, events, max);
         if (n != 0)
             return n;
         cpu_pause();
     }
-    if (!spin_begin(&spin, set->waiter, limit))
+    if (!spin_begin(spin, set->waiter, limit))
         return 0;
-    kernel_ns = spin.looked_ns;
+    kernel_ns = spin->looked_ns;
     do {
         n = collect(set, events, max);
-        if (n == 0 && spin.looked_ns - kernel_ns >= KERNEL_LOOK_NS) {
-            kernel_ns = spin.looked_ns;
+        if (n == 0 && spin->looked_ns - kernel_ns >= KERNEL_LOOK_NS) {
+            kernel_ns = spin->looked_ns;
             n = ask_kernel(set, epfd, events, max);
         }
-    } while (n == 0 && spin_round(&spin, here));
-    spin_end(&spin, set->waiter, limit, n != 0);
+    } while (n == 0 && spin_round(spin, here));
+    spin_end(spin, set->waiter, limit, n != 0);
     return n;
 }
 
@@ -254,6 +254,7 @@ static int wait_round(struct epoll_set *set, int epfd,
                       const sigset_t *mask)
 {
     int n = collect(set, events, max), rc;
+    struct spin spin;
 
     if (n > 0 && ++set->hits < HITS_PER_KERNEL_LOOK)
         return n;
@@ -263,13 +264,15 @@ static int wait_round(struct epoll_set *set, int epfd,
     }
     if (n > 0 || until_ns <= 1)
         return n;
-    n = look_for_a_while(set, epfd, events, max);
+    n = look_for_a_while(set, epfd, events, max, &spin);
     if (n != 0)
         return n;
     arm(set, true);
     n = collect(set, events, max);
     if (n == 0)
         n = sleep_in_kernel(set, epfd, events, max, time_left(until_ns), mask);
+    if (spin.began_ns != 0)
+        spin_slept(&spin, set->waiter, set->poll_ns);
     arm(set, false);
     return n;
 }

@@ -145,23 +145,22 @@ static int look_at_all(struct poll_work *w)
     return rc < 0 ? rc : ready + rc;
 }
 
-static bool spin(struct poll_work *w, struct waiter *waiter)
+static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
 {
-    struct spin s;
     uint64_t kernel_ns;
     bool hit = false;
 
-    if (!spin_begin(&s, waiter, w->poll_ns))
+    if (!spin_begin(s, waiter, w->poll_ns))
         return false;
-    kernel_ns = s.looked_ns;
+    kernel_ns = s->looked_ns;
     do {
         hit = look(w) > 0;
-        if (!hit && w->managed < w->n && s.looked_ns - kernel_ns >= 10000) {
-            kernel_ns = s.looked_ns;
+        if (!hit && w->managed < w->n && s->looked_ns - kernel_ns >= 10000) {
+            kernel_ns = s->looked_ns;
             hit = look_at_all(w) != 0;
         }
-    } while (!hit && spin_round(&s, false));
-    spin_end(&s, waiter, w->poll_ns, hit);
+    } while (!hit && spin_round(s, false));
+    spin_end(s, waiter, w->poll_ns, hit);
     return hit;
 }
 
@@ -226,6 +225,7 @@ static int wait_managed(struct poll_work *w, uint64_t until,
 {
     struct waiter *waiter = waiter_self();
     struct timespec t;
+    struct spin s;
     int rc;
 
     make_copy(w);
@@ -239,7 +239,7 @@ static int wait_managed(struct poll_work *w, uint64_t until,
         return 0;
     }
     atomic_store(&waiter->busy, 1);
-    if (watch_all(w, waiter) && !spin(w, waiter)) {
+    if (watch_all(w, waiter) && !spin(w, waiter, &s)) {
         arm(w, waiter);
         rc = look(w);
         if (rc == 0) {
@@ -249,6 +249,8 @@ static int wait_managed(struct poll_work *w, uint64_t until,
             rc = look_kernel(w, 1, left(until, &t), mask);
         }
         disarm(w, waiter);
+        if (s.began_ns != 0)
+            spin_slept(&s, waiter, w->poll_ns);
     }
     atomic_store(&waiter->busy, 0);
     if (rc < 0)

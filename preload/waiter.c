@@ -144,16 +144,20 @@ bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
 
     spin->counted = false;
     spin->rounds = 0;
+    spin->began_ns = 0;
     if (limit_ns == 0)
         return false;
     if (budget > limit_ns)
         budget = limit_ns;
-    if (process.cpus > 1 &&
-        atomic_fetch_add(&process.spinners, 1) + 1 < (int)process.cpus)
+    /* One CPU less than we have; with one CPU one thread may look, too: the
+     * peer may well run on another (here tells). */
+    if (atomic_fetch_add(&process.spinners, 1) + 1 < (int)process.cpus ||
+        atomic_load(&process.spinners) == 1)
         spin->counted = true;
-    else if (process.cpus > 1)
+    else
         atomic_fetch_sub(&process.spinners, 1);
     now = clock_ns();
+    spin->began_ns = now;
     spin->pause_until_ns = spin->counted ? now + PAUSE_NS : 0;
     spin->until_ns = now + budget;
     spin->looked_ns = now;
@@ -166,7 +170,7 @@ bool spin_round(struct spin *spin, bool here)
     if (!spin->counted || here) {
         /* The peer needs this very CPU, or somebody else does. */
         sched_yield();
-        if (!spin->counted && spin->rounds >= YIELDS_ON_ONE_CPU)
+        if (spin->rounds >= YIELDS_ON_ONE_CPU)
             return false;
         return clock_ns() < spin->until_ns;
     }
@@ -184,24 +188,35 @@ bool spin_round(struct spin *spin, bool here)
     return spin->looked_ns < spin->until_ns;
 }
 
-void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
-              bool hit)
+static void set_budget(struct waiter *waiter, uint64_t limit_ns, bool more)
 {
     uint64_t budget = waiter->budget_ns;
 
-    if (spin->counted)
-        atomic_fetch_sub(&process.spinners, 1);
-    spin->counted = false;
     if (budget > limit_ns)
         budget = limit_ns;
-    if (hit)
-        budget += budget / 4 + 1000;
-    else
-        budget /= 2;
+    budget = more ? 2 * budget + 1000 : budget / 2;
     if (budget > limit_ns)
         budget = limit_ns;
     if (budget < limit_ns / BUDGET_LEAST)
         budget = limit_ns / BUDGET_LEAST;
     waiter->budget_ns = budget > UINT32_MAX ? UINT32_MAX : (uint32_t)budget;
+}
+
+void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
+              bool hit)
+{
+    if (spin->counted)
+        atomic_fetch_sub(&process.spinners, 1);
+    spin->counted = false;
+    if (hit)
+        set_budget(waiter, limit_ns, true);
     stats_count(hit ? STATS_SPIN_HIT : STATS_SPIN_MISSED);
+}
+
+void spin_slept(const struct spin *spin, struct waiter *waiter,
+                uint64_t limit_ns)
+{
+    if (limit_ns != 0)
+        set_budget(waiter, limit_ns,
+                   clock_ns() - spin->began_ns < 2 * limit_ns);
 }

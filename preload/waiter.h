@@ -39,11 +39,13 @@ void waiters_forget(void);
 /* ---- spinning ---- */
 
 /*
- * A spin is bounded by the waiter's budget, which halves when a spin ended in
- * sleep and grows when it was worth it; at most one spinner per CPU but one.
+ * A spin is bounded by the waiter's budget, at most the limit. It halves when
+ * what was waited for came long after the spin, and grows when the spin was
+ * worth it or would have been, had it been longer: two ends that wake each
+ * other find back to looking. At most one spinner per CPU but one.
  */
 struct spin {
-    uint64_t until_ns, pause_until_ns, looked_ns;
+    uint64_t began_ns, until_ns, pause_until_ns, looked_ns;
     unsigned rounds;
     bool counted, here;
 };
@@ -53,5 +55,8 @@ bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns);
 bool spin_round(struct spin *spin, bool here);
 void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
               bool hit);
+/* After the sleep that followed a spin without a hit. */
+void spin_slept(const struct spin *spin, struct waiter *waiter,
+                uint64_t limit_ns);
 
 #endif
