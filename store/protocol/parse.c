@@ -34,8 +34,8 @@ static bool may_be_long(const char *in, size_t len)
         return false;
     while (i <= LEADING_MAX && in[i] == ' ')
         i++;
-    return i <= LEADING_MAX && (memcmp(in + i, "get ", 4) == 0 ||
-                                memcmp(in + i, "gets ", 5) == 0);
+    return i <= LEADING_MAX &&
+           (memcmp(in + i, "get ", 4) == 0 || memcmp(in + i, "gets ", 5) == 0);
 }
 
 /* The line is whole and asks for a value; body is where the value begins. */
@@ -95,9 +95,8 @@ static enum parse_result next_request(struct parser *parser, const char *in,
     return PARSE_COMMAND;
 }
 
-enum parse_result parser_next(struct parser *parser, const char *in,
-                              size_t len, size_t *used,
-                              struct command *command)
+enum parse_result parser_next(struct parser *parser, const char *in, size_t len,
+                              size_t *used, struct command *command)
 {
     enum parse_result result;
 

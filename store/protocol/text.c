@@ -226,8 +226,7 @@ static bool parse_flush_all(struct command *command, const struct words *w)
         return refuse(command, REPLY_ERROR);
     take_noreply(command, w);
     command->has_exptime = w->n != (command->noreply ? 2 : 1);
-    if (command->has_exptime &&
-        !read_signed(&w->word[1], &command->exptime))
+    if (command->has_exptime && !read_signed(&w->word[1], &command->exptime))
         return refuse(command, REPLY_BAD_EXPTIME);
     command->kind = COMMAND_FLUSH_ALL;
     return true;
@@ -273,9 +272,9 @@ static bool parse_rest(struct command *command, const char *rest,
         const char *name;
         enum command_kind kind;
     } storage[] = {
-        {"set", COMMAND_SET},         {"add", COMMAND_ADD},
-        {"cas", COMMAND_CAS},         {"replace", COMMAND_REPLACE},
-        {"append", COMMAND_APPEND},   {"prepend", COMMAND_PREPEND},
+        {"set", COMMAND_SET},       {"add", COMMAND_ADD},
+        {"cas", COMMAND_CAS},       {"replace", COMMAND_REPLACE},
+        {"append", COMMAND_APPEND}, {"prepend", COMMAND_PREPEND},
     };
     const struct word *name = &w->word[0];
 

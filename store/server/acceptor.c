@@ -71,9 +71,9 @@ static int add_listener(struct acceptor *acceptor, int fd, bool is_unix)
 static int listen_on(struct acceptor *acceptor, const struct addrinfo *ai,
                      int backlog)
 {
-    int fd = socket(ai->ai_family,
-                    ai->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
-                    ai->ai_protocol);
+    int fd =
+        socket(ai->ai_family, ai->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
+               ai->ai_protocol);
     int on = 1, rc;
 
     if (fd < 0)
@@ -195,8 +195,8 @@ static int open_unix(struct acceptor *acceptor, const struct options *options,
     if (lstat(address.sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
         unlink(address.sun_path);
     old = umask((mode_t)(~options->unix_mask & 0777));
-    rc = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno
-                                                                    : 0;
+    rc =
+        bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
     umask(old);
     if (rc == 0 && listen(fd, (int)options->backlog) < 0)
         rc = -errno;

@@ -27,7 +27,7 @@ struct acceptor {
     struct listener listener[ACCEPTOR_MAX];
     unsigned n;
     bool paused;
-    int64_t paused_at; /* usec, monotonic */
+    int64_t paused_at;    /* usec, monotonic */
     uint64_t paused_usec; /* of all pauses that are over */
     char unix_path[108];  /* removed at the end; "": none */
 };

@@ -119,9 +119,8 @@ void connection_replyf(struct connection *c, const char *format, ...)
     n = vsnprintf(line, sizeof(line), format, args);
     va_end(args);
     if (n > 0)
-        connection_reply(c, line,
-                         (size_t)n < sizeof(line) ? (size_t)n
-                                                  : sizeof(line) - 1);
+        connection_reply(
+            c, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
 }
 
 /* Execute the first request of in; bytes that are done with, 0: no more. */
@@ -271,9 +270,8 @@ static void receive(struct connection *c)
 /* After executing: is there anything to write, or to close? */
 static void settle_turn(struct connection *c)
 {
-    if (!c->dead &&
-        (c->closing || c->paused || c->interest != EPOLLIN ||
-         output_pending(&c->out) > 0))
+    if (!c->dead && (c->closing || c->paused || c->interest != EPOLLIN ||
+                     output_pending(&c->out) > 0))
         want_flush(c);
 }
 
@@ -283,8 +281,7 @@ void connection_ready(struct connection *c, uint32_t events)
         return;
     if ((events & EPOLLIN) != 0 && !c->paused && !c->closing)
         receive(c);
-    else if ((events & (EPOLLERR | EPOLLHUP)) != 0 &&
-             (events & EPOLLIN) == 0)
+    else if ((events & (EPOLLERR | EPOLLHUP)) != 0 && (events & EPOLLIN) == 0)
         connection_abort(c);
     settle_turn(c);
 }
@@ -301,8 +298,7 @@ static void set_interest(struct connection *c)
 {
     size_t pending = output_pending(&c->out);
     bool readable = !c->closing && !c->paused && pending < OUTPUT_LIMIT;
-    uint32_t interest =
-        (readable ? EPOLLIN : 0) | (pending > 0 ? EPOLLOUT : 0);
+    uint32_t interest = (readable ? EPOLLIN : 0) | (pending > 0 ? EPOLLOUT : 0);
     struct epoll_event event = {.events = interest, .data.ptr = c};
 
     if (interest == c->interest)

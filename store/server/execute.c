@@ -9,11 +9,11 @@
 #include "config/log.h"
 #include "store/server/stats.h"
 
-#define RELATIVE_MAX    (60 * 60 * 24 * 30) /* seconds; more is a date */
-#define LONG_AGO        1                   /* an exptime that is over */
-#define ITEM_HEADER     59 /* bytes memcached adds to key and value */
-#define ITEM_FLAGS      4  /* bytes, unless flags are 0 */
-#define VERBOSITY_MAX   2
+#define RELATIVE_MAX  (60 * 60 * 24 * 30) /* seconds; more is a date */
+#define LONG_AGO      1                   /* an exptime that is over */
+#define ITEM_HEADER   59 /* bytes memcached adds to key and value */
+#define ITEM_FLAGS    4  /* bytes, unless flags are 0 */
+#define VERBOSITY_MAX 2
 
 uint32_t execute_exptime(const struct shard *shard, int32_t exptime)
 {
@@ -140,8 +140,8 @@ static void do_store(struct connection *c, const struct command *command)
                    kv_store(s->kv, execute_mode(command->kind), command->key,
                             command->key_len, command->flags,
                             execute_exptime(s, command->exptime),
-                            command->number, command->value,
-                            command->value_len, NULL));
+                            command->number, command->value, command->value_len,
+                            NULL));
 }
 
 /* Puts one found item into the output. */

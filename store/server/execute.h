@@ -28,9 +28,9 @@ enum kv_mode execute_mode(enum command_kind kind);
 
 /* A storage command is refused: say so, and let no old value be taken for the
  * refused one. */
-void execute_refuse_store(struct connection *connection,
-                          enum command_kind kind, const char *key,
-                          size_t key_len, bool noreply, enum kv_result why);
+void execute_refuse_store(struct connection *connection, enum command_kind kind,
+                          const char *key, size_t key_len, bool noreply,
+                          enum kv_result why);
 
 /* What came of a storage command. */
 void execute_stored(struct connection *connection, enum command_kind kind,

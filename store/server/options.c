@@ -169,8 +169,9 @@ static int add_listen(struct options *o, char *list, FILE *err)
     for (word = strtok_r(list, ", ", &save); word != NULL;
          word = strtok_r(NULL, ", ", &save)) {
         if (o->n_listen == OPTIONS_LISTEN_MAX)
-            return refuse(err, EX_USAGE, "too many addresses after -l: "
-                                         "expected at most 64");
+            return refuse(err, EX_USAGE,
+                          "too many addresses after -l: "
+                          "expected at most 64");
         o->listen[o->n_listen++] = word;
     }
     return GO_ON;
@@ -306,21 +307,20 @@ static int set_udp(const char *text, FILE *err)
     int status = set_port(&port, text, err);
 
     if (status == GO_ON && port != 0)
-        return refuse(err, EX_USAGE,
-                      "UDP is not built in: expected -U 0");
+        return refuse(err, EX_USAGE, "UDP is not built in: expected -U 0");
     return status;
 }
 
 /* Options that would change what clients see, and are not there. */
 static int refuse_missing(int option, FILE *err)
 {
-    const char *what =
-        option == 'S'   ? "authentication (-S) is not built in"
-        : option == 'Y' ? "authentication (-Y) is not built in"
-        : option == 'Z' ? "TLS (-Z) is not built in"
-        : option == 'C' ? "cas ids are always kept: leave out -C"
-                        : "-e is not needed: expected --pool PATH, which "
-                          "survives restarts";
+    const char *what = option == 'S'   ? "authentication (-S) is not built in"
+                       : option == 'Y' ? "authentication (-Y) is not built in"
+                       : option == 'Z' ? "TLS (-Z) is not built in"
+                       : option == 'C'
+                           ? "cas ids are always kept: leave out -C"
+                           : "-e is not needed: expected --pool PATH, which "
+                             "survives restarts";
     return refuse(err, EX_USAGE, what);
 }
 
@@ -476,8 +476,9 @@ int options_parse(struct options *o, int argc, char **argv, FILE *out,
     set_defaults(o);
     optind = 0;
     opterr = 0;
-    while (status == GO_ON && (option = getopt_long(argc, argv, short_options,
-                                                    long_options, NULL)) != -1) {
+    while (status == GO_ON &&
+           (option = getopt_long(argc, argv, short_options, long_options,
+                                 NULL)) != -1) {
         if (option == '?') {
             fprintf(err,
                     "kvserver: %s is not an option or lacks its value; "

@@ -16,13 +16,13 @@
 #define OPTIONS_PROTOCOL   "1.6.18" /* what `version` answers */
 
 struct options {
-    int port;                                /* -1: any free one */
-    const char *listen[OPTIONS_LISTEN_MAX];  /* as given, lists split */
-    unsigned n_listen;                       /* 0: every address */
-    const char *unix_path;                   /* NULL: none */
-    unsigned unix_mask;                      /* mode bits of the socket */
-    uint64_t memory;                         /* bytes, -m */
-    uint64_t item_max;                       /* bytes, -I */
+    int port;                               /* -1: any free one */
+    const char *listen[OPTIONS_LISTEN_MAX]; /* as given, lists split */
+    unsigned n_listen;                      /* 0: every address */
+    const char *unix_path;                  /* NULL: none */
+    unsigned unix_mask;                     /* mode bits of the socket */
+    uint64_t memory;                        /* bytes, -m */
+    uint64_t item_max;                      /* bytes, -I */
     unsigned max_connections;
     unsigned backlog;
     unsigned threads;

@@ -6,8 +6,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-int output_put(struct output *output, struct block_pool *pool,
-               const void *data, size_t len)
+int output_put(struct output *output, struct block_pool *pool, const void *data,
+               size_t len)
 {
     char *room = output_room(output, pool, len);
 

@@ -13,8 +13,8 @@
 
 #include "store/server/byte_queue.h"
 
-#define OUTPUT_BORROWED_MAX 16       /* values; more are copied */
-#define OUTPUT_BORROW_FROM  (16384)  /* bytes; shorter values are copied */
+#define OUTPUT_BORROWED_MAX 16        /* values; more are copied */
+#define OUTPUT_BORROW_FROM  (16384)   /* bytes; shorter values are copied */
 #define OUTPUT_LIMIT        (1 << 20) /* bytes; beyond it nothing is executed */
 
 struct borrowed {
@@ -48,8 +48,8 @@ static inline void output_added(struct output *output, size_t n)
 }
 
 /* 0 or -ENOMEM. */
-int output_put(struct output *output, struct block_pool *pool,
-               const void *data, size_t len);
+int output_put(struct output *output, struct block_pool *pool, const void *data,
+               size_t len);
 
 /* As output_put(), but long data is not copied: see above. */
 int output_borrow(struct output *output, struct block_pool *pool,

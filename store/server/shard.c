@@ -19,13 +19,13 @@
 #include "config/log.h"
 #include "store/server/connection.h"
 
-#define EVENTS_MAX       128
-#define ACCEPT_MAX       64   /* connections per turn and listener */
-#define RETRY_MS         100  /* until accepting is tried again */
-#define GRACE_SECONDS    5
-#define INLINE_MAX       16384 /* bytes of a value that is buffered */
-#define INLINE_ROOM      512   /* bytes: longest key, header and more */
-#define RESERVE_SHARE    4     /* 1/4 of the pool for values under way */
+#define EVENTS_MAX    128
+#define ACCEPT_MAX    64  /* connections per turn and listener */
+#define RETRY_MS      100 /* until accepting is tried again */
+#define GRACE_SECONDS 5
+#define INLINE_MAX    16384 /* bytes of a value that is buffered */
+#define INLINE_ROOM   512   /* bytes: longest key, header and more */
+#define RESERVE_SHARE 4     /* 1/4 of the pool for values under way */
 
 /* What epoll data means: small numbers are ours, the rest are connections. */
 enum { DATA_SIGNAL = 1, DATA_LISTENER = 2 };
@@ -153,8 +153,7 @@ static void accept_some(struct shard *s, unsigned listener)
             return;
         }
         fd = acceptor_take(s->acceptor, listener);
-        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM ||
-            fd == -ENOBUFS) {
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
             pause_accepting(s, strerror(-fd));
             return;
         }
@@ -279,7 +278,8 @@ static bool is_idle(const struct shard *s)
 {
     const struct connection *c;
 
-    TAILQ_FOREACH(c, &s->all, all) {
+    TAILQ_FOREACH(c, &s->all, all)
+    {
         if (c->paused || c->large != NULL || output_pending(&c->out) > 0 ||
             byte_queue_len(&c->in) > 0)
             return false;

@@ -39,7 +39,7 @@ struct shard {
     uint32_t started;
     enum shard_stop stop;
     uint32_t paused_at; /* unix seconds: accepting was paused last */
-    uint32_t stop_by; /* unix seconds: end of a graceful stop */
+    uint32_t stop_by;   /* unix seconds: end of a graceful stop */
     int verbosity;
     bool failed;          /* the pool has failed */
     uint64_t reserved;    /* bytes reserved for values under way */

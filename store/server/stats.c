@@ -10,9 +10,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define CHUNK_SIZE 64 /* bytes of a place in the table */
+#define CHUNK_SIZE 64        /* bytes of a place in the table */
 #define DUMP_MAX   (2 << 20) /* bytes of a cachedump */
-#define SLAB_MAX   63 /* the highest class memcached knows */
+#define SLAB_MAX   63        /* the highest class memcached knows */
 
 static void stat_number(struct connection *c, const char *name, uint64_t value)
 {
@@ -126,7 +126,7 @@ static void stat_server(struct connection *c, const struct kv_statistics *kv)
 
     while (((uint64_t)2 << power) <= kv->table_entries)
         power++;
-    stat_number(c, "limit_maxbytes", s->options->memory);
+    stat_number(c, "limit_maxbytes", kv->pool_size);
     stat_number(c, "accepting_conns", !s->acceptor->paused);
     stat_number(c, "listen_disabled_num", s->counters.listen_disabled);
     stat_number(c, "time_in_listen_disabled_us", s->acceptor->paused_usec);
@@ -139,10 +139,9 @@ static void stat_server(struct connection *c, const struct kv_statistics *kv)
 
 static void stat_items(struct connection *c, const struct kv_statistics *kv)
 {
-    static const char *const before[] = {"slab_global_page_pool",
-                                         "expired_unfetched",
-                                         "evicted_unfetched", "evicted_active",
-                                         NULL};
+    static const char *const before[] = {
+        "slab_global_page_pool", "expired_unfetched", "evicted_unfetched",
+        "evicted_active", NULL};
     static const char *const after[] = {
         "crawler_reclaimed", "crawler_items_checked", "lrutail_reflocked",
         "moves_to_cold",     "moves_to_warm",         "moves_within_lru",
@@ -258,17 +257,22 @@ static void stats_settings(struct connection *c)
 
 static void stats_items(struct connection *c)
 {
-    static const char *const before[] = {
-        "items:1:evicted_time",      "items:1:outofmemory",
-        "items:1:tailrepairs",       NULL};
-    static const char *const after[] = {
-        "items:1:expired_unfetched",     "items:1:evicted_unfetched",
-        "items:1:evicted_active",        "items:1:crawler_reclaimed",
-        "items:1:crawler_items_checked", "items:1:lrutail_reflocked",
-        "items:1:moves_to_cold",         "items:1:moves_to_warm",
-        "items:1:moves_within_lru",      "items:1:direct_reclaims",
-        "items:1:hits_to_hot",           "items:1:hits_to_warm",
-        NULL};
+    static const char *const before[] = {"items:1:evicted_time",
+                                         "items:1:outofmemory",
+                                         "items:1:tailrepairs", NULL};
+    static const char *const after[] = {"items:1:expired_unfetched",
+                                        "items:1:evicted_unfetched",
+                                        "items:1:evicted_active",
+                                        "items:1:crawler_reclaimed",
+                                        "items:1:crawler_items_checked",
+                                        "items:1:lrutail_reflocked",
+                                        "items:1:moves_to_cold",
+                                        "items:1:moves_to_warm",
+                                        "items:1:moves_within_lru",
+                                        "items:1:direct_reclaims",
+                                        "items:1:hits_to_hot",
+                                        "items:1:hits_to_warm",
+                                        NULL};
     struct kv_statistics kv;
 
     kv_stats(c->shard->kv, &kv);
@@ -329,7 +333,8 @@ static void stats_conns(struct connection *c)
         connection_replyf(c, "STAT %d:secs_since_last_cmd %u\r\n", l->fd,
                           c->shard->now - c->shard->started);
     }
-    TAILQ_FOREACH(other, &c->shard->all, all) {
+    TAILQ_FOREACH(other, &c->shard->all, all)
+    {
         struct sockaddr_storage address = {0};
         socklen_t len = sizeof(address);
         char text[ADDRESS_TEXT] = "unknown";
@@ -340,7 +345,7 @@ static void stats_conns(struct connection *c)
         connection_replyf(c, "STAT %d:listen_addr %s\r\n", other->fd,
                           acceptor->listener[other->listener].address);
         connection_replyf(c, "STAT %d:state %s\r\n", other->fd,
-                          other == c                         ? "conn_parse_cmd"
+                          other == c                        ? "conn_parse_cmd"
                           : output_pending(&other->out) > 0 ? "conn_mwrite"
                           : other->large != NULL            ? "conn_nread"
                                                             : "conn_read");
@@ -382,8 +387,7 @@ static bool read_number(const char *word, size_t len, uint64_t *out)
 /* stats cachedump CLASS LIMIT: keys of the store, 0: as many as fit. */
 static bool stats_cachedump(struct connection *c, struct command *command)
 {
-    struct dump dump = {.c = c,
-                        .limit = output_pending(&c->out) + DUMP_MAX};
+    struct dump dump = {.c = c, .limit = output_pending(&c->out) + DUMP_MAX};
     const char *word[2];
     size_t len[2];
     uint64_t slab;

@@ -41,7 +41,8 @@ size_t fuzz_seed_input(uint64_t n, uint8_t *buf, size_t max)
         "0123456789012345678901234567890123456789012345678901234567890123456789"
         "\r\nget a\r\n",
         "add b 0 10 1\r\n1\r\nincr b 5\r\ndecr b 9\r\n",
-        "append a 0 0 3\r\nxyz\r\nprepend a 0 0 1\r\n.\r\nreplace a 0 0 0\r\n\r\n",
+        "append a 0 0 3\r\nxyz\r\nprepend a 0 0 1\r\n.\r\nreplace a 0 0 "
+        "0\r\n\r\n",
         "cas a 0 0 2 7\r\nab\r\ncas b 0 -1 1 18446744073709551615\r\nx\r\n",
         "delete a\r\ndelete b 0 noreply\r\ntouch c 100\r\n",
         "flush_all 0 noreply\r\nverbosity 0\r\nversion\r\n",
@@ -100,7 +101,7 @@ static uint64_t parse_in_pieces(const uint8_t *bytes, size_t len, size_t piece)
 
     parser_init(&parser, INLINE_MOST);
     for (size_t shown = piece < len ? piece : len; shown <= len;
-         shown = shown == len ? len + 1
+         shown = shown == len          ? len + 1
                  : shown + piece < len ? shown + piece
                                        : len) {
         enum parse_result result;
@@ -139,9 +140,8 @@ static int has_long_line(const uint8_t *bytes, size_t len)
 
 static void make_shard(void)
 {
-    struct kv_options kv_options = {.size = 4 << 20,
-                                    .durability = KV_DURABILITY_PROCESS,
-                                    .evict = true};
+    struct kv_options kv_options = {
+        .size = 4 << 20, .durability = KV_DURABILITY_PROCESS, .evict = true};
     char path[64] = "/tmp/fuzz-protocol-XXXXXX", error[256];
     char *argv[] = {(char *)"kvserver", NULL};
     struct kv *kv;

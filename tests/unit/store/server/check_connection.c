@@ -23,9 +23,8 @@ static char value[LARGE + 1];
 
 static void setup(void)
 {
-    struct kv_options kv_options = {.size = 8 << 20,
-                                    .durability = KV_DURABILITY_PROCESS,
-                                    .evict = true};
+    struct kv_options kv_options = {
+        .size = 8 << 20, .durability = KV_DURABILITY_PROCESS, .evict = true};
     char error[512] = "";
     char *argv[] = {"kvserver", "--pool", path, NULL};
     struct kv *kv;
@@ -215,9 +214,8 @@ START_TEST(a_get_beyond_the_output_limit_goes_on_where_it_stopped)
     char *set = large_set("big", "\r\n");
     int fd = client();
     char get[256] = "get";
-    size_t want = 20 * (size_t)(LARGE + 2 + sizeof("VALUE big 5 200000\r\n") -
-                                1) +
-                  5;
+    size_t want =
+        20 * (size_t)(LARGE + 2 + sizeof("VALUE big 5 200000\r\n") - 1) + 5;
 
     say(fd, set);
     for (int i = 0; i < 20; i++)
@@ -290,10 +288,12 @@ END_TEST
 
 START_TEST(stats_end_and_name_what_operators_scrape)
 {
-    static const char *const names[] = {
-        "STAT pid ",           "STAT curr_connections 1\r\n",
-        "STAT cmd_get 0\r\n",  "STAT limit_maxbytes 67108864\r\n",
-        "STAT curr_items 0\r\n", "STAT evictions 0\r\n"};
+    static const char *const names[] = {"STAT pid ",
+                                        "STAT curr_connections 1\r\n",
+                                        "STAT cmd_get 0\r\n",
+                                        "STAT limit_maxbytes 8388608\r\n",
+                                        "STAT curr_items 0\r\n",
+                                        "STAT evictions 0\r\n"};
     int fd = client();
     const char *text = say(fd, "stats\r\n");
 

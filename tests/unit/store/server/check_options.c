@@ -81,17 +81,17 @@ START_TEST(a_mistake_is_one_line_and_memcacheds_status)
         const char *line;
         int status;
     } wrong[] = {
-        {"-p 99999", EX_USAGE},      {"-p x", EX_USAGE},
-        {"-U 5", EX_USAGE},          {"-m 0", EX_USAGE},
-        {"-m x", EX_USAGE},          {"-c 0", EXIT_FAILURE},
-        {"-t 0", EXIT_FAILURE},      {"-R 0", EXIT_FAILURE},
-        {"-I 1", EX_USAGE},          {"-I 2g", EX_USAGE},
-        {"-I 60m", EX_USAGE},        {"-B foo", EX_USAGE},
-        {"-o foo", EXIT_FAILURE},    {"--foo", EXIT_FAILURE},
-        {"-Q", EXIT_FAILURE},        {"-p", EXIT_FAILURE},
-        {"-S", EX_USAGE},            {"-Z", EX_USAGE},
-        {"-a 999", EX_USAGE},        {"--durability x", EX_USAGE},
-        {"--pool /x:1Q", EX_USAGE},  {"--pool /x:1K", EX_USAGE},
+        {"-p 99999", EX_USAGE},     {"-p x", EX_USAGE},
+        {"-U 5", EX_USAGE},         {"-m 0", EX_USAGE},
+        {"-m x", EX_USAGE},         {"-c 0", EXIT_FAILURE},
+        {"-t 0", EXIT_FAILURE},     {"-R 0", EXIT_FAILURE},
+        {"-I 1", EX_USAGE},         {"-I 2g", EX_USAGE},
+        {"-I 60m", EX_USAGE},       {"-B foo", EX_USAGE},
+        {"-o foo", EXIT_FAILURE},   {"--foo", EXIT_FAILURE},
+        {"-Q", EXIT_FAILURE},       {"-p", EXIT_FAILURE},
+        {"-S", EX_USAGE},           {"-Z", EX_USAGE},
+        {"-a 999", EX_USAGE},       {"--durability x", EX_USAGE},
+        {"--pool /x:1Q", EX_USAGE}, {"--pool /x:1K", EX_USAGE},
         {"--pool /x:", EX_USAGE},
     };
 
