@@ -20,8 +20,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BYTES_PER_ENTRY 192 /* of pool, at least, for one place in the table   \
-                             */
+#define BYTES_PER_ENTRY                                                        \
+    192 /* of pool, at least, for one place in the table                       \
+         */
 #define VALUE_DEFAULT (1u << 20) /* bytes */
 #define SWEEP_STEP    8          /* places per commit */
 #define FIRST_EPOCH   2          /* so that a pin of 0 holds nothing */

@@ -3,15 +3,26 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20) /* spares misses in a big list */
 
 int lru_init(struct lru *lru, size_t places)
 {
     *lru = (struct lru){.newest = LRU_NONE, .oldest = LRU_NONE};
-    lru->nodes = calloc(places, sizeof(*lru->nodes));
+    size_t bytes =
+        (places * sizeof(*lru->nodes) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (bytes == HUGE_PAGE) { /* small: no page of its own */
+        lru->nodes = calloc(places, sizeof(*lru->nodes));
+    } else {
+        lru->nodes = aligned_alloc(HUGE_PAGE, bytes);
+        if (lru->nodes)
+            madvise(lru->nodes, bytes, MADV_HUGEPAGE);
+    }
     if (!lru->nodes)
         return -ENOMEM;
     for (size_t i = 0; i < places; i++)
-        lru->nodes[i].newer = (uint32_t)i;
+        lru->nodes[i] = (struct lru_node){.newer = (uint32_t)i};
     return 0;
 }
 

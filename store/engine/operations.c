@@ -45,6 +45,7 @@ static void find(struct kv *kv, const void *key, size_t klen,
     out->klen = (uint32_t)klen;
     out->hash = kv_hash(kv, key, klen);
     out->bucket = hop_bucket(&kv->table, out->hash);
+    __builtin_prefetch(&kv->lru.nodes[out->bucket]);
     out->place = hop_find(&kv->table, out->hash, key, klen);
     if (out->place == HOP_NONE || !space_is_stale(kv, out->place))
         return;

@@ -14,7 +14,8 @@
 #include <string.h>
 
 #define OPERATION_WORDS 8  /* more than any operation adds */
-#define RESERVE_SHARE   64 /* of the heap is kept free in cache mode */
+#define RESERVE_SHARE   64 /* this part of the heap is kept free in a cache */
+#define PLACES_SHARE    8  /* and this part of the table */
 #define RESERVE_STEP    64 /* evictions per turn for that at most */
 #define PLACE_TRIES     256
 
@@ -223,12 +224,19 @@ enum kv_result space_place(struct kv *kv, uint32_t bucket, uint32_t *place)
     return KV_NO_SPACE;
 }
 
+static bool has_reserve(const struct kv *kv)
+{
+    uint64_t size = kv->heap.end - kv->heap.begin;
+    uint64_t places = (uint64_t)kv->table.mask + 1;
+    return kv->heap.free_bytes + kv->heap.retired_bytes >=
+               size / RESERVE_SHARE &&
+           kv->stats.items <= places - places / PLACES_SHARE;
+}
+
 void space_keep_reserve(struct kv *kv)
 {
-    uint64_t reserve = (kv->heap.end - kv->heap.begin) / RESERVE_SHARE;
-    for (int i = 0; i < RESERVE_STEP; i++) {
-        if (kv->heap.free_bytes + kv->heap.retired_bytes >= reserve ||
-            kv->lru.oldest == LRU_NONE || space_begin(kv) != KV_OK)
+    for (int i = 0; i < RESERVE_STEP && !has_reserve(kv); i++) {
+        if (kv->lru.oldest == LRU_NONE || space_begin(kv) != KV_OK)
             return;
         remove_counted(kv, kv->lru.oldest);
     }

@@ -336,8 +336,9 @@ START_TEST(a_full_table_evicts_or_says_so)
                 kv_commit(kv);
         }
         ck_assert_int_eq(result, mode == 1 ? KV_OK : KV_NO_SPACE);
-        ck_assert_uint_gt(kv->stats.items * 100 / (kv->table.mask + 1), 90);
-        ck_assert_uint_gt(kv->stats.displacements, 0);
+        ck_assert_uint_gt(kv->stats.items * 100 / (kv->table.mask + 1),
+                          mode == 1 ? 80 : 90);
+        ck_assert(mode == 1 || kv->stats.displacements > 0);
     }
 }
 END_TEST
