@@ -28,9 +28,18 @@ $(STRESS): %: %.o $(B)/rooms.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
 
 # End-to-end programs are plain socket programs: they link nothing of ours.
-$(E2E_PROG): %: %.o
+# One of them also in the form that distributions build.
+E2E_SUPPORT := $(call obj,$(wildcard tests/e2e/support/*.c))
+E2E_PROG    += $(B)/tests/e2e/calls_fortified
+
+$(B)/tests/e2e/calls_fortified.o: tests/e2e/calls.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC    $< (fortified)')
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -O2 -D_FORTIFY_SOURCE=2 -c -o $@ $<
+
+$(E2E_PROG): %: %.o $(E2E_SUPPORT)
 	$(if $(V),,@echo '  LD    $@')
-	$(Q)$(CC) $(LDFLAGS) -o $@ $<
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^)
 
 tests: $(PROGRAMS) $(UNIT) $(FUZZ) $(STRESS) $(E2E_PROG) $(BENCH_PROGRAMS)
 
@@ -46,3 +55,15 @@ check-long: deps
 	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static fuzz stress e2e
 
 .PHONY: tests check check-unit check-long
+
+# The library under sanitizers cannot be preloaded into programs that lack
+# them: here unit tests, fuzzers and stress run, which link all of its code.
+check-sanitized: deps
+	$(Q)$(MAKE) --no-print-directory $(UNIT) $(FUZZ) $(STRESS)
+	$(Q)BUILD=$(B) sh tests/run.sh unit fuzz stress
+
+check-threads: deps
+	$(Q)$(MAKE) --no-print-directory $(STRESS)
+	$(Q)BUILD=$(B) sh tests/run.sh stress
+
+.PHONY: check-sanitized check-threads
