@@ -153,7 +153,10 @@ static int open_pool(const struct options *options, struct kv **kv)
     int rc = kv_open(options->pool, &kv_options, kv, error, sizeof(error));
 
     if (rc < 0)
-        log_error("%s", error[0] != '\0' ? error : strerror(-rc));
+        log_error("%s%s", error[0] != '\0' ? error : strerror(-rc),
+                  rc == -ENOENT ? "; create its folder, or choose another "
+                                  "file with --pool"
+                                : "");
     return rc;
 }
 

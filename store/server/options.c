@@ -434,6 +434,8 @@ static int place_pool(struct options *o, FILE *err)
         strcpy(o->pool + len, "/pool");
     } else if (stat(o->pool, &st) == 0 && S_ISDIR(st.st_mode)) {
         len = strlen(o->pool);
+        while (len > 0 && o->pool[len - 1] == '/')
+            len--;
         if (len + sizeof("/pool") > sizeof(o->pool))
             return refuse(err, EX_USAGE, "the path after --pool is too long");
         strcpy(o->pool + len, "/pool");
