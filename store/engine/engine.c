@@ -104,7 +104,7 @@ static void tell_open(const struct kv *kv, const char *path,
     if (options->durability == KV_DURABILITY_DEFAULT &&
         kv->region.pm.policy == PM_PROCESS)
         log_warn("pool %s is not on persistent memory: what is stored survives "
-                 "a killed process but not a power loss; durability \"sync\" "
+                 "a killed process but not a power loss; --durability sync "
                  "survives both",
                  path);
     if (kv->stats.repaired > 0)

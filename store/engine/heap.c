@@ -323,7 +323,7 @@ static void release_list(struct heap *heap, uint32_t list, uint32_t epoch)
         uint32_t i = list;
         struct heap_extent *e = &heap->extents[i];
         list = e->next;
-        if (e->pin + 1 >= epoch) {
+        if (epoch - e->pin <= 1) { /* modulo 2^32 */
             e->next = heap->held;
             heap->held = i;
         } else {

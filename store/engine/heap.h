@@ -79,7 +79,7 @@ void heap_retire(struct heap *heap, uint64_t offset, uint64_t len,
                  uint32_t pin);
 
 /* What was retired is durably free: release all but what readers hold, that
- * is, pins of which pin + 1 >= epoch. */
+ * is, pins of this epoch and the one before. */
 void heap_settle(struct heap *heap, uint32_t epoch);
 
 /* Readers have let go: look again at what waits for them only. */

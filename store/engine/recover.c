@@ -126,6 +126,36 @@ static void drop_item(void *context, uint32_t place)
     kv->table.used[place / 64] &= ~((uint64_t)1 << place % 64);
 }
 
+struct age {
+    uint64_t cas;
+    uint32_t place;
+};
+
+static int by_cas(const void *a, const void *b)
+{
+    const struct age *x = a, *y = b;
+    return (x->cas > y->cas) - (x->cas < y->cas);
+}
+
+/* When items were used is not known; when they were stored is. */
+static int order_list(struct kv *kv)
+{
+    size_t n = 0;
+    struct age *ages = malloc(((size_t)kv->lru.n + 1) * sizeof(*ages));
+    if (!ages)
+        return -ENOMEM;
+    for (uint32_t at = kv->lru.oldest; at != LRU_NONE;
+         at = kv->lru.nodes[at].newer)
+        ages[n++] = (struct age){kv_entry(kv, at)->cas, at};
+    qsort(ages, n, sizeof(*ages), by_cas);
+    for (size_t i = 0; i < n; i++) {
+        lru_remove(&kv->lru, ages[i].place);
+        lru_insert(&kv->lru, ages[i].place);
+    }
+    free(ages);
+    return 0;
+}
+
 static void take_flush(struct kv *kv)
 {
     const struct region_state *state = &kv->region.header->state;
@@ -152,6 +182,8 @@ int recover(struct kv *kv)
         rc = heap_rebuild(&kv->heap, walk.pieces, walk.n_pieces, drop_item,
                           &walk);
     free(walk.pieces);
+    if (rc == 0 && kv->evict)
+        rc = order_list(kv);
     if (rc < 0)
         return rc;
     take_flush(kv);

@@ -321,6 +321,42 @@ START_TEST(a_cache_evicts_the_least_recently_used)
 }
 END_TEST
 
+START_TEST(after_reopening_a_cache_evicts_what_was_stored_first)
+{
+    char key[16];
+    options.evict = true;
+    for (int n = 0; n < 500; n++) {
+        snprintf(key, sizeof(key), "key%d", n);
+        set(key, "v");
+    }
+    reopen();
+    for (int n = 0; n < 500; n++) {
+        snprintf(key, sizeof(key), "key%d", n);
+        uint32_t place = hop_find(&kv->table, kv_hash(kv, key, strlen(key)),
+                                  key, strlen(key));
+        ck_assert_uint_eq(kv->lru.oldest, place);
+        lru_remove(&kv->lru, place);
+        lru_insert(&kv->lru, place);
+    }
+}
+END_TEST
+
+START_TEST(values_borrowed_long_ago_hold_nothing_when_the_epoch_wraps)
+{
+    static char value[2000];
+    struct kv_item item;
+    kv->epoch = UINT32_MAX - 1;
+    for (int n = 0; n < 2000; n++) { /* four times the pool */
+        ck_assert_int_eq(
+            kv_store(kv, KV_SET, "k", 1, 0, 0, 0, value, sizeof(value), NULL),
+            KV_OK);
+        ck_assert_int_eq(kv_get(kv, "k", 1, &item), KV_OK);
+        ck_assert_int_eq(kv_commit(kv), KV_OK);
+        ck_assert_uint_le(kv->heap.retired_bytes, 3 * 2016);
+    }
+}
+END_TEST
+
 START_TEST(a_full_table_evicts_or_says_so)
 {
     char key[16];
@@ -495,6 +531,9 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, a_full_store_says_so_and_keeps_everything);
     tcase_add_test(tcase, a_full_store_reuses_what_has_expired);
     tcase_add_test(tcase, a_cache_evicts_the_least_recently_used);
+    tcase_add_test(tcase, after_reopening_a_cache_evicts_what_was_stored_first);
+    tcase_add_test(tcase,
+                   values_borrowed_long_ago_hold_nothing_when_the_epoch_wraps);
     tcase_add_test(tcase, a_full_table_evicts_or_says_so);
     tcase_add_test(tcase, a_borrowed_value_outlives_its_item_until_unpinned);
     tcase_add_test(tcase,
