@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 int output_put(struct output *output, struct block_pool *pool, const void *data,
                size_t len)
@@ -84,8 +83,8 @@ ssize_t output_send(struct output *output, struct block_pool *pool, int fd)
     ssize_t n;
 
     if (output->n_borrowed == 0) {
-        n = write(fd, output->own.data + output->own.start,
-                  byte_queue_len(&output->own));
+        n = send(fd, output->own.data + output->own.start,
+                 byte_queue_len(&output->own), MSG_NOSIGNAL);
     } else {
         message.msg_iovlen = (size_t)list_pending(output, list);
         n = sendmsg(fd, &message, MSG_NOSIGNAL);

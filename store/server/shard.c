@@ -138,7 +138,7 @@ static void refuse_connection(struct shard *s, int fd)
     const char *line = reply_text(REPLY_TOO_MANY, &len);
 
     s->counters.rejected_connections++;
-    if (write(fd, line, len) < 0)
+    if (send(fd, line, len, MSG_NOSIGNAL) < 0)
         log_debug("<%d refused and gone", fd);
     close(fd);
 }
