@@ -56,7 +56,8 @@ $(B)/kvserver: $(B)/store/main.o $(STORE_OBJ) $(CONFIG_OBJ)
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
 
-$(B)/fastsock: $(call obj,$(TOOL_SRC)) $(B)/transport/shared_memory.o $(CONFIG_OBJ)
+$(B)/fastsock: $(call obj,$(TOOL_SRC)) $(B)/transport/shared_memory.o \
+	$(B)/transport/reason.o $(CONFIG_OBJ)
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 

@@ -21,7 +21,7 @@ enum { STATS_VERSION = 1, STATS_ROWS = 16384 };
 struct stats_row {
     _Atomic uint32_t used; /* 1: a stream; 0: free */
     uint32_t fd;
-    uint32_t stage;     /* enum handover_stage */
+    uint32_t stage;     /* enum handover_stage: stats_stage_name() */
     uint32_t reason;    /* enum reason: why it is where it is */
     uint64_t since_ns;  /* CLOCK_MONOTONIC of the last change */
     uint64_t opened_ns; /* CLOCK_MONOTONIC */
@@ -58,10 +58,23 @@ struct stats_header {
 };
 static_assert(sizeof(struct stats_header) == 4096, "one page");
 
+enum { STATS_STAGE_RAW = 0, STATS_STAGE_UP = 6, STATS_STAGE_DEAD = 9 };
+
 static inline uint64_t stats_size(void)
 {
     return sizeof(struct stats_header) +
            (uint64_t)STATS_ROWS * sizeof(struct stats_row);
+}
+
+/* For a reader that does not look into transport/stream/. Static. */
+static inline const char *stats_stage_name(uint32_t stage)
+{
+    static const char *const names[STATS_STAGE_DEAD + 1] = {
+        "raw", "proposed", "accepted", "cancelled", "switched",
+        "gave-up", "up", "frozen", "repeat", "dead",
+    };
+
+    return stage <= STATS_STAGE_DEAD ? names[stage] : "?";
 }
 
 #endif

@@ -11,7 +11,8 @@ E2E_PROG := $(patsubst %.c,$(B)/%,$(wildcard tests/e2e/*.c))
 SUPPORT  := $(call obj,$(wildcard tests/support/*.c))
 
 $(B)/rooms.a: $(CONFIG_OBJ) $(TRANSPORT_OBJ) $(STORE_OBJ) \
-	$(call obj,$(filter-out $(HOOK_SRC),$(PRELOAD_SRC)))
+	$(call obj,$(filter-out $(HOOK_SRC),$(PRELOAD_SRC))) \
+	$(call obj,$(filter-out preload/fastsock_main.c,$(TOOL_SRC)))
 $(B)/support.a: $(SUPPORT)
 
 $(UNIT): %: %.o $(B)/support.a $(B)/rooms.a
