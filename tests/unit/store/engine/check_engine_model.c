@@ -15,8 +15,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KEYS     500
-#define STEPS    100000
+#define KEYS 500
+#ifdef FASTSOCK_TEST
+#define STEPS 30000 /* each opening is audited, and sanitizers are slow */
+#else
+#define STEPS 100000
+#endif
 #define POOL     (8u << 20)
 #define BORROWED 32
 
@@ -49,6 +53,7 @@ struct world {
     uint64_t last_cas;
     unsigned long no_space;
     unsigned long stores;
+    unsigned long evictions; /* before the last reopening */
 };
 
 static uint32_t roll(struct world *w, uint32_t sides)
@@ -76,11 +81,16 @@ static void forget(struct model_item *item)
     *item = (struct model_item){0};
 }
 
-/* What time has done. */
+/* What time has done, and in a cache the need for space. */
 static struct model_item *look(struct world *w, int k)
 {
     struct model_item *item = &w->items[k];
+    struct kv_item got;
+    char name[64];
     if (item->present && item->exptime != 0 && item->exptime <= w->now)
+        forget(item);
+    if (item->present && w->options.evict &&
+        kv_get(w->kv, name, name_of(k, name), &got) == KV_MISS)
         forget(item);
     return item;
 }
@@ -358,6 +368,7 @@ static void reopen(struct world *w, bool crash)
     commit(w);
     drop_borrowed(w, 0);
     drop_borrowed(w, 1);
+    w->evictions += w->kv->stats.evictions;
     w->kv->failed = crash; /* then close does not tidy up */
     kv_close(w->kv);
     ck_assert_msg(kv_open(w->path, &w->options, &w->kv, error, sizeof(error)) ==
@@ -371,7 +382,8 @@ static void reopen(struct world *w, bool crash)
     audit_world(w);
 }
 
-static void world_open(struct world *w, enum kv_durability durability)
+static void world_open(struct world *w, enum kv_durability durability,
+                       uint64_t size)
 {
     char error[256] = "";
     memset(w, 0, sizeof(*w));
@@ -379,7 +391,8 @@ static void world_open(struct world *w, enum kv_durability durability)
     w->now = 1000;
     w->fd = memfd_create("pool", MFD_CLOEXEC);
     snprintf(w->path, sizeof(w->path), "/proc/self/fd/%d", w->fd);
-    w->options = (struct kv_options){.size = POOL, .durability = durability};
+    w->options = (struct kv_options){
+        .size = size, .durability = durability, .evict = size < POOL};
     ck_assert_msg(kv_open(w->path, &w->options, &w->kv, error, sizeof(error)) ==
                       0,
                   "%s", error);
@@ -426,7 +439,7 @@ static void live(struct world *w, int steps)
 START_TEST(random_operations_agree_with_a_plain_model)
 {
     struct world w;
-    world_open(&w, KV_DURABILITY_DEFAULT);
+    world_open(&w, KV_DURABILITY_DEFAULT, POOL);
     live(&w, STEPS);
     ck_assert_uint_lt(w.no_space, w.stores / 100);
     world_close(&w);
@@ -436,8 +449,21 @@ END_TEST
 START_TEST(with_msync_the_model_agrees_as_well)
 {
     struct world w;
-    world_open(&w, KV_DURABILITY_SYNC);
+    world_open(&w, KV_DURABILITY_SYNC, POOL);
     live(&w, STEPS / 10);
+    world_close(&w);
+}
+END_TEST
+
+START_TEST(a_cache_forgets_but_never_mixes_up)
+{
+    struct world w;
+    world_open(&w, KV_DURABILITY_DEFAULT, POOL / 32);
+    for (int i = 0; i < 20; i++) {
+        live(&w, STEPS / 100);
+        audit_world(&w);
+    }
+    ck_assert_uint_gt(w.evictions + w.kv->stats.evictions, 50);
     world_close(&w);
 }
 END_TEST
@@ -463,7 +489,7 @@ START_TEST(a_visit_to_each_item_counts_what_the_model_has)
     struct count count = {0, 0};
     uint64_t items = 0, bytes = 0;
     char name[64];
-    world_open(&w, KV_DURABILITY_PROCESS);
+    world_open(&w, KV_DURABILITY_PROCESS, POOL);
     live(&w, 3000);
     kv_each(w.kv, count_item, &count);
     for (int k = 0; k < KEYS; k++)
@@ -497,6 +523,7 @@ int main(int argc, char **argv)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, random_operations_agree_with_a_plain_model);
     tcase_add_test(tcase, with_msync_the_model_agrees_as_well);
+    tcase_add_test(tcase, a_cache_forgets_but_never_mixes_up);
     tcase_add_test(tcase, a_visit_to_each_item_counts_what_the_model_has);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
