@@ -26,7 +26,9 @@
 #include "store/server/execute.h"
 #include "store/server/large_value.h"
 
-#define READ_MIN 4096 /* bytes of room to read the rest of a request */
+#define READ_MIN       4096        /* bytes of room for the rest of a request */
+#define LONG_INPUT_MAX (256 << 20) /* bytes of all lines longer than a block   \
+                                    */
 
 static void want_flush(struct connection *c)
 {
@@ -220,6 +222,18 @@ static ssize_t read_large(struct connection *c)
     return n;
 }
 
+/* Whether all endless lines together would take too much memory if that of c
+ * grew. Asked once per doubling. */
+static bool is_too_much_input(const struct connection *c)
+{
+    const struct connection *other;
+    size_t sum = 2 * c->in.cap;
+
+    TAILQ_FOREACH(other, &c->shard->all, all)
+    sum += other->in.cap > BLOCK_SIZE ? other->in.cap : 0;
+    return sum > LONG_INPUT_MAX;
+}
+
 static ssize_t read_queue(struct connection *c)
 {
     size_t len = byte_queue_len(&c->in), want = READ_MIN;
@@ -228,6 +242,11 @@ static ssize_t read_queue(struct connection *c)
 
     if (c->parser.need > len + want)
         want = c->parser.need - len;
+    if (c->in.cap - len < want && len >= BLOCK_SIZE - READ_MIN &&
+        is_too_much_input(c)) {
+        errno = ENOMEM;
+        return -1;
+    }
     room = byte_queue_room(&c->in, &c->shard->blocks, want);
     if (room == NULL) {
         errno = ENOMEM;
