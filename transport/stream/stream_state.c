@@ -1,11 +1,7 @@
 /*
- * The protocol side of a stream: carries out what handover.c decides.
- *
- * stream_progress() is the one engine. It may be called at any time by any
- * thread: it flushes records, pushes the repeat, reads what TCP holds for the
- * protocol (never bytes of the application) and follows every consequence
- * until nothing moves. What it cannot do now (TCP is full, the application
- * has not read up to `arrive`) comes back with the next event.
+ * What happens to a stream from outside: a link is given and taken, a message
+ * comes, the owner wants it up or back. Each is one event of handover.c, and
+ * carry_out() does what that one asks for. The rest is stream_progress.c.
  */
 #include <string.h>
 #include <sys/random.h>
@@ -13,9 +9,7 @@
 #include "config/log.h"
 #include "transport/pause.h"
 #include "transport/stream/overlay.h"
-#include "transport/stream/stream.h"
-
-enum { RESET_WAIT_NS = 1000000000 };
+#include "transport/stream/stream_private.h"
 
 void stream_init(struct stream *s, int fd, bool initiator,
                  const struct tcp_calls *tcp,
@@ -50,13 +44,13 @@ void stream_bare_left_last(struct stream *s)
     s->calls->kick(s);
 }
 
-static void tell(struct stream *s)
+void stream_tell(struct stream *s)
 {
     atomic_fetch_add(&s->told, 1);
     s->calls->wake(s);
 }
 
-static void set_why(struct stream *s, enum reason why)
+void stream_set_why(struct stream *s, enum reason why)
 {
     if (s->why == why)
         return;
@@ -74,7 +68,7 @@ static uint64_t new_tag(void)
 }
 
 /* The stage is RAW and nothing of ours is under way on TCP. */
-static void leave_managed(struct stream *s)
+void stream_leave_managed(struct stream *s)
 {
     overlay_linger_restore(s);
     if (s->fin_due) {
@@ -88,7 +82,7 @@ static void leave_managed(struct stream *s)
     }
     if (!atomic_load(&s->up_wanted))
         atomic_store(&s->guard, 0);
-    tell(s);
+    stream_tell(s);
 }
 
 static void enter_managed(struct stream *s)
@@ -99,7 +93,7 @@ static void enter_managed(struct stream *s)
     s->calls->managed(s, true);
 }
 
-static void carry_out(struct stream *s, struct handover_do *d,
+void stream_carry_out(struct stream *s, struct handover_do *d,
                       enum handover_stage before)
 {
     if (s->h.stage != STAGE_RAW)
@@ -115,35 +109,24 @@ static void carry_out(struct stream *s, struct handover_do *d,
         overlay_put_record(s, &d->records[i]);
     if (s->h.stage == STAGE_UP && before != STAGE_UP) {
         s->ups++;
-        set_why(s, REASON_UP);
+        stream_set_why(s, REASON_UP);
     }
     if (before == STAGE_UP && s->h.stage != STAGE_UP) {
         s->returns++;
-        set_why(s, s->h.why);
+        stream_set_why(s, s->h.why);
     }
     if (d->guard_off)
         atomic_store(&s->up_wanted, false);
     if (d->dead) {
         log_info("fd %d: connection broken: %s", s->fd,
                  reason_sentence(s->h.why));
-        set_why(s, s->h.why);
+        stream_set_why(s, s->h.why);
         s->error = ECONNRESET;
         if (s->link != NULL)
             s->link->ops->set_aborted(s->link);
         overlay_reset(s);
     }
-    tell(s);
-}
-
-/* The last look at the link's words before the epoch ends. */
-static bool look_at_link(struct stream *s)
-{
-    if (s->h.stage != STAGE_UP)
-        return true;
-    return s->link->ops->landed(s->link, s->h.took, s->h.landed,
-                                &s->h.landed) == 0 &&
-           s->link->ops->freed(s->link, s->h.freed, s->h.wrote,
-                               &s->h.freed) == 0;
+    stream_tell(s);
 }
 
 void stream_abort(struct stream *s, enum reason why)
@@ -155,246 +138,8 @@ void stream_abort(struct stream *s, enum reason why)
     before = s->h.stage;
     handover_abort(&s->h, why, &d);
     if (d.dead)
-        carry_out(s, &d, before);
+        stream_carry_out(s, &d, before);
     stream_unlock_all(s);
-}
-
-/*
- * TCP was reset (or closed past the protocol) in record mode. Over shared
- * memory the bytes outlive their writer: what landed is delivered. Then it
- * ends as the kernel would have ended it: in EOF if the peer's process died
- * having taken all of ours, else in ECONNRESET.
- */
-static bool verdict(struct stream *s)
-{
-    bool clean = false;
-
-    if (!look_at_link(s))
-        clean = false;
-    else if (s->link->ops->aborted(s->link))
-        clean = false;
-    else if (s->h.left_at != HANDOVER_NONE && s->h.landed == s->h.left_at)
-        clean = true;
-    else if (s->link->ops->peer_alive(s->link)) {
-        if (s->tcp->now_ns() < s->reset_until_ns)
-            return false;
-    } else {
-        clean = s->h.freed == s->h.wrote;
-    }
-    s->reset_seen = false;
-    if (s->h.stage == STAGE_UP || s->h.in_record)
-        s->h.have = s->h.landed > s->h.took ? s->h.landed : s->h.took;
-    s->h.stage = STAGE_DEAD;
-    s->h.why = REASON_PEER_GONE;
-    s->error = clean ? 0 : ECONNRESET;
-    s->swallow = clean;
-    set_why(s, REASON_PEER_GONE);
-    tell(s);
-    return true;
-}
-
-static bool tcp_failed(struct stream *s, int error)
-{
-    struct handover_do d = {0};
-    enum handover_stage before = s->h.stage;
-
-    if (error == -EAGAIN)
-        return false;
-    if (s->h.stage == STAGE_UP && s->h.fin_seen)
-        return false; /* nothing is expected from TCP any more */
-    if (error == -EBADMSG) {
-        handover_abort(&s->h, REASON_FOREIGN_BYTES, &d);
-        carry_out(s, &d, before);
-        return true;
-    }
-    if (!s->h.in_record || s->link == NULL) {
-        /* We took the socket's error away from the application: keep it. */
-        s->h.stage = STAGE_DEAD;
-        s->error = -error;
-        set_why(s, REASON_PEER_GONE);
-        tell(s);
-        return true;
-    }
-    if (!s->reset_seen) {
-        s->reset_seen = true;
-        s->reset_until_ns = s->tcp->now_ns() + RESET_WAIT_NS;
-    }
-    return verdict(s);
-}
-
-/* One step of reading what belongs to the protocol. */
-static bool read_tcp(struct stream *s)
-{
-    enum handover_stage before = s->h.stage;
-    struct handover_do d = {0};
-    struct control_record r;
-    int rc;
-
-    if (s->reset_seen)
-        return verdict(s);
-    if (handover_at_arrive(&s->h)) {
-        rc = overlay_get_switch(s);
-        if (rc == 1) {
-            handover_expected_switch(&s->h, &r);
-            handover_record(&s->h, &r, &d);
-        } else if (rc == -EBADMSG) {
-            /* A CANCEL is always under way before such bytes: look. */
-            if (!s->h.channel_dead)
-                return false;
-            handover_not_switch(&s->h, &d);
-        } else {
-            return tcp_failed(s, rc);
-        }
-        carry_out(s, &d, before);
-        return true;
-    }
-    if (!s->h.in_record || s->h.stage == STAGE_DEAD ||
-        (s->h.stage == STAGE_UP && s->h.fin_seen))
-        return false;
-    if (!look_at_link(s)) {
-        handover_abort(&s->h, REASON_PEER_RULE, &d);
-        carry_out(s, &d, before);
-        return true;
-    }
-    rc = overlay_get_record(s, &r);
-    if (rc == 0 && s->in_have == 0) {
-        look_at_link(s);
-        handover_fin(&s->h, &d);
-    } else if (rc == 1) {
-        look_at_link(s);
-        handover_record(&s->h, &r, &d);
-        if (d.end_seen && s->h.end_leaving && s->h.stage == STAGE_UP)
-            handover_return(&s->h, 0, REASON_PEER_GONE, &d);
-    } else {
-        return tcp_failed(s, rc);
-    }
-    carry_out(s, &d, before);
-    return true;
-}
-
-static bool write_tcp(struct stream *s)
-{
-    struct handover_do d = {0};
-    enum handover_stage before = s->h.stage;
-    int rc;
-
-    if (s->out_done < s->out_have) {
-        rc = overlay_flush(s);
-        if (rc < 0)
-            return tcp_failed(s, rc);
-        if (s->h.stage == STAGE_RAW && s->managed)
-            leave_managed(s);
-        return true;
-    }
-    if (s->h.stage == STAGE_REPEATING && s->h.backlog < s->h.wrote) {
-        rc = overlay_repeat(s);
-        if (rc < 0)
-            return tcp_failed(s, rc);
-        tell(s);
-        return true;
-    }
-    if (handover_finish(&s->h, true, &d)) {
-        carry_out(s, &d, before);
-        return true;
-    }
-    if (s->h.stage == STAGE_RAW && s->managed) {
-        leave_managed(s);
-        return true;
-    }
-    if (s->fin_due && (s->h.stage == STAGE_CANCELLED ||
-                       s->h.stage == STAGE_GAVE_UP)) {
-        s->fin_due = false;
-        s->h.fin_sent = true;
-        s->tcp->shutdown(s->fd, SHUT_WR);
-        return true;
-    }
-    return false;
-}
-
-/* Unread bytes or linger {1,0}: the kernel would reset, so do we. */
-static bool close_is_reset(struct stream *s)
-{
-    if (!s->managed)
-        return false;
-    if (s->linger_changed && s->linger.l_onoff && s->linger.l_linger == 0)
-        return true;
-    if (s->h.stage != STAGE_UP)
-        return handover_rx_mode(&s->h) == RX_LEFTOVER;
-    look_at_link(s);
-    return s->h.landed > s->h.took;
-}
-
-/* The peer has left for good; what it wrote is here, or was taken. */
-static bool leave_after_fin(struct stream *s)
-{
-    if (s->h.took < s->h.have)
-        return false; /* nobody else can be given these bytes */
-    s->h.stage = STAGE_RAW;
-    s->h.in_record = false;
-    atomic_store(&s->up_wanted, false);
-    leave_managed(s);
-    return true;
-}
-
-static void leave_link(struct stream *s, struct handover_do *d)
-{
-    if (s->wish == WISH_LEAVE && s->leave_said) {
-        if (s->out_have == 0)
-            overlay_linger_restore(s); /* the process may go: FIN follows */
-        return;
-    }
-    if (s->wish == WISH_LEAVE && !s->h.end_sent) {
-        /* The bytes are in the peer's memory: nothing to wait for. */
-        handover_end(&s->h, true, d);
-        s->leave_said = true;
-        return;
-    }
-    if (s->wish != WISH_RETURN)
-        handover_end(&s->h, true, d);
-    handover_return(&s->h,
-                    s->wish == WISH_RETURN ? RECORD_THIRD : RECORD_LEAVING,
-                    s->wish_why, d);
-}
-
-/* What the owner asked for, as far as the stage allows it. */
-static bool follow_wish(struct stream *s)
-{
-    struct handover_do d = {0};
-    enum handover_stage before = s->h.stage;
-
-    if (s->wish == WISH_NONE || s->reset_seen)
-        return false;
-    if (s->wish != WISH_RETURN && before != STAGE_DEAD && close_is_reset(s)) {
-        if (s->link != NULL)
-            s->link->ops->set_aborted(s->link);
-        s->h.stage = STAGE_DEAD;
-        overlay_reset(s);
-        tell(s);
-        return true;
-    }
-    if (before == STAGE_UP && s->h.fin_seen)
-        return leave_after_fin(s);
-    if (before == STAGE_UP)
-        leave_link(s, &d);
-    else
-        handover_give_up(&s->h, &d);
-    if (s->h.stage == before && d.n_records == 0)
-        return false;
-    carry_out(s, &d, before);
-    return true;
-}
-
-bool stream_progress(struct stream *s)
-{
-    bool any = false, again = true;
-
-    for (int i = 0; again && i < 64; i++) {
-        stream_lock_all(s);
-        again = write_tcp(s) || follow_wish(s) || read_tcp(s);
-        stream_unlock_all(s);
-        any |= again;
-    }
-    return any;
 }
 
 /* ---- going up ---- */
@@ -450,16 +195,16 @@ int stream_try_up(struct stream *s)
         s->wish != WISH_NONE || s->out_have != 0)
         goto unlock;
     if (!quiet(s)) {
-        set_why(s, REASON_BARE_READ);
+        stream_set_why(s, REASON_BARE_READ);
         goto unlock; /* the last one to leave kicks us */
     }
     if (!handover_may_go_up(&s->h) || atomic_load(&s->shut_rd)) {
-        set_why(s, REASON_HALF_CLOSED);
+        stream_set_why(s, REASON_HALF_CLOSED);
         unguard(s);
         goto unlock;
     }
     if (!overlay_counts_match(s)) {
-        set_why(s, REASON_FOREIGN_BYTES);
+        stream_set_why(s, REASON_FOREIGN_BYTES);
         unguard(s);
         goto unlock;
     }
@@ -467,7 +212,7 @@ int stream_try_up(struct stream *s)
     rc = handover_propose(&s->h, new_tag(), &d);
     atomic_store(&s->up_wanted, false);
     if (rc == 0)
-        carry_out(s, &d, STAGE_RAW);
+        stream_carry_out(s, &d, STAGE_RAW);
 unlock:
     stream_unlock_all(s);
     return rc;
@@ -514,9 +259,9 @@ void stream_message(struct stream *s, const struct control_message *m,
     else if (m->type == MESSAGE_PROPOSE && s->h.stage == STAGE_ACCEPTED)
         atomic_store(&s->up_wanted, false);
     if (m->type == MESSAGE_BUSY && before == STAGE_PROPOSED)
-        set_why(s, m->reason == REASON_BARE_READ ? REASON_BARE_READ
+        stream_set_why(s, m->reason == REASON_BARE_READ ? REASON_BARE_READ
                                                  : REASON_BUSY);
-    carry_out(s, &d, before);
+    stream_carry_out(s, &d, before);
 unlock:
     stream_unlock_all(s);
     stream_progress(s);
@@ -532,7 +277,7 @@ void stream_channel_dead(struct stream *s)
     handover_channel_dead(&s->h, &d);
     if (before == STAGE_RAW)
         unguard(s);
-    carry_out(s, &d, before);
+    stream_carry_out(s, &d, before);
     stream_unlock_all(s);
     stream_progress(s);
 }
@@ -587,7 +332,7 @@ void stream_check_foreign(struct stream *s)
     if (s->link == link && link->ops->peer_alive(link) &&
         handover_at_arrive(&s->h) && overlay_get_switch(s) == -EBADMSG) {
         handover_not_switch(&s->h, &d);
-        carry_out(s, &d, before);
+        stream_carry_out(s, &d, before);
     }
     stream_unlock_all(s);
     stream_progress(s);
@@ -602,7 +347,7 @@ void stream_hold_expired(struct stream *s)
     before = s->h.stage;
     handover_give_up(&s->h, &d);
     if (s->h.stage != before)
-        carry_out(s, &d, before);
+        stream_carry_out(s, &d, before);
     stream_unlock_all(s);
     stream_progress(s);
 }
@@ -644,10 +389,10 @@ int stream_shutdown(struct stream *s, int how)
         atomic_store(&s->shut_wr, true);
         s->fin_due = true;
     }
-    carry_out(s, &d, before);
+    stream_carry_out(s, &d, before);
 unlock:
     if (rc == 0)
-        tell(s);
+        stream_tell(s);
     stream_unlock_all(s);
     stream_progress(s);
     return rc;

@@ -1,0 +1,19 @@
+/*
+ * What stream_state.c (events from outside) and stream_progress.c (the
+ * engine) share. All are called with the stage, rx and tx locks held.
+ */
+#ifndef TRANSPORT_STREAM_STREAM_PRIVATE_H
+#define TRANSPORT_STREAM_STREAM_PRIVATE_H
+
+#include "transport/stream/stream.h"
+
+/* Readiness may be another: everybody looks again. */
+void stream_tell(struct stream *s);
+void stream_set_why(struct stream *s, enum reason why);
+/* What an event of handover.c asks for; `before` is the stage before it. */
+void stream_carry_out(struct stream *s, struct handover_do *d,
+                      enum handover_stage before);
+/* The stage is RAW and nothing of ours is under way on TCP. */
+void stream_leave_managed(struct stream *s);
+
+#endif

@@ -1,0 +1,262 @@
+/*
+ * The engine of a stream: carries out what handover.c decides.
+ *
+ * stream_progress() may be called at any time by any thread: it flushes
+ * records, pushes the repeat, reads what TCP holds for the protocol (never
+ * bytes of the application) and follows every consequence until nothing
+ * moves. What it cannot do now (TCP is full, the application has not read up
+ * to `arrive`) comes back with the next event.
+ */
+#include "transport/stream/overlay.h"
+#include "transport/stream/stream_private.h"
+
+enum { RESET_WAIT_NS = 1000000000 };
+
+/* The last look at the link's words before the epoch ends. */
+static bool look_at_link(struct stream *s)
+{
+    if (s->h.stage != STAGE_UP)
+        return true;
+    return s->link->ops->landed(s->link, s->h.took, s->h.landed,
+                                &s->h.landed) == 0 &&
+           s->link->ops->freed(s->link, s->h.freed, s->h.wrote,
+                               &s->h.freed) == 0;
+}
+
+/*
+ * TCP was reset (or closed past the protocol) in record mode. Over shared
+ * memory the bytes outlive their writer: what landed is delivered. Then it
+ * ends as the kernel would have ended it: in EOF if the peer's process died
+ * having taken all of ours, else in ECONNRESET.
+ */
+static bool verdict(struct stream *s)
+{
+    bool clean = false;
+
+    if (!look_at_link(s))
+        clean = false;
+    else if (s->link->ops->aborted(s->link))
+        clean = false;
+    else if (s->h.left_at != HANDOVER_NONE && s->h.landed == s->h.left_at)
+        clean = true;
+    else if (s->link->ops->peer_alive(s->link)) {
+        if (s->tcp->now_ns() < s->reset_until_ns)
+            return false;
+    } else {
+        clean = s->h.freed == s->h.wrote;
+    }
+    s->reset_seen = false;
+    if (s->h.stage == STAGE_UP || s->h.in_record)
+        s->h.have = s->h.landed > s->h.took ? s->h.landed : s->h.took;
+    s->h.stage = STAGE_DEAD;
+    s->h.why = REASON_PEER_GONE;
+    s->error = clean ? 0 : ECONNRESET;
+    s->swallow = clean;
+    stream_set_why(s, REASON_PEER_GONE);
+    stream_tell(s);
+    return true;
+}
+
+static bool tcp_failed(struct stream *s, int error)
+{
+    struct handover_do d = {0};
+    enum handover_stage before = s->h.stage;
+
+    if (error == -EAGAIN)
+        return false;
+    if (s->h.stage == STAGE_UP && s->h.fin_seen)
+        return false; /* nothing is expected from TCP any more */
+    if (error == -EBADMSG) {
+        handover_abort(&s->h, REASON_FOREIGN_BYTES, &d);
+        stream_carry_out(s, &d, before);
+        return true;
+    }
+    if (!s->h.in_record || s->link == NULL) {
+        /* We took the socket's error away from the application: keep it. */
+        s->h.stage = STAGE_DEAD;
+        s->error = -error;
+        stream_set_why(s, REASON_PEER_GONE);
+        stream_tell(s);
+        return true;
+    }
+    if (!s->reset_seen) {
+        s->reset_seen = true;
+        s->reset_until_ns = s->tcp->now_ns() + RESET_WAIT_NS;
+    }
+    return verdict(s);
+}
+
+/* One step of reading what belongs to the protocol. */
+static bool read_tcp(struct stream *s)
+{
+    enum handover_stage before = s->h.stage;
+    struct handover_do d = {0};
+    struct control_record r;
+    int rc;
+
+    if (s->reset_seen)
+        return verdict(s);
+    if (handover_at_arrive(&s->h)) {
+        rc = overlay_get_switch(s);
+        if (rc == 1) {
+            handover_expected_switch(&s->h, &r);
+            handover_record(&s->h, &r, &d);
+        } else if (rc == -EBADMSG) {
+            /* A CANCEL is always under way before such bytes: look. */
+            if (!s->h.channel_dead)
+                return false;
+            handover_not_switch(&s->h, &d);
+        } else {
+            return tcp_failed(s, rc);
+        }
+        stream_carry_out(s, &d, before);
+        return true;
+    }
+    if (!s->h.in_record || s->h.stage == STAGE_DEAD ||
+        (s->h.stage == STAGE_UP && s->h.fin_seen))
+        return false;
+    if (!look_at_link(s)) {
+        handover_abort(&s->h, REASON_PEER_RULE, &d);
+        stream_carry_out(s, &d, before);
+        return true;
+    }
+    rc = overlay_get_record(s, &r);
+    if (rc == 0 && s->in_have == 0) {
+        look_at_link(s);
+        handover_fin(&s->h, &d);
+    } else if (rc == 1) {
+        look_at_link(s);
+        handover_record(&s->h, &r, &d);
+        if (d.end_seen && s->h.end_leaving && s->h.stage == STAGE_UP)
+            handover_return(&s->h, 0, REASON_PEER_GONE, &d);
+    } else {
+        return tcp_failed(s, rc);
+    }
+    stream_carry_out(s, &d, before);
+    return true;
+}
+
+static bool write_tcp(struct stream *s)
+{
+    struct handover_do d = {0};
+    enum handover_stage before = s->h.stage;
+    int rc;
+
+    if (s->out_done < s->out_have) {
+        rc = overlay_flush(s);
+        if (rc < 0)
+            return tcp_failed(s, rc);
+        if (s->h.stage == STAGE_RAW && s->managed)
+            stream_leave_managed(s);
+        return true;
+    }
+    if (s->h.stage == STAGE_REPEATING && s->h.backlog < s->h.wrote) {
+        rc = overlay_repeat(s);
+        if (rc < 0)
+            return tcp_failed(s, rc);
+        stream_tell(s);
+        return true;
+    }
+    if (handover_finish(&s->h, true, &d)) {
+        stream_carry_out(s, &d, before);
+        return true;
+    }
+    if (s->h.stage == STAGE_RAW && s->managed) {
+        stream_leave_managed(s);
+        return true;
+    }
+    if (s->fin_due && (s->h.stage == STAGE_CANCELLED ||
+                       s->h.stage == STAGE_GAVE_UP)) {
+        s->fin_due = false;
+        s->h.fin_sent = true;
+        s->tcp->shutdown(s->fd, SHUT_WR);
+        return true;
+    }
+    return false;
+}
+
+/* Unread bytes or linger {1,0}: the kernel would reset, so do we. */
+static bool close_is_reset(struct stream *s)
+{
+    if (!s->managed)
+        return false;
+    if (s->linger_changed && s->linger.l_onoff && s->linger.l_linger == 0)
+        return true;
+    if (s->h.stage != STAGE_UP)
+        return handover_rx_mode(&s->h) == RX_LEFTOVER;
+    look_at_link(s);
+    return s->h.landed > s->h.took;
+}
+
+/* The peer has left for good; what it wrote is here, or was taken. */
+static bool leave_after_fin(struct stream *s)
+{
+    if (s->h.took < s->h.have)
+        return false; /* nobody else can be given these bytes */
+    s->h.stage = STAGE_RAW;
+    s->h.in_record = false;
+    atomic_store(&s->up_wanted, false);
+    stream_leave_managed(s);
+    return true;
+}
+
+static void leave_link(struct stream *s, struct handover_do *d)
+{
+    if (s->wish == WISH_LEAVE && s->leave_said) {
+        if (s->out_have == 0)
+            overlay_linger_restore(s); /* the process may go: FIN follows */
+        return;
+    }
+    if (s->wish == WISH_LEAVE && !s->h.end_sent) {
+        /* The bytes are in the peer's memory: nothing to wait for. */
+        handover_end(&s->h, true, d);
+        s->leave_said = true;
+        return;
+    }
+    if (s->wish != WISH_RETURN)
+        handover_end(&s->h, true, d);
+    handover_return(&s->h,
+                    s->wish == WISH_RETURN ? RECORD_THIRD : RECORD_LEAVING,
+                    s->wish_why, d);
+}
+
+/* What the owner asked for, as far as the stage allows it. */
+static bool follow_wish(struct stream *s)
+{
+    struct handover_do d = {0};
+    enum handover_stage before = s->h.stage;
+
+    if (s->wish == WISH_NONE || s->reset_seen)
+        return false;
+    if (s->wish != WISH_RETURN && before != STAGE_DEAD && close_is_reset(s)) {
+        if (s->link != NULL)
+            s->link->ops->set_aborted(s->link);
+        s->h.stage = STAGE_DEAD;
+        overlay_reset(s);
+        stream_tell(s);
+        return true;
+    }
+    if (before == STAGE_UP && s->h.fin_seen)
+        return leave_after_fin(s);
+    if (before == STAGE_UP)
+        leave_link(s, &d);
+    else
+        handover_give_up(&s->h, &d);
+    if (s->h.stage == before && d.n_records == 0)
+        return false;
+    stream_carry_out(s, &d, before);
+    return true;
+}
+
+bool stream_progress(struct stream *s)
+{
+    bool any = false, again = true;
+
+    for (int i = 0; again && i < 64; i++) {
+        stream_lock_all(s);
+        again = write_tcp(s) || follow_wish(s) || read_tcp(s);
+        stream_unlock_all(s);
+        any |= again;
+    }
+    return any;
+}
