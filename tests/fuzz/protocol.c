@@ -41,8 +41,8 @@ size_t fuzz_seed_input(uint64_t n, uint8_t *buf, size_t max)
         "0123456789012345678901234567890123456789012345678901234567890123456789"
         "\r\nget a\r\n",
         "add b 0 10 1\r\n1\r\nincr b 5\r\ndecr b 9\r\n",
-        "append a 0 0 3\r\nxyz\r\nprepend a 0 0 1\r\n.\r\nreplace a 0 0 "
-        "0\r\n\r\n",
+        "append a 0 0 3\r\nxyz\r\nprepend a 0 0 1\r\n.\r\n",
+        "replace a 0 0 0\r\n\r\n",
         "cas a 0 0 2 7\r\nab\r\ncas b 0 -1 1 18446744073709551615\r\nx\r\n",
         "delete a\r\ndelete b 0 noreply\r\ntouch c 100\r\n",
         "flush_all 0 noreply\r\nverbosity 0\r\nversion\r\n",
