@@ -42,17 +42,17 @@ enum command_kind {
 
 struct command {
     enum command_kind kind;
-    bool noreply;            /* only an error that precedes it is answered */
-    enum reply_text refusal; /* COMMAND_REFUSED */
+    bool noreply;            /* nothing is answered, refusals included */
+    bool has_exptime;        /* flush_all: exptime was given */
+    enum reply_text refusal; /* of COMMAND_REFUSED */
     const char *line;        /* the request line without its end, for logs */
     uint32_t line_len;       /* bytes */
-    const char *key;         /* of commands on one key */
     uint32_t key_len;        /* bytes, 1 to COMMAND_KEY_MAX */
-    const char *keys;        /* gets: what is left of the keys; see below */
-    const char *keys_end;    /* stats, shutdown: their arguments */
+    const char *key;         /* of commands on one key */
+    const char *keys;        /* gets, stats, shutdown: words not taken yet */
+    const char *keys_end;    /* behind the last of them */
     uint32_t flags;          /* storage: the client's, opaque */
-    int32_t exptime;         /* seconds, see command's user; < 0: at once */
-    bool has_exptime;        /* flush_all with a delay */
+    int32_t exptime;         /* seconds from now, or a date; < 0: over */
     uint32_t value_len;      /* bytes of the value, without its line end */
     const char *value;       /* NULL when the value has not been received */
     uint64_t number;         /* cas: the id; incr, decr: delta; verbosity */

@@ -15,7 +15,7 @@
 
 #define OUTPUT_BORROWED_MAX 16          /* values; more are copied */
 #define OUTPUT_BORROW_FROM  (16384)     /* bytes; shorter values are copied */
-#define OUTPUT_LIMIT        (256 << 10) /* bytes; beyond it nothing is executed */
+#define OUTPUT_LIMIT        (256 << 10) /* bytes; then nothing is executed */
 
 struct borrowed {
     size_t at; /* own bytes in front of it */

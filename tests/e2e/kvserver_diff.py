@@ -268,7 +268,7 @@ def random_part(same, seed):
 def statistics(same):
     """The names of stats are all there, in the same order."""
     for request in (b"stats\r\n", b"stats settings\r\n"):
-        want, got = ([line.split()[1] for line in talk(p, request).split(b"\r\n")
+        want, got = ([line.split()[1] for line in talk(p, request).splitlines()
                       if line.startswith(b"STAT ") and
                       not line.startswith(SPARE)] for p in same.ports)
         missing = [name for name in want if name not in got]
