@@ -20,7 +20,7 @@ static const char *times(uint32_t n, char buf[32])
     return buf;
 }
 
-/* "accelerated over shm for 12s", "on kernel TCP for 3m04s". */
+/* "has been accelerated over shm for 12s" */
 static void print_place(const struct segment_row *row)
 {
     char span[TEXT_SPAN_MAX];
@@ -28,16 +28,16 @@ static void print_place(const struct segment_row *row)
     text_since(row->since_ns, span);
     switch (row->stage) {
     case STATS_STAGE_UP:
-        printf("accelerated over %s for %s", row->transport, span);
+        printf("has been accelerated over %s for %s", row->transport, span);
         break;
     case STATS_STAGE_RAW:
-        printf("on kernel TCP for %s", span);
+        printf("has been on kernel TCP for %s", span);
         break;
     case STATS_STAGE_DEAD:
-        printf("broken: it was reset %s ago", span);
+        printf("was reset %s ago", span);
         break;
     default:
-        printf("between kernel TCP and a link (stage %s) for %s",
+        printf("has been between kernel TCP and a link (stage %s) for %s",
                stats_stage_name(row->stage), span);
     }
 }
@@ -106,7 +106,7 @@ static void print_peer(const struct peers *peers, const struct target *target,
         return;
     }
     printf("  The other end is process %d (%s), descriptor %u. Seen from "
-           "there it is ",
+           "there it ",
            (int)peer->pid, peer->program, peer->row.fd);
     print_place(&peer->row);
     if (peer->row.stage != STATS_STAGE_UP)
@@ -125,7 +125,7 @@ static void explain_row(const struct peers *peers, const struct target *target,
            text_name(row->family, &row->peer, peer),
            row->initiator ? "connected" : "accepted",
            text_since(row->opened_ns, span));
-    printf("  It is ");
+    printf("  It ");
     print_place(row);
     printf(".\n");
     print_why(row);

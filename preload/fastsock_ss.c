@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preload/fastsock_command.h"
 #include "preload/fastsock_target.h"
@@ -172,12 +173,16 @@ static int collect(struct list *list)
 
 static void print_unreadable(unsigned n)
 {
+    const char *plural = n == 1 ? "" : "es";
+
     if (n == 0)
         printf("Every process could be read.\n");
+    else if (geteuid() == 0)
+        printf("%u process%s cannot be read, not even by root.\n", n, plural);
     else
         printf("%u process%s of other users cannot be read; run as root to see "
                "%s.\n",
-               n, n == 1 ? "" : "es", n == 1 ? "it" : "them");
+               n, plural, n == 1 ? "it" : "them");
 }
 
 static int list_streams(struct list *list)
