@@ -51,8 +51,11 @@ static int audit_item(struct ledger *l, uint32_t bucket, uint32_t place)
     if (entry->cas >= kv->next_cas || kv->next_cas > kv->cas_ceiling)
         return fault(l, "a cas id is not below the next one", entry->cas);
     struct item_text text = item_read(kv->region.pm.base, entry);
-    if (hop_bucket(&kv->table, kv_hash(kv, text.key, text.klen)) != bucket)
+    uint64_t hash = kv_hash(kv, text.key, text.klen);
+    if (hop_bucket(&kv->table, hash) != bucket)
         return fault(l, "an item is in the wrong bucket", bucket);
+    if (hop_find(&kv->table, hash, text.key, text.klen) != place)
+        return fault(l, "an item is hidden by another one", place);
     if (item_blob(entry, &offset, &len))
         add(l, offset, len);
     l->items++;

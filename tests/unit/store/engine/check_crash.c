@@ -39,10 +39,18 @@ struct key {
     int n;
 };
 
+/* The flush record that counts after a crash. */
+struct flush {
+    uint64_t mark;
+    uint64_t when;
+};
+
 struct script {
     struct recorder recorder;
     struct kv *kv;
     struct key keys[KEYS];
+    struct flush flushes[STATES_MAX]; /* [0] is acknowledged */
+    int n_flushes;
     uint64_t cas_acked; /* the highest id that was acknowledged */
     uint64_t cas_given;
     uint32_t random;
@@ -118,6 +126,12 @@ static void judge_image(struct script *s)
         wrong(s, error, 0);
     if (stats.cas <= s->cas_acked)
         wrong(s, "a cas id would be given twice", (int)stats.cas);
+    bool flush_known = false;
+    for (int i = 0; i < s->n_flushes; i++)
+        flush_known |= s->flushes[i].mark == kv->flush_mark &&
+                       s->flushes[i].when == kv->flush_when;
+    if (!flush_known)
+        wrong(s, "a flush that nobody asked for", (int)kv->flush_mark);
     for (int k = 0; k < KEYS; k++) {
         const struct key *key = &s->keys[k];
         struct kv_item item;
@@ -190,6 +204,7 @@ static void script_open(struct script *s, enum recorder_fault fault, bool evict)
 
     memset(s, 0, sizeof(*s));
     s->random = 0x2545f491;
+    s->n_flushes = 1;
     s->any_may_go = evict;
     for (int k = 0; k < KEYS; k++) { /* short, near and far keys */
         struct key *key = &s->keys[k];
@@ -245,6 +260,8 @@ static void acknowledge(struct script *s)
 {
     ck_assert_int_eq(kv_commit(s->kv), KV_OK);
     s->cas_acked = s->cas_given;
+    s->flushes[0] = s->flushes[s->n_flushes - 1];
+    s->n_flushes = 1;
     for (int k = 0; k < KEYS; k++) {
         s->keys[k].states[0] = s->keys[k].states[s->keys[k].n - 1];
         s->keys[k].n = 1;
@@ -307,9 +324,12 @@ static void script_touch(struct script *s, int k)
 
 static void script_flush(struct script *s)
 {
-    for (int k = 0; k < KEYS; k++)
+    uint32_t when = next_random(s) % 2 ? 1000 : 2000 + next_random(s) % 100;
+    for (int k = 0; when == 1000 && k < KEYS; k++)
         *add_state(&s->keys[k]) = (struct state){0};
-    ck_assert_int_eq(kv_flush_all(s->kv, 1000), KV_OK);
+    ck_assert_int_eq(kv_flush_all(s->kv, when), KV_OK);
+    s->flushes[s->n_flushes++] =
+        (struct flush){s->kv->flush_mark, s->kv->flush_when};
 }
 
 static void script_step(struct script *s)
@@ -326,7 +346,7 @@ static void script_step(struct script *s)
         script_delete(s, k);
     else if (what < 18)
         script_touch(s, k);
-    else if (what == 18 && next_random(s) % 4 == 0)
+    else if (what == 18)
         script_flush(s);
     if (s->reuse_at_once) {
         hop_settle(&s->kv->table);

@@ -1,0 +1,323 @@
+/* Room: full pools, eviction, borrowed values, places used again. */
+#include "config/log.h"
+#include "store/engine/audit.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define POOL (1u << 20)
+
+static struct kv *kv;
+static int fd;
+static char path[32];
+static char error[256];
+static struct kv_options options;
+
+static void open_again(void)
+{
+    ck_assert_msg(kv_open(path, &options, &kv, error, sizeof(error)) == 0, "%s",
+                  error);
+    kv_set_time(kv, 1000);
+}
+
+static void open_pool(void)
+{
+    fd = memfd_create("pool", MFD_CLOEXEC);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    options =
+        (struct kv_options){.size = POOL, .durability = KV_DURABILITY_DEFAULT};
+    open_again();
+}
+
+static void close_pool(void)
+{
+    char fault[128] = "no memory";
+    if (kv && !kv->failed)
+        ck_assert_msg(audit(kv, fault, sizeof(fault)) == 0, "%s", fault);
+    kv_close(kv);
+    kv = NULL;
+    close(fd);
+}
+
+static void reopen(void)
+{
+    ck_assert_int_eq(kv_close(kv), 0);
+    open_again();
+}
+
+static enum kv_result set(const char *key, const char *value)
+{
+    return kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0, value, strlen(value),
+                    NULL);
+}
+
+/* The value as a string, or "(none)". */
+static const char *get(const char *key)
+{
+    static char text[256];
+    struct kv_item item;
+    if (kv_get(kv, key, strlen(key), &item) != KV_OK)
+        return "(none)";
+    snprintf(text, sizeof(text), "%.*s", (int)item.len,
+             (const char *)item.value);
+    return text;
+}
+
+START_TEST(a_full_store_says_so_and_keeps_everything)
+{
+    static char value[1000];
+    char key[16];
+    int n = 0;
+    for (;; n++) {
+        snprintf(key, sizeof(key), "key%d", n);
+        enum kv_result result = kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0,
+                                         value, sizeof(value), NULL);
+        if (result != KV_OK) {
+            ck_assert_int_eq(result, KV_NO_SPACE);
+            break;
+        }
+        kv_commit(kv);
+    }
+    ck_assert_int_gt(n, 600);
+    ck_assert_uint_eq(kv->stats.items, (unsigned)n);
+    ck_assert_uint_eq(kv->stats.evictions, 0);
+    ck_assert_int_eq(kv_delete(kv, "key0", 4), KV_OK);
+    ck_assert_int_eq(kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0, value,
+                              sizeof(value), NULL),
+                     KV_OK);
+}
+END_TEST
+
+START_TEST(a_full_store_reuses_what_has_expired)
+{
+    static char value[1000];
+    char key[16];
+    for (int n = 0;; n++) {
+        snprintf(key, sizeof(key), "key%d", n);
+        if (kv_store(kv, KV_SET, key, strlen(key), 0, 1100, 0, value,
+                     sizeof(value), NULL) != KV_OK)
+            break;
+    }
+    kv_set_time(kv, 1100);
+    ck_assert_int_eq(
+        kv_store(kv, KV_SET, "k", 1, 0, 0, 0, value, sizeof(value), NULL),
+        KV_OK);
+    ck_assert_uint_eq(kv->stats.items, 1);
+}
+END_TEST
+
+START_TEST(a_cache_evicts_the_least_recently_used)
+{
+    static char value[1000];
+    char key[16];
+    kv_close(kv);
+    options.evict = true;
+    open_again();
+    set("precious", "a value that is used all the time, and not inline");
+    for (int n = 0; n < 3000; n++) {
+        snprintf(key, sizeof(key), "key%d", n);
+        ck_assert_int_eq(kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0, value,
+                                  sizeof(value), NULL),
+                         KV_OK);
+        kv_commit(kv);
+        if (n % 50 == 0)
+            ck_assert_str_ne(get("precious"), "(none)");
+    }
+    ck_assert_uint_gt(kv->stats.evictions, 2000);
+    ck_assert_str_eq(get("key0"), "(none)");
+    ck_assert_str_ne(get("key2999"), "(none)");
+    ck_assert_str_ne(get("key2900"), "(none)");
+}
+END_TEST
+
+START_TEST(after_reopening_a_cache_evicts_what_was_stored_first)
+{
+    char key[16];
+    options.evict = true;
+    for (int n = 0; n < 500; n++) {
+        snprintf(key, sizeof(key), "key%d", n);
+        set(key, "v");
+    }
+    reopen();
+    for (int n = 0; n < 500; n++) {
+        snprintf(key, sizeof(key), "key%d", n);
+        uint32_t place = hop_find(&kv->table, kv_hash(kv, key, strlen(key)),
+                                  key, strlen(key));
+        ck_assert_uint_eq(kv->lru.oldest, place);
+        lru_remove(&kv->lru, place);
+        lru_insert(&kv->lru, place);
+    }
+}
+END_TEST
+
+START_TEST(values_borrowed_long_ago_hold_nothing_when_the_epoch_wraps)
+{
+    static char value[2000];
+    struct kv_item item;
+    kv->epoch = UINT32_MAX - 1;
+    for (int n = 0; n < 2000; n++) { /* four times the pool */
+        ck_assert_int_eq(
+            kv_store(kv, KV_SET, "k", 1, 0, 0, 0, value, sizeof(value), NULL),
+            KV_OK);
+        ck_assert_int_eq(kv_get(kv, "k", 1, &item), KV_OK);
+        ck_assert_int_eq(kv_commit(kv), KV_OK);
+        ck_assert_uint_le(kv->heap.retired_bytes, 3 * 2016);
+    }
+}
+END_TEST
+
+START_TEST(a_full_table_evicts_or_says_so)
+{
+    char key[16];
+    for (int mode = 0; mode < 2; mode++) {
+        kv_close(kv);
+        options.evict = mode == 1;
+        open_again();
+        enum kv_result result = KV_OK;
+        for (int n = 0; n < 6000 && result == KV_OK; n++) {
+            snprintf(key, sizeof(key), "%d", n);
+            result = set(key, "v");
+            if (result == KV_OK) /* moves along when it is displaced */
+                kv_touch(kv, key, strlen(key), 5000 + (uint32_t)n);
+            if (n % 10 == 0)
+                kv_commit(kv);
+        }
+        for (int n = 0; n < 6000; n++) {
+            struct kv_item item;
+            snprintf(key, sizeof(key), "%d", n);
+            if (kv_get(kv, key, strlen(key), &item) == KV_OK)
+                ck_assert_uint_eq(item.exptime, 5000 + (uint32_t)n);
+        }
+        ck_assert_int_eq(result, mode == 1 ? KV_OK : KV_NO_SPACE);
+        ck_assert_uint_gt(kv->stats.items * 100 / (kv->table.mask + 1),
+                          mode == 1 ? 80 : 90);
+        ck_assert(mode == 1 || kv->stats.displacements > 0);
+    }
+}
+END_TEST
+
+START_TEST(a_borrowed_value_outlives_its_item_until_unpinned)
+{
+    static char value[2000], other[2000];
+    struct kv_item item;
+    memset(value, 'v', sizeof(value));
+    memset(other, 'o', sizeof(other));
+    kv_store(kv, KV_SET, "k", 1, 0, 0, 0, value, sizeof(value), NULL);
+    kv_commit(kv);
+    kv_get(kv, "k", 1, &item);
+    kv_delete(kv, "k", 1);
+    kv_commit(kv);
+    for (int n = 0; n < 2000; n++) { /* all the rest of the pool, in a turn */
+        char key[16];
+        snprintf(key, sizeof(key), "%d", n);
+        kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0, other, sizeof(other),
+                 NULL);
+    }
+    ck_assert(memcmp(item.value, value, sizeof(value)) == 0);
+    uint64_t before = kv->heap.free_bytes;
+    kv_unpin_all(kv);
+    ck_assert_uint_eq(kv->heap.free_bytes, before + heap_round(sizeof(value)));
+}
+END_TEST
+
+START_TEST(a_value_is_not_evicted_from_under_its_own_prepend)
+{
+    static char value[500001];
+    struct kv_item item;
+    kv_close(kv);
+    options.evict = true;
+    open_again();
+    for (size_t i = 0; i < sizeof(value); i++)
+        value[i] = (char)(i * 7 + (i >> 8));
+    ck_assert_int_eq(
+        kv_store(kv, KV_SET, "k", 1, 0, 0, 0, value + 1, 500000, NULL), KV_OK);
+    kv_commit(kv);
+    enum kv_result result =
+        kv_store(kv, KV_PREPEND, "k", 1, 0, 0, 0, value, 1, NULL);
+    if (result == KV_OK) {
+        ck_assert_int_eq(kv_get(kv, "k", 1, &item), KV_OK);
+        ck_assert(memcmp(item.value, value, sizeof(value)) == 0);
+    } else {
+        ck_assert_int_eq(result, KV_NO_SPACE);
+    }
+}
+END_TEST
+
+START_TEST(a_pipeline_on_one_key_needs_no_more_room_than_one_item)
+{
+    static char value[2000];
+    for (int n = 0; n < 5000; n++) {
+        struct kv_item item;
+        ck_assert_int_eq(kv_store(kv, KV_SET, "k", 1, 0, 0, 0, value,
+                                  n % 2 ? 10 : sizeof(value), NULL),
+                         KV_OK);
+        if (n % 100 == 0)
+            ck_assert_int_eq(kv_get(kv, "k", 1, &item), KV_OK);
+    }
+    kv_commit(kv);
+    ck_assert_uint_eq(kv->stats.items, 1);
+}
+END_TEST
+
+START_TEST(a_turn_without_changes_has_no_fences)
+{
+    set("k", "v");
+    kv_commit(kv);
+    uint64_t runs = kv->commit.runs;
+    get("k");
+    get("absent");
+    kv_commit(kv);
+    ck_assert_uint_eq(kv->commit.runs, runs);
+    for (int i = 0; i < 20; i++) {
+        char key[8];
+        snprintf(key, sizeof(key), "k%d", i);
+        set(key, "v");
+    }
+    kv_commit(kv);
+    ck_assert_uint_eq(kv->commit.runs, runs + 1);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    log_threshold = LOG_NONE;
+    if (argc == 1 && !getenv("PMEM_IS_PMEM_FORCE")) { /* also as if on PM */
+        int status = 1;
+        pid_t child = fork();
+        if (child == 0) {
+            setenv("PMEM_IS_PMEM_FORCE", "1", 1);
+            execl("/proc/self/exe", argv[0], (char *)NULL);
+            _exit(127);
+        }
+        waitpid(child, &status, 0);
+        if (status != 0)
+            return 1;
+    }
+    Suite *suite = suite_create("space");
+    TCase *tcase = tcase_create("space");
+    tcase_add_checked_fixture(tcase, open_pool, close_pool);
+    tcase_add_test(tcase, a_full_store_says_so_and_keeps_everything);
+    tcase_add_test(tcase, a_full_store_reuses_what_has_expired);
+    tcase_add_test(tcase, a_cache_evicts_the_least_recently_used);
+    tcase_add_test(tcase, after_reopening_a_cache_evicts_what_was_stored_first);
+    tcase_add_test(tcase,
+                   values_borrowed_long_ago_hold_nothing_when_the_epoch_wraps);
+    tcase_add_test(tcase, a_full_table_evicts_or_says_so);
+    tcase_add_test(tcase, a_borrowed_value_outlives_its_item_until_unpinned);
+    tcase_add_test(tcase, a_value_is_not_evicted_from_under_its_own_prepend);
+    tcase_add_test(tcase,
+                   a_pipeline_on_one_key_needs_no_more_room_than_one_item);
+    tcase_add_test(tcase, a_turn_without_changes_has_no_fences);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
