@@ -1,0 +1,263 @@
+#!/bin/sh
+# The fastsock command beside a server and clients that are really running.
+. "$(dirname "$0")/kvserver.inc"
+tool=$BUILD/fastsock
+hold=$BUILD/tests/e2e/hold
+host=127.0.0.1
+library=$BUILD/libfastsock.so
+
+# A program that was built for a sanitizer wants its library first.
+asan=$(ldd "$library" 2>/dev/null |
+    sed -n 's/.*libasan[^ ]* => \([^ ]*\).*/\1/p')
+[ -z "$asan" ] || {
+    echo "the library of a sanitizer must come first, which run does not know"
+    exit 77
+}
+unset FASTSOCK_PRELOAD FASTSOCK_ENV FASTSOCK_CONFIG LD_PRELOAD
+
+# says STATUS PATTERN command...: that exit status, and such a line.
+says() {
+    want=$1 pattern=$2
+    shift 2
+    "$@" >"$dir/said" 2>&1
+    rc=$?
+    if [ $rc -ne "$want" ]; then
+        cat "$dir/said" >&2
+        fail "$* ended with $rc, not $want"
+    fi
+    [ -z "$pattern" ] || grep -q -- "$pattern" "$dir/said" || {
+        cat "$dir/said" >&2
+        fail "$* does not say '$pattern'"
+    }
+}
+
+# until_says PATTERN command...: within 10 s.
+until_says() {
+    pattern=$1 tries=0
+    shift
+    until "$@" 2>&1 | grep -q -- "$pattern"; do
+        tries=$((tries + 1))
+        [ $tries -lt 200 ] || {
+            "$@" >&2
+            fail "$* never says '$pattern'"
+        }
+        sleep 0.05
+    done
+}
+
+# one_line command...: a mistake is one line that names the help.
+one_line() {
+    says 2 'expected.*' "$@"
+    [ "$(wc -l <"$dir/said")" -eq 1 ] || fail "$*: more than one line"
+}
+
+# start_hold NAME command...: keeps its connections until fd 9 closes; $pid.
+start_hold() {
+    name=$1
+    shift
+    "$@" <"$dir/fifo" >"$dir/$name.out" 2>"$dir/$name.err" 9>&- &
+    pid=$!
+    servers="$servers $pid"
+    until_says holding cat "$dir/$name.out"
+}
+
+check_arguments() {
+    one_line "$tool" nonsense
+    one_line "$tool" ss --nonsense
+    one_line "$tool" ss -p
+    one_line "$tool" ss -p 12x
+    one_line "$tool" explain
+    one_line "$tool" explain 1 2
+    one_line "$tool" explain 0
+    one_line "$tool" explain 12/x
+    one_line "$tool" settings --nonsense
+    one_line "$tool" settings --config
+    one_line "$tool" run
+    one_line "$tool" run --set
+    one_line "$tool" run --set poll_usec true
+    one_line "$tool" run --set poll_usec=many true
+    one_line "$tool" run --nonsense true
+    one_line "$tool" help nonsense
+    one_line "$tool" version 1
+    says 2 'no setting .nonsense' "$tool" run --set nonsense=1 true
+    says 2 'usage: fastsock' "$tool"
+    says 0 'usage: fastsock' "$tool" --help
+    says 0 '^fastsock [0-9]' "$tool" version
+    for command in run ss explain settings version help; do
+        says 0 "usage: fastsock $command" "$tool" help $command
+        says 0 "usage: fastsock" "$tool" $command --help
+    done
+}
+
+check_run() {
+    says 0 '^argument -- two$' "$tool" run -- echo "argument" -- two
+    says 7 '' "$tool" run -- sh -c 'exit 7'
+    says 127 'not found' "$tool" run -- "$dir/absent"
+    says 127 'not found' "$tool" run -- no-such-program-anywhere
+    says 126 'cannot be executed' "$tool" run -- "$dir"
+    echo >"$dir/plain"
+    says 126 'cannot be executed' "$tool" run -- "$dir/plain"
+    says 0 "^$library\$" "$tool" run -- printenv LD_PRELOAD
+    says 0 "^$library:libc.so.6\$" \
+        env LD_PRELOAD=libc.so.6:/old/libfastsock.so \
+        "$tool" run -- printenv LD_PRELOAD
+    says 0 '^7$' "$tool" run --set poll_usec=7 -- printenv FASTSOCK_POLL_USEC
+    says 0 '^port=1,accelerate=false$' \
+        "$tool" run --set rules=port=1,accelerate=false -- \
+        printenv FASTSOCK_RULES
+    echo 'poll_usec = 3;' >"$dir/good.conf"
+    says 0 "^/.*/good.conf\$" \
+        sh -c "cd '$dir' && '$tool' run --config good.conf -- \
+            printenv FASTSOCK_CONFIG"
+    printf 'poll_usec = 3;\nrings = 4;\n' >"$dir/bad.conf"
+    says 2 'bad.conf:2: ' "$tool" run --config "$dir/bad.conf" -- env
+    says 2 'absent.conf: ' "$tool" run --config "$dir/absent.conf" -- env
+}
+
+check_library_places() {
+    mkdir -p "$dir/bin" "$dir/lib" "$dir/far/a b"
+    cp "$tool" "$dir/bin/" && cp "$library" "$dir/lib/"
+    says 0 "^$dir/lib/libfastsock.so\$" \
+        "$dir/bin/fastsock" run -- printenv LD_PRELOAD
+    cp "$tool" "$library" "$dir/far/a b/"
+    says 125 'space or a colon' "$dir/far/a b/fastsock" run -- env
+    rm "$dir/far/a b/libfastsock.so"
+    says 0 '^libfastsock.so$' env LD_LIBRARY_PATH="$dir/lib" \
+        "$dir/far/a b/fastsock" run -- printenv LD_PRELOAD
+    ldconfig -p 2>/dev/null | grep -q libfastsock ||
+        says 125 'not found: tried ' "$dir/far/a b/fastsock" run -- env
+}
+
+check_static() {
+    echo 'int pause(void); int main(int n, char **v)
+        { (void)v; return n > 1 ? pause() : 5; }' >"$dir/static.c"
+    "${CC:-cc}" -static -o "$dir/static" "$dir/static.c" 2>/dev/null || return
+    says 5 'statically linked' "$tool" run -- "$dir/static"
+    "$dir/static" wait 9>&- &
+    servers="$servers $!"
+    until_says 'statically linked' "$tool" explain $!
+    says 0 'does not carry the library' "$tool" explain $!
+    printf '#!%s\n' "$dir/static" >"$dir/script" && chmod +x "$dir/script"
+    "$tool" run -- "$dir/script" 2>"$dir/said" >&2 &
+    servers="$servers $!"
+    until_says 'statically linked' cat "$dir/said"
+}
+
+# What another user may see, and a program with more rights.
+check_other_user() {
+    [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null || return
+    chmod 755 "$dir" "$dir/bin" "$dir/lib"
+    other="setpriv --reuid=65534 --regid=65534 --clear-groups"
+    # shellcheck disable=SC2086
+    {
+        says 1 'cannot be read: run as root' \
+            $other "$dir/bin/fastsock" explain "$server"
+        says 1 'cannot be read: run as root' \
+            $other "$dir/bin/fastsock" ss -p "$server"
+        says 0 'processes of other users cannot be read; run as root to see' \
+            $other "$dir/bin/fastsock" ss -a
+        grep -q "^$server/" "$dir/said" && fail "another user sees streams"
+        su=$(command -v su) && [ -u "$su" ] &&
+            says 0 'more rights' $other "$dir/bin/fastsock" run -- \
+                su --version
+    }
+}
+
+check_ss() {
+    until_says " up$" "$tool" ss -p "$client"
+    says 0 '^PROCESS *FD *LOCAL *PEER *VIA *STAGE *TCP-OUT' \
+        "$tool" ss -p "$client"
+    awk -v me="$client/hold" -v to="$host:$port" -v server="$server" '
+        NR > 1 && $1 == me && $4 == to && $5 == "shm" && $9 > 0 &&
+            $10 > 0 && $12 == server && NF == 13 { n++ }
+        END { exit n != 3 }' "$dir/said" || {
+        cat "$dir/said" >&2
+        fail "ss does not show 3 accelerated streams"
+    }
+    says 0 "^$server/kvserver .* no_peer_library$" "$tool" ss -a
+    tail -n 1 "$dir/said" | grep -q 'cannot be read\|could be read' ||
+        fail "ss -a does not end with a count"
+    [ "$(grep -c "^$server/kvserver .* shm .* up$" "$dir/said")" -eq 3 ] ||
+        fail "ss does not show the server's side"
+    says 1 'does not carry the library' "$tool" ss -p "$plain"
+    says 1 'there is no process' "$tool" ss -p 2147483647
+    "$tool" ss --json >"$dir/json" || fail "ss --json ended with $?"
+    python3 -m json.tool <"$dir/json" >/dev/null || fail "no JSON: ss --json"
+    "$tool" ss -p 2147483647 --json 2>/dev/null |
+        python3 -m json.tool >/dev/null || fail "no JSON for a dead process"
+    python3 - "$dir/json" "$client" "$server" "$port" <<'END' ||
+import json, sys
+streams = json.load(open(sys.argv[1]))["streams"]
+client, server, port = map(int, sys.argv[2:5])
+mine = [s for s in streams if s["pid"] == client]
+assert len(mine) == 3, mine
+for s in mine:
+    assert s["transport"] == "shm" and s["reason"] == "up", s
+    assert s["peer"] == "127.0.0.1:%d" % port and s["initiator"], s
+    other = [t for t in streams if t["local"] == s["peer"] and
+             t["peer"] == s["local"]]
+    assert len(other) == 1 and other[0]["pid"] == server, other
+    assert other[0]["link_in"] == s["link_out"] > 0, (s, other)
+    assert other[0]["tcp_out"] == s["tcp_in"], (s, other)
+END
+        fail "the JSON of ss is not what was done"
+}
+
+check_explain() {
+    says 0 'It has been accelerated over shm for ' "$tool" explain "$client"
+    says 0 "The other end is process $server (kvserver), descriptor" \
+        "$tool" explain "$client"
+    says 0 'It left TCP once and came back 0 times' "$tool" explain "$client"
+    says 0 'start it with the library as well (no_peer_library)' \
+        "$tool" explain "$server"
+    fd=$("$tool" ss -p "$client" | awk 'NR == 2 { print $2 }')
+    says 0 "^Descriptor $fd: $host:.* to $host:$port" \
+        "$tool" explain "$client/$fd"
+    [ "$(grep -c '^Descriptor' "$dir/said")" -eq 1 ] ||
+        fail "explain PID/FD says too much"
+    says 1 'no connected TCP socket' "$tool" explain "$client/0"
+    says 0 'fastsock run -- hold' "$tool" explain "$plain"
+    says 0 'has had no connected TCP socket so far' "$tool" explain "$idle"
+    says 1 'there is no process' "$tool" explain 2147483647
+}
+
+check_settings() {
+    says 0 '^poll_usec  *9  *usec  *environment  *50  *a number 0 to 1000000' \
+        env FASTSOCK_POLL_USEC=9 FASTSOCK_CONFIG= "$tool" settings
+    says 0 '^poll_usec  *3  *usec  *file  *50' \
+        "$tool" settings --config "$dir/good.conf"
+    says 0 'There are no rules' env FASTSOCK_CONFIG= "$tool" settings
+    says 0 '^1 rule from the environment' env FASTSOCK_CONFIG= \
+        FASTSOCK_RULES=port=1,accelerate=false "$tool" settings
+    says 1 'bad.conf:2: ' "$tool" settings --config "$dir/bad.conf"
+    says 1 'FASTSOCK_POLL_USEC: ' \
+        env FASTSOCK_CONFIG= FASTSOCK_POLL_USEC=x "$tool" settings
+}
+
+check_arguments
+check_run
+check_library_places
+check_static
+check_settings
+
+mkfifo "$dir/fifo"
+start_server kvserver "$tool" run -- "$BUILD/kvserver" --pool "$dir/pool" \
+    --durability process
+server=$pid
+exec 9<>"$dir/fifo"
+start_hold client "$tool" run -- "$hold" "$port" 3 3000 && client=$pid
+start_hold plain "$hold" "$port" 1 100 && plain=$pid
+start_hold idle "$tool" run -- "$hold" "$port" 0 0 && idle=$pid
+until_says no_peer_library "$tool" ss -p "$server"
+check_ss
+check_explain
+check_other_user
+"$tool" ss >/dev/full 2>"$dir/said" && fail "output that is lost is no success"
+
+exec 9>&-
+kill "$client" "$plain" "$idle" 2>/dev/null
+wait "$client" "$plain" "$idle" 2>/dev/null
+until_says "there is no process $client" "$tool" explain "$client"
+until_says "No stream is open" "$tool" explain "$server"
+stop_server "$server"
+echo "run, ss, explain, settings, help and version say what they should"
