@@ -64,9 +64,15 @@ struct transport_ops {
 
     /* A channel message about the stream of this link; 0 or -errno. */
     int (*send)(struct link *link, struct control_message *message);
-    /* Read what the channel still holds, now. Helper thread only. */
-    void (*drain)(struct link *link);
-    /* False once the peer's process is known to be gone. */
+    /*
+     * Read what the channel still holds, now. -EPIPE when it ended there.
+     * Helper thread only.
+     */
+    int (*drain)(struct link *link);
+    /*
+     * False once the peer's process is known to be gone and all that it has
+     * committed has landed.
+     */
     bool (*peer_alive)(struct link *link);
     /* Done with it; says BYE. Helper thread only. */
     void (*free)(struct link *link);

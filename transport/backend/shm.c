@@ -231,12 +231,14 @@ static int shm_send(struct link *link, struct control_message *message)
     return channel_send(channel, message, NULL, -1);
 }
 
-static void shm_drain(struct link *link)
+static int shm_drain(struct link *link)
 {
     struct channel *channel = arena_of(link->peer)->channel;
 
-    if (channel != NULL)
-        channel_drain(channel);
+    if (channel == NULL)
+        return -EPIPE;
+    channel_drain(channel);
+    return atomic_load(&channel->dead) ? -EPIPE : 0;
 }
 
 static bool shm_peer_alive(struct link *link)

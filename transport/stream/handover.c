@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { LEAVE_ROOM = 32768 };
+
 void handover_init(struct handover *h, bool initiator)
 {
     memset(h, 0, sizeof(*h));
@@ -19,6 +21,7 @@ void handover_init(struct handover *h, bool initiator)
     h->initiator = initiator;
     h->end = h->left_at = HANDOVER_NONE;
     h->why = REASON_NONE;
+    h->leave_room = LEAVE_ROOM;
 }
 
 const char *handover_stage_name(enum handover_stage stage)
@@ -279,7 +282,6 @@ int handover_message(struct handover *h, const struct control_message *m,
 
 void handover_give_up(struct handover *h, struct handover_do *d)
 {
-    h->why = REASON_HOLD_EXPIRED;
     switch (h->stage) {
     case STAGE_PROPOSED:
         say(h, d, MESSAGE_CANCEL, h->epoch);
@@ -292,6 +294,7 @@ void handover_give_up(struct handover *h, struct handover_do *d)
             d->send_message = false;
         break;
     case STAGE_SWITCHED:
+        h->why = REASON_HOLD_EXPIRED;
         h->own_c = h->arrive;
         record(h, d, RECORD_RAW, 0, h->leave, 0);
         h->stage = STAGE_GAVE_UP;
@@ -330,7 +333,7 @@ static void freeze(struct handover *h, bool leaving_peer)
 
     h->own_c = h->took;
     /* A leaving peer cannot wait for our application to make room. */
-    if (leaving_peer && unread > 32768) {
+    if (leaving_peer && unread > h->leave_room) {
         h->own_c = h->landed;
         h->have = h->landed;
     }
@@ -429,18 +432,22 @@ static void on_raw(struct handover *h, const struct control_record *r,
 static void on_end(struct handover *h, const struct control_record *r,
                    struct handover_do *d)
 {
-    if (h->end != HANDOVER_NONE || h->have_seen) {
+    if (h->left_at != HANDOVER_NONE || h->have_seen) {
         handover_abort(h, REASON_PEER_RULE, d);
         return;
     }
-    if (h->stage != STAGE_UP)
-        return; /* crossed with our HAVE, or ignored after giving up */
+    if (h->stage != STAGE_UP && h->stage != STAGE_FROZEN)
+        return; /* after giving up */
     if (r->offset < h->landed) {
         handover_abort(h, REASON_PEER_RULE, d);
         return;
     }
-    h->end = h->left_at = r->offset;
+    /* Crossed with our HAVE it says only what a peer that died has said. */
+    h->left_at = r->offset;
     h->end_leaving = r->flags & RECORD_LEAVING;
+    if (h->stage != STAGE_UP)
+        return;
+    h->end = r->offset;
     d->end_seen = true;
 }
 

@@ -76,6 +76,8 @@ struct handover {
     uint64_t end;           /* of the peer's END, or HANDOVER_NONE */
     uint64_t left_at;       /* the same, kept through a freeze */
     uint64_t repeat_end;    /* inbound repeat is complete at this offset */
+    uint64_t leave_room;    /* bytes that TCP surely takes from a leaving peer
+                               before our application reads */
     enum reason why;        /* of the last return or death */
 };
 

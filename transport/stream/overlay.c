@@ -13,6 +13,8 @@
 #include <sys/ioctl.h>
 
 
+enum { KERNEL_ESTABLISHED = 1 }; /* TCP_ESTABLISHED of netinet/tcp.h */
+
 void overlay_put_record(struct stream *s, const struct control_record *r)
 {
     if (s->out_done == s->out_have)
@@ -81,7 +83,18 @@ int overlay_get_record(struct stream *s, struct control_record *r)
     return record_decode(s->record_in, r) < 0 ? -EBADMSG : 1;
 }
 
-int overlay_get_switch(struct stream *s)
+static ssize_t recv_now(struct stream *s, uint8_t *buf, int flags)
+{
+    ssize_t n;
+
+    do
+        n = s->tcp->recv(s->fd, buf, RECORD_SIZE, MSG_DONTWAIT | flags);
+    while (n == -EINTR);
+    return n;
+}
+
+/* 1 it is SWITCH; 0 it may become one; or as overlay_look_switch(). */
+static int compare_switch(struct stream *s)
 {
     uint8_t seen[RECORD_SIZE], expected[RECORD_SIZE];
     struct control_record r;
@@ -89,20 +102,44 @@ int overlay_get_switch(struct stream *s)
 
     handover_expected_switch(&s->h, &r);
     record_encode(&r, expected);
-    do
-        n = s->tcp->recv(s->fd, seen, sizeof(seen), MSG_DONTWAIT | MSG_PEEK);
-    while (n == -EINTR);
-    if (n == 0)
-        return -EBADMSG;
+    n = recv_now(s, seen, MSG_PEEK);
     if (n < 0)
         return (int)n;
-    if (memcmp(seen, expected, (size_t)n) != 0)
+    if (n == 0 || memcmp(seen, expected, (size_t)n) != 0)
         return -EBADMSG;
-    if (n < RECORD_SIZE)
+    return n == RECORD_SIZE;
+}
+
+int overlay_look_switch(struct stream *s)
+{
+    struct pollfd p = {.fd = s->fd, .events = POLLRDHUP};
+    int rc = compare_switch(s);
+
+    if (rc != 0)
+        return rc;
+    /* The beginning of one. Does anything still come behind it? */
+    if (s->tcp->poll(&p, 1, 0) != 1)
         return -EAGAIN;
-    n = s->tcp->recv(s->fd, seen, sizeof(seen), MSG_DONTWAIT);
+    rc = compare_switch(s);
+    if (rc != 0)
+        return rc;
+    /* A reset may have cut a record; a FIN comes after bytes that are raw. */
+    return p.revents & (POLLERR | POLLHUP) ? -ECONNRESET : -EBADMSG;
+}
+
+int overlay_get_switch(struct stream *s)
+{
+    uint8_t seen[RECORD_SIZE];
+    int rc = overlay_look_switch(s);
+    ssize_t n;
+
+    if (rc != 1)
+        return rc;
+    n = recv_now(s, seen, 0);
+    if (n < 0)
+        return (int)n;
     if (n != RECORD_SIZE)
-        return -EBADMSG;
+        return -EBADMSG; /* somebody else reads here, too */
     s->extra_in += RECORD_SIZE;
     return 1;
 }
@@ -127,6 +164,16 @@ void overlay_linger_restore(struct stream *s)
     s->tcp->setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &s->linger,
                        sizeof(s->linger));
     s->linger_changed = false;
+}
+
+bool overlay_established(struct stream *s)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+
+    return s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) ==
+               0 &&
+           info.tcpi_state == KERNEL_ESTABLISHED;
 }
 
 /*

@@ -19,15 +19,18 @@ int overlay_repeat(struct stream *s);
 /* 1 a record was read; 0 end of file; -EAGAIN; -EBADMSG; or the error. */
 int overlay_get_record(struct stream *s, struct control_record *r);
 /*
- * At `arrive`: is SWITCH next? 1 yes (and it was read); -EAGAIN cannot tell
- * yet; -EBADMSG no: other bytes or the end of the stream; or the error.
+ * At `arrive`: is SWITCH next? 1 yes; -EAGAIN cannot tell yet; -EBADMSG no:
+ * other bytes or the end of the stream; or the error. Get also reads it.
  */
+int overlay_look_switch(struct stream *s);
 int overlay_get_switch(struct stream *s);
 
 /* From SWITCH until RAW a close of the last holder must be a reset. */
 void overlay_linger_set(struct stream *s);
 void overlay_linger_restore(struct stream *s);
 
+/* No FIN and no RST was seen or sent. */
+bool overlay_established(struct stream *s);
 /* The kernel moved exactly the bytes that we know of. */
 bool overlay_counts_match(struct stream *s);
 /* Sends RST now. */

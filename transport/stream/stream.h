@@ -69,10 +69,13 @@ struct stream {
     bool propose_again;  /* the peer said WILLING */
     bool linger_changed; /* the socket has {1,0}, the application's is kept */
     bool reset_seen;     /* TCP is gone, the verdict is due */
+    bool suspect;        /* other bytes where SWITCH is due */
     bool leave_said;     /* END + LEAVING, and then nothing but FIN */
+    bool raw_left;       /* DEAD, and TCP may hold bytes up to raw_until */
     bool swallow;        /* one more write succeeds, as after the kernel's FIN */
     struct linger linger;
     uint64_t reset_until_ns;
+    uint64_t raw_until;
     int error; /* for the next read or write, once */
     enum stream_wish wish;
     enum reason wish_why;
@@ -147,6 +150,7 @@ short stream_ready(struct stream *s);
 /*
  * The same, and the raw count of link bytes in, without a lock: the caller
  * holds something that `managed(s, false)` waits for, so the link stays.
+ * POLLNVAL: the stream is changing; let go and ask again.
  */
 short stream_ready_pinned(struct stream *s);
 uint64_t stream_arrived_pinned(struct stream *s);

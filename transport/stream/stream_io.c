@@ -105,13 +105,40 @@ static ssize_t recv_tcp(struct stream *s, const struct iovec *iov, int n,
     return rc;
 }
 
+/* What TCP delivered before it failed. 0: nothing, or nothing for us. */
+static ssize_t recv_raw_left(struct stream *s, const struct iovec *iov, int n,
+                             int flags)
+{
+    bool more = s->h.took < s->raw_until;
+    ssize_t rc;
+    char c;
+
+    do {
+        if (more)
+            rc = recv_tcp(s, iov, n, s->raw_until - s->h.took, flags);
+        else
+            rc = s->tcp->recv(s->fd, &c, 1, MSG_DONTWAIT | MSG_PEEK);
+    } while (rc == -EINTR);
+    if (rc > 0 && more)
+        return rc;
+    if (rc != 0 || s->h.took < s->h.repeat_end)
+        s->error = ECONNRESET; /* it goes on in a way we cannot follow */
+    s->raw_left = false;
+    return 0;
+}
+
 static ssize_t recv_dead(struct stream *s, const struct iovec *iov, int n,
                          size_t len, int flags)
 {
-    int error = s->error;
+    int error;
+    ssize_t rc;
 
     if (s->link != NULL && s->h.took < s->h.have)
         return take(s, iov, n, len, s->h.have, flags);
+    rc = s->raw_left ? recv_raw_left(s, iov, n, flags) : 0;
+    if (rc > 0)
+        return rc;
+    error = s->error;
     if (!(flags & MSG_PEEK))
         s->error = 0;
     return error != 0 ? -error : 0;
@@ -136,8 +163,11 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
         break;
     case RX_RAW:
         rc = recv_tcp(s, iov, n, UINT64_MAX, flags);
-        if (rc == 0 && len > 0)
-            s->h.fin_seen = true;
+        if (rc != 0 || len == 0)
+            break;
+        s->h.fin_seen = true;
+        if (s->h.took < s->h.repeat_end)
+            rc = -ECONNRESET; /* the repeat was cut short */
         break;
     case RX_LIMITED:
         rc = -EAGAIN;
@@ -151,6 +181,9 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
     default:
         rc = -EAGAIN;
     }
+    if (rc == -EAGAIN &&
+        atomic_load_explicit(&s->shut_rd, memory_order_relaxed))
+        rc = 0;
     lock_give(&s->rx);
     if (rc == -EPROTO) {
         stream_abort(s, REASON_PEER_RULE);
@@ -207,8 +240,12 @@ static ssize_t send_tcp(struct stream *s, const struct iovec *iov, int n,
     ssize_t rc;
     int k = 0;
 
-    if (s->out_have != 0)
-        return STREAM_HELD;
+    /* A record that TCP has not taken yet goes first. */
+    if (s->out_have != 0) {
+        rc = overlay_flush(s);
+        if (rc < 0)
+            return rc;
+    }
     for (int i = 0; i < n && k < 64; i++) {
         size_t cut = skip < iov[i].iov_len ? skip : iov[i].iov_len;
 
@@ -252,7 +289,8 @@ ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
 
     if (lock_take(&s->tx) < 0)
         return -EAGAIN; /* a signal handler inside its own call */
-    if (atomic_load_explicit(&s->shut_wr, memory_order_relaxed)) {
+    if (atomic_load_explicit(&s->shut_wr, memory_order_relaxed) ||
+        s->leave_said) {
         lock_give(&s->tx);
         return -EPIPE;
     }
@@ -370,8 +408,9 @@ short stream_ready_pinned(struct stream *s)
 
     if (stream_is_up(s) && !s->h.fin_seen)
         return ready_link(s);
-    if (lock_take(&s->stage) < 0)
-        return 0;
+    /* Who holds it may wait for what the caller holds. */
+    if (!lock_try(&s->stage))
+        return POLLNVAL;
     ready = ready_slow(s);
     lock_give(&s->stage);
     return ready;
@@ -381,8 +420,13 @@ short stream_ready(struct stream *s)
 {
     short ready;
 
-    if (!stream_is_up(s) || s->h.fin_seen)
-        return stream_ready_pinned(s);
+    if (!stream_is_up(s) || s->h.fin_seen) {
+        if (lock_take(&s->stage) < 0)
+            return 0;
+        ready = ready_slow(s);
+        lock_give(&s->stage);
+        return ready;
+    }
     if (lock_take(&s->rx) < 0)
         return 0;
     ready = ready_link(s);

@@ -10,6 +10,8 @@
 /* Readiness may be another: everybody looks again. */
 void stream_tell(struct stream *s);
 void stream_set_why(struct stream *s, enum reason why);
+/* A call on TCP gave that; true if it changed anything (not -EAGAIN). */
+bool stream_tcp_failed(struct stream *s, int error);
 /* What an event of handover.c asks for; `before` is the stage before it. */
 void stream_carry_out(struct stream *s, struct handover_do *d,
                       enum handover_stage before);

@@ -12,10 +12,10 @@
 
 enum { RESET_WAIT_NS = 1000000000 };
 
-/* The last look at the link's words before the epoch ends. */
+/* As long as both ends are in the epoch the link's words mean something. */
 static bool look_at_link(struct stream *s)
 {
-    if (s->h.stage != STAGE_UP)
+    if (s->h.stage != STAGE_UP && s->h.stage != STAGE_FROZEN)
         return true;
     return s->link->ops->landed(s->link, s->h.took, s->h.landed,
                                 &s->h.landed) == 0 &&
@@ -23,11 +23,20 @@ static bool look_at_link(struct stream *s)
                                &s->h.freed) == 0;
 }
 
+/* The initiator gives up without our seeing it, until it uses the link. */
+static bool both_are_up(const struct handover *h)
+{
+    return h->stage == STAGE_UP && (h->initiator || h->seq_in > 1 ||
+                                    h->landed > h->arrive ||
+                                    h->freed > h->leave);
+}
+
 /*
  * TCP was reset (or closed past the protocol) in record mode. Over shared
  * memory the bytes outlive their writer: what landed is delivered. Then it
- * ends as the kernel would have ended it: in EOF if the peer's process died
- * having taken all of ours, else in ECONNRESET.
+ * ends as the kernel would have ended it: in EOF if the peer said END, or if
+ * its process died in stage UP having taken all of ours; else in ECONNRESET.
+ * In other stages it may have written raw bytes that the reset swallowed.
  */
 static bool verdict(struct stream *s)
 {
@@ -43,7 +52,7 @@ static bool verdict(struct stream *s)
         if (s->tcp->now_ns() < s->reset_until_ns)
             return false;
     } else {
-        clean = s->h.freed == s->h.wrote;
+        clean = both_are_up(&s->h) && s->h.freed == s->h.wrote;
     }
     s->reset_seen = false;
     if (s->h.stage == STAGE_UP || s->h.in_record)
@@ -57,12 +66,12 @@ static bool verdict(struct stream *s)
     return true;
 }
 
-static bool tcp_failed(struct stream *s, int error)
+bool stream_tcp_failed(struct stream *s, int error)
 {
     struct handover_do d = {0};
     enum handover_stage before = s->h.stage;
 
-    if (error == -EAGAIN)
+    if (error == -EAGAIN || s->h.stage == STAGE_DEAD)
         return false;
     if (s->h.stage == STAGE_UP && s->h.fin_seen)
         return false; /* nothing is expected from TCP any more */
@@ -72,9 +81,14 @@ static bool tcp_failed(struct stream *s, int error)
         return true;
     }
     if (!s->h.in_record || s->link == NULL) {
-        /* We took the socket's error away from the application: keep it. */
+        /* We took the socket's error away from the application: keep it.
+         * EPIPE says that a FIN came first, which the reader will find. */
+        s->raw_left = true;
+        s->raw_until = handover_rx_mode(&s->h) == RX_LIMITED ? s->h.arrive
+                                                             : UINT64_MAX;
         s->h.stage = STAGE_DEAD;
-        s->error = -error;
+        s->h.why = REASON_PEER_GONE;
+        s->error = error == -EPIPE ? 0 : -error;
         stream_set_why(s, REASON_PEER_GONE);
         stream_tell(s);
         return true;
@@ -103,16 +117,18 @@ static bool read_tcp(struct stream *s)
             handover_record(&s->h, &r, &d);
         } else if (rc == -EBADMSG) {
             /* A CANCEL is always under way before such bytes: look. */
-            if (!s->h.channel_dead)
+            if (!s->h.channel_dead) {
+                s->suspect = true;
                 return false;
+            }
             handover_not_switch(&s->h, &d);
         } else {
-            return tcp_failed(s, rc);
+            return stream_tcp_failed(s, rc);
         }
         stream_carry_out(s, &d, before);
         return true;
     }
-    if (!s->h.in_record || s->h.stage == STAGE_DEAD ||
+    if (!s->h.in_record || s->h.stage == STAGE_DEAD || s->leave_said ||
         (s->h.stage == STAGE_UP && s->h.fin_seen))
         return false;
     if (!look_at_link(s)) {
@@ -124,13 +140,15 @@ static bool read_tcp(struct stream *s)
     if (rc == 0 && s->in_have == 0) {
         look_at_link(s);
         handover_fin(&s->h, &d);
+        if (s->h.stage == STAGE_UP)
+            s->out_have = s->out_done = 0; /* nobody is there to read it */
     } else if (rc == 1) {
         look_at_link(s);
         handover_record(&s->h, &r, &d);
         if (d.end_seen && s->h.end_leaving && s->h.stage == STAGE_UP)
             handover_return(&s->h, 0, REASON_PEER_GONE, &d);
     } else {
-        return tcp_failed(s, rc);
+        return stream_tcp_failed(s, rc);
     }
     stream_carry_out(s, &d, before);
     return true;
@@ -142,10 +160,12 @@ static bool write_tcp(struct stream *s)
     enum handover_stage before = s->h.stage;
     int rc;
 
+    if (s->h.stage == STAGE_DEAD)
+        return false;
     if (s->out_done < s->out_have) {
         rc = overlay_flush(s);
         if (rc < 0)
-            return tcp_failed(s, rc);
+            return stream_tcp_failed(s, rc);
         if (s->h.stage == STAGE_RAW && s->managed)
             stream_leave_managed(s);
         return true;
@@ -153,7 +173,7 @@ static bool write_tcp(struct stream *s)
     if (s->h.stage == STAGE_REPEATING && s->h.backlog < s->h.wrote) {
         rc = overlay_repeat(s);
         if (rc < 0)
-            return tcp_failed(s, rc);
+            return stream_tcp_failed(s, rc);
         stream_tell(s);
         return true;
     }
@@ -175,11 +195,22 @@ static bool write_tcp(struct stream *s)
     return false;
 }
 
+/* Bytes, or an end, before `arrive`, where nobody will read any more. */
+static bool unread_before_arrive(struct stream *s)
+{
+    struct pollfd p = {.fd = s->fd, .events = POLLIN | POLLRDHUP};
+
+    return handover_rx_mode(&s->h) == RX_LIMITED &&
+           handover_rx_limit(&s->h) > 0 && s->tcp->poll(&p, 1, 0) == 1;
+}
+
 /* Unread bytes or linger {1,0}: the kernel would reset, so do we. */
 static bool close_is_reset(struct stream *s)
 {
     if (!s->managed)
         return false;
+    if (unread_before_arrive(s))
+        return true;
     if (s->linger_changed && s->linger.l_onoff && s->linger.l_linger == 0)
         return true;
     if (s->h.stage != STAGE_UP)

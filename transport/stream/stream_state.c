@@ -76,6 +76,8 @@ void stream_leave_managed(struct stream *s)
         s->h.fin_sent = true;
         s->tcp->shutdown(s->fd, SHUT_WR);
     }
+    if (atomic_load(&s->shut_rd))
+        s->tcp->shutdown(s->fd, SHUT_RD);
     if (s->managed) {
         s->managed = false;
         s->calls->managed(s, false);
@@ -198,7 +200,8 @@ int stream_try_up(struct stream *s)
         stream_set_why(s, REASON_BARE_READ);
         goto unlock; /* the last one to leave kicks us */
     }
-    if (!handover_may_go_up(&s->h) || atomic_load(&s->shut_rd)) {
+    if (!handover_may_go_up(&s->h) || atomic_load(&s->shut_rd) ||
+        !overlay_established(s)) {
         stream_set_why(s, REASON_HALF_CLOSED);
         unguard(s);
         goto unlock;
@@ -227,7 +230,8 @@ static enum reason may_accept(struct stream *s)
         s->willing_due = true;
         return REASON_BARE_READ;
     }
-    if (!handover_may_go_up(&s->h) || atomic_load(&s->shut_rd))
+    if (!handover_may_go_up(&s->h) || atomic_load(&s->shut_rd) ||
+        !overlay_established(s))
         return REASON_HALF_CLOSED;
     if (!overlay_counts_match(s))
         return REASON_FOREIGN_BYTES;
@@ -317,22 +321,28 @@ void stream_check_foreign(struct stream *s)
     enum handover_stage before;
     struct link *link;
     bool suspect;
+    int rc;
 
     stream_lock_all(s);
     link = s->link;
-    suspect = link != NULL && !s->h.channel_dead &&
-              handover_at_arrive(&s->h) &&
-              overlay_get_switch(s) == -EBADMSG;
+    suspect = s->suspect && link != NULL && !s->h.channel_dead &&
+              handover_at_arrive(&s->h);
+    s->suspect = false;
     stream_unlock_all(s);
     if (!suspect)
         return;
-    link->ops->drain(link);
+    if (link->ops->drain(link) < 0)
+        return; /* its end will be told, and decides */
     stream_lock_all(s);
     before = s->h.stage;
-    if (s->link == link && link->ops->peer_alive(link) &&
-        handover_at_arrive(&s->h) && overlay_get_switch(s) == -EBADMSG) {
-        handover_not_switch(&s->h, &d);
-        stream_carry_out(s, &d, before);
+    if (s->link == link && handover_at_arrive(&s->h)) {
+        rc = overlay_look_switch(s);
+        if (rc == -EBADMSG) {
+            handover_not_switch(&s->h, &d);
+            stream_carry_out(s, &d, before);
+        } else if (rc < 0) {
+            stream_tcp_failed(s, rc);
+        }
     }
     stream_unlock_all(s);
     stream_progress(s);

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Every call family, both directions, IPv4, IPv6 and IPv4-mapped: the results
+# of each call and each byte are those of kernel TCP, while the stream is on a
+# link, while it leaves TCP after some calls, and while it is forced back.
+. "$(dirname "$0")/lib.inc"
+limit=30
+steps=0
+
+# one FAMILY SEED CALLS MODE PROGRAM: MODE is link, mixed or returns
+one() {
+    what="$5 family $1 seed $2 upgrade_after $3 $4"
+    settle=0 more=
+    [ "$4" = link ] && settle=30
+    [ "$4" = returns ] && more=returns
+    forget_reports
+    settings="FASTSOCK_UPGRADE_AFTER=$3 FASTSOCK_RING_SIZE=$6"
+    kernel "$P/$5" "$1" "$2" 1500 0 $more >"$dir/kernel" 2>"$dir/kernel.err" ||
+        fail "$what: on the kernel: $(tail -n 1 "$dir/kernel.err")"
+    shim "$P/$5" "$1" "$2" 1500 $settle $more >"$dir/shim" 2>"$dir/shim.err" ||
+        fail "$what: exit $? $(tail -n 3 "$dir/shim.err")"
+    steps=$((steps + 1500))
+    if ! cmp -s "$dir/kernel" "$dir/shim"; then
+        fail "$what: results differ"
+        diff "$dir/kernel" "$dir/shim" | head -n 10 >&2
+    fi
+    up=$(counter streams_up) linked=$(counter link_bytes_out)
+    # shellcheck disable=SC2046
+    set -- $4 $(sed -n 's/kernel_sent \([0-9]*\) of \([0-9]*\).*/\1 \2/p' \
+        "$dir/shim.err")
+    [ "$up" -ge 2 ] && [ "$linked" -gt 0 ] ||
+        fail "$what: never on a link (up $up, link bytes $linked)"
+    [ "$1" != link ] || { [ "$linked" -eq "$3" ] &&
+        [ $((100 * $2)) -lt "$3" ]; } ||
+        fail "$what: of $3 bytes $linked by link, the kernel sent $2"
+}
+
+seeds=$([ -n "$LONG" ] && echo 100 || echo 2)
+seed=$(date +%s)
+last=$((seed + seeds))
+while [ "$seed" -lt $last ]; do
+    for family in 4 6 mapped; do
+        one $family "$seed" 0 link calls 65536
+        one $family "$seed" 0 link calls_fortified 65536
+        one $family "$seed" 0 returns calls 65536
+        one $family "$seed" $((seed % 97 + 5)) mixed calls 65536
+    done
+    seed=$((seed + 1))
+done
+. "$here/echo_streams.inc"
+finish "$steps calls as on the kernel, $streams streams byte for byte"
