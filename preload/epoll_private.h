@@ -28,6 +28,7 @@ struct epoll_set {
     struct epoll_peer *peers;
     unsigned n_peers;
     int sleepers; /* threads */
+    bool contended; /* a stream was being changed during the last look */
     unsigned hits; /* user-level events since the kernel was asked */
     struct epoll_set *next;
 };

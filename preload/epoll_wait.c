@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,6 +43,10 @@ static uint32_t events_of(struct epoll_reg *reg, bool peek)
     uint64_t arrived;
     bool edge;
 
+    if (ready & POLLNVAL) {
+        reg->set->contended = true;
+        return 0;
+    }
     if (!(ready & EPOLLOUT))
         reg->out_seen = false;
     if (hit == 0 || reg->disarmed)
@@ -92,16 +97,19 @@ static void cool_down(struct epoll_set *set, struct epoll_reg *reg)
     epoll_make_cold(set, reg);
     /* It may have come just before the mark was asked for. */
     if (stream_ready_pinned(&reg->endpoint->stream) &
-        (reg->events | EPOLLERR | EPOLLHUP) & ~(uint32_t)EPOLLOUT)
+        (POLLNVAL | ((reg->events | EPOLLERR | EPOLLHUP) &
+                     ~(uint32_t)EPOLLOUT)))
         epoll_make_hot(set, reg);
 }
 
-static int collect(struct epoll_set *set, struct epoll_event *events, int max)
+static int collect_once(struct epoll_set *set, struct epoll_event *events,
+                        int max)
 {
     unsigned at;
     int n = 0;
 
     lock_take(&set->lock);
+    set->contended = false;
     if (set->n_hot < atomic_load(&set->n_managed) ||
         atomic_load_explicit(&set->promote, memory_order_relaxed))
         warm_up(set);
@@ -126,7 +134,19 @@ static int collect(struct epoll_set *set, struct epoll_event *events, int max)
             reg->disarmed = true;
     }
     set->rotate = at;
+    if (n == 0 && set->contended)
+        n = -EAGAIN;
     lock_give(&set->lock);
+    return n;
+}
+
+/* Whoever changes a stream holds its lock and then wants the set's: let go. */
+static int collect(struct epoll_set *set, struct epoll_event *events, int max)
+{
+    int n;
+
+    while ((n = collect_once(set, events, max)) == -EAGAIN)
+        sched_yield();
     return n;
 }
 
@@ -137,9 +157,12 @@ static int without_bell(struct epoll_set *set, struct epoll_event *events,
     int kept = 0;
 
     for (int i = 0; i < n; i++) {
-        if (events[i].data.ptr == (const void *)&epoll_bell_cookie &&
-            set->waiter != NULL && bell_drain(set->waiter->bell) > 0)
+        if (events[i].data.ptr == (const void *)&epoll_bell_cookie) {
+            /* Another thread may have drained it before us. */
+            if (set->waiter != NULL)
+                bell_drain(set->waiter->bell);
             continue;
+        }
         events[kept++] = events[i];
     }
     return kept;
@@ -185,9 +208,10 @@ static void arm(struct epoll_set *set, bool on)
         peer_ops(set->peers[i].peer)
             ->peer_arm(set->peers[i].peer, set->waiter->id, on);
     full_fence();
+    set->contended = false;
     if (leaving && on)
         for (unsigned i = 0; i < set->n_hot && !pass_on; i++)
-            pass_on = events_of(set->hot[i], true) != 0;
+            pass_on = events_of(set->hot[i], true) != 0 || set->contended;
     lock_give(&set->lock);
     if (pass_on)
         waiter_ring(set->waiter->id);

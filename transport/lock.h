@@ -48,6 +48,16 @@ static inline int lock_take(struct lock *lock)
     return lock_take_slow(lock, self);
 }
 
+/* False when anybody holds it. */
+static inline bool lock_try(struct lock *lock)
+{
+    uint32_t free_word = 0;
+
+    return atomic_compare_exchange_strong_explicit(
+        &lock->word, &free_word, lock_my_id(), memory_order_acquire,
+        memory_order_relaxed);
+}
+
 static inline void lock_give(struct lock *lock)
 {
     uint32_t was =

@@ -7,8 +7,8 @@
  * with poll, ppoll, select, pselect, epoll-lt, epoll-et or epoll-oneshot on
  * the connection, a pipe, an eventfd and a timer at once; none may starve.
  * The ends are two processes, or with "threads" two threads of one, or
- * programs of their own. returns=N: N times at random moments the stream is
- * forced back to TCP.
+ * programs of their own. returns=N: each end forces the stream back to TCP N
+ * times on the way.
  *
  * Prints "end NAME out N in N kernel_sent N" for each end.
  */
@@ -38,7 +38,7 @@ struct side {
     int fd;
     uint64_t seed_out, seed_in, chance;
     uint64_t bytes, out, in;
-    unsigned returns;
+    unsigned returns, returned;
     int pipe[2], event, timer, epfd;
     uint64_t others_rung, others_seen, ticks, rounds_without;
     bool done_out, done_in;
@@ -149,6 +149,11 @@ static bool move_in(struct side *s, uint64_t *chance)
         die("%s: wrong byte at %llu, %zd into a read of %zd", s->name,
             (unsigned long long)s->in + (uint64_t)wrong, wrong, rc);
     s->in += (uint64_t)rc;
+    if (s->returned < s->returns &&
+        s->in >= s->bytes / (s->returns + 1) * (s->returned + 1)) {
+        s->returned++;
+        spawn_true();
+    }
     return false;
 }
 
@@ -232,12 +237,12 @@ static short wait_poll(struct side *s)
     int rc = s->wait[1] == 'p' ? ppoll(fds, 4, &limit, NULL)
                                : poll(fds, 4, 10000);
 
-    if (rc <= 0)
+    if (rc == 0 || (rc < 0 && errno != EINTR))
         die("%s: %s gave %d", s->name, s->wait, rc);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4 && rc > 0; i++)
         if (i != 1 && (fds[i].revents & POLLIN))
             other_ready(s, fds[i].fd);
-    return fds[1].revents;
+    return rc > 0 ? fds[1].revents : 0;
 }
 
 static short wait_select(struct side *s)
@@ -259,8 +264,10 @@ static short wait_select(struct side *s)
         FD_SET(s->fd, &out);
     rc = s->wait[0] == 'p' ? pselect(top + 1, &in, &out, NULL, &limit_ns, NULL)
                            : select(top + 1, &in, &out, NULL, &limit);
-    if (rc <= 0)
+    if (rc == 0 || (rc < 0 && errno != EINTR))
         die("%s: %s gave %d", s->name, s->wait, rc);
+    if (rc < 0)
+        return 0;
     for (int i = 0; i < OTHERS; i++)
         if (FD_ISSET(fds[i], &in))
             other_ready(s, fds[i]);
@@ -309,7 +316,7 @@ static short wait_epoll(struct side *s)
     int n = epoll_wait(s->epfd, events, 4, 10000);
     short ready = 0;
 
-    if (n <= 0)
+    if (n == 0 || (n < 0 && errno != EINTR))
         die("%s: %s gave %d, out %llu in %llu", s->name, s->wait, n,
             (unsigned long long)s->out, (unsigned long long)s->in);
     for (int i = 0; i < n; i++)
@@ -351,31 +358,14 @@ static void run_waiting(struct side *s)
     }
 }
 
-static void *force_returns(void *arg)
-{
-    struct side *s = arg;
-    uint64_t chance = s->chance + 7;
-
-    for (unsigned i = 0; i < s->returns; i++) {
-        sleep_ms((unsigned)random_below(&chance, 12));
-        spawn_true();
-    }
-    return NULL;
-}
-
 static void *run(void *arg)
 {
     struct side *s = arg;
-    pthread_t thread;
 
-    if (s->returns != 0 && pthread_create(&thread, NULL, force_returns, s))
-        die("pthread_create");
     if (strcmp(s->wait, "blocking") == 0)
         run_blocking(s);
     else
         run_waiting(s);
-    if (s->returns != 0)
-        pthread_join(thread, NULL);
     printf("end %s out %llu in %llu kernel_sent %llu\n", s->name,
            (unsigned long long)s->out, (unsigned long long)s->in,
            (unsigned long long)kernel_sent(s->fd));
