@@ -82,6 +82,7 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     struct peer *peer;
     int rc = 0;
     short tcp;
+    char ring;
 
     atomic_store(&w->asleep, 1);
     tcp = stream_wait_for(&e->stream, events, &peer);
@@ -100,7 +101,11 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     }
     if (!is_ready(e, events) && told == atomic_load(&e->stream.told)) {
         stats_count(STATS_SLEEP);
-        rc = REAL(ppoll)(p, tcp != 0 ? 2 : 1, wait, NULL);
+        /* A plain recv is restarted after signals just as theirs is. */
+        if (tcp == 0 && wait == NULL)
+            rc = (int)REAL(recv)(w->bell, &ring, 1, MSG_PEEK);
+        else
+            rc = REAL(ppoll)(p, tcp != 0 ? 2 : 1, wait, NULL);
         if (rc < 0)
             rc = -errno;
         else if (rc == 0)
@@ -147,6 +152,27 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
     return rc;
 }
 
+/* Addresses that nothing is mapped at: the kernel would say so. */
+static bool nowhere(const struct iovec *iov, int n)
+{
+    for (int i = 0; i < n; i++)
+        if ((uintptr_t)iov[i].iov_base < 4096 && iov[i].iov_len != 0)
+            return true;
+    return false;
+}
+
+/* A recv of no bytes waits as any other and takes nothing. */
+static ssize_t recv_nothing(struct endpoint *e, bool wait)
+{
+    while (!is_ready(e, POLLIN)) {
+        int rc = wait ? wait_for(e, POLLIN, 0, false) : -EAGAIN;
+
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
 static size_t length_of(const struct iovec *iov, int n)
 {
     size_t len = 0;
@@ -186,7 +212,9 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
     ssize_t rc;
 
     if (len == 0)
-        return 0;
+        return recv_nothing(e, wait);
+    if (nowhere(iov, n))
+        return -EFAULT;
     if (wait && e->rcvtimeo_ns != 0)
         until = clock_ns() + e->rcvtimeo_ns;
     for (;;) {
@@ -258,6 +286,8 @@ ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
     uint64_t until = 0;
     ssize_t rc;
 
+    if (len != 0 && nowhere(iov, n))
+        return -EFAULT;
     if (wait && e->sndtimeo_ns != 0)
         until = clock_ns() + e->sndtimeo_ns;
     for (;;) {

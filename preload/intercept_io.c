@@ -76,6 +76,8 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 
     if (likely(e == NULL))
         return REAL(read)(fd, buf, len);
+    if (unlikely(len == 0))
+        return REAL(read)(fd, buf, len); /* never waits, unlike recv */
     if (!go_bare_in(e, 0))
         return posix_result(endpoint_recv(e, &iov, 1, 0));
     return bare_done_in(e, REAL(read)(fd, buf, len), len, 0);
@@ -97,7 +99,7 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 {
     struct endpoint *e = intercepted(fd);
 
-    if (likely(e == NULL) || iov_bad(n))
+    if (likely(e == NULL) || iov_bad(n) || iov_bytes(iov, (size_t)n) == 0)
         return REAL(readv)(fd, iov, n);
     if (!go_bare_in(e, 0))
         return posix_result(endpoint_recv(e, iov, n, 0));
@@ -253,8 +255,6 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,
         if (rc < 0)
             return done > 0 ? (int)done : -1;
         msgs[done++].msg_len = (unsigned)rc;
-        if (rc == 0)
-            break;
     }
     return (int)done;
 }

@@ -134,6 +134,10 @@ static int accepted(struct endpoint *listener, int fd, int flags)
     if (family == AF_INET || family == AF_INET6)
         e = endpoint_create(fd, family, flags & SOCK_NONBLOCK,
                             ENDPOINT_CONNECTED, false);
+    if (e != NULL && listener != NULL) {
+        e->rcvtimeo_ns = listener->rcvtimeo_ns;
+        e->sndtimeo_ns = listener->sndtimeo_ns;
+    }
     intercept_new_fd(fd, e != NULL ? &e->object : NULL);
     errno = saved;
     return fd;
@@ -221,6 +225,13 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value,
         return 0;
     if (needs_kernel(level, name, value, len))
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+    /* A stream that sends records plays with this one for a moment. */
+    if (level == IPPROTO_TCP && name == TCP_NODELAY) {
+        stream_lock_all(&e->stream);
+        rc = REAL(setsockopt)(fd, level, name, value, len);
+        stream_unlock_all(&e->stream);
+        return rc;
+    }
     rc = REAL(setsockopt)(fd, level, name, value, len);
     if (rc == 0 && level == SOL_SOCKET && name == SO_RCVTIMEO)
         e->rcvtimeo_ns = time_of(value, len);

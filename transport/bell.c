@@ -31,8 +31,7 @@ int bell_open(uint64_t token, unsigned waiter)
 {
     struct sockaddr_un name;
     socklen_t len = bell_name(&name, token, waiter);
-    int fd = kernel_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                           0);
+    int fd = kernel_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int rc;
 
     if (fd < 0)

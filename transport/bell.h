@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-/* The waiter's end; non-blocking, close-on-exec. Descriptor or -errno. */
+/* The waiter's end; blocking, close-on-exec. Descriptor or -errno. */
 int bell_open(uint64_t token, unsigned waiter);
 /* The ringer's end, one for a process. Descriptor or -errno. */
 int bell_ringer_open(void);

@@ -23,8 +23,27 @@ void overlay_put_record(struct stream *s, const struct control_record *r)
     s->out_have += RECORD_SIZE;
 }
 
+/*
+ * Neither Nagle nor TCP_CORK may keep a record back. Setting the option sends
+ * what waits; it is taken back at once, so the application's choice stands.
+ */
+static void push(struct stream *s)
+{
+    int on = 1, was = 0;
+    socklen_t len = sizeof(was);
+
+    if (s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &was, &len) < 0)
+        return;
+    s->tcp->setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (!was)
+        s->tcp->setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &was,
+                           sizeof(was));
+}
+
 int overlay_flush(struct stream *s)
 {
+    bool any = s->out_done < s->out_have;
+
     while (s->out_done < s->out_have) {
         ssize_t n = s->tcp->send(s->fd, s->record_out + s->out_done,
                                  s->out_have - s->out_done,
@@ -38,6 +57,8 @@ int overlay_flush(struct stream *s)
         s->extra_out += (uint64_t)n;
     }
     s->out_done = s->out_have = 0;
+    if (any)
+        push(s);
     return 0;
 }
 

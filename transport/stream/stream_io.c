@@ -336,9 +336,15 @@ static short ready_link(struct stream *s)
 
     if (link == NULL)
         return POLLIN | POLLOUT; /* it has just changed: look again */
-    if (link->ops->arrived(link) != took ||
-        atomic_load_explicit(&s->shut_rd, memory_order_relaxed))
+    if (link->ops->arrived(link) != took)
         ready |= POLLIN | POLLRDNORM;
+    if (__builtin_expect(atomic_load_explicit(&s->shut_rd,
+                                              memory_order_relaxed),
+                         0)) {
+        ready |= POLLIN | POLLRDNORM | POLLRDHUP;
+        if (atomic_load(&s->shut_wr))
+            ready |= POLLHUP;
+    }
     if (__builtin_expect(s->h.end != HANDOVER_NONE, 0)) {
         ready |= POLLRDHUP;
         if (took == s->h.end)
@@ -377,12 +383,10 @@ static short ready_slow(struct stream *s)
         break;
     case RX_DEAD:
         ready |= POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLRDHUP;
-        if (s->link == NULL || s->h.took >= s->h.have) {
-            if (!s->swallow)
-                ready |= POLLHUP;
-            if (s->error != 0)
-                ready |= POLLERR;
-        }
+        if (s->error != 0)
+            ready |= POLLERR | POLLHUP;
+        else if (!s->swallow && (s->link == NULL || s->h.took >= s->h.have))
+            ready |= POLLHUP;
         return ready;
     default:
         break;
@@ -484,6 +488,8 @@ int stream_unsent(struct stream *s)
         freed = s->h.freed;
         s->link->ops->freed(s->link, s->h.freed, s->h.wrote, &freed);
         left = s->h.wrote - freed;
+        /* The half of the ring that stands for the peer's own buffer. */
+        left -= left < s->link->tx.size / 2 ? left : s->link->tx.size / 2;
     } else {
         s->tcp->ioctl(s->fd, SIOCOUTQ, &kernel);
         left = (uint64_t)kernel;

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Half-close, shutdown, linger, unread data, time-outs, EPIPE and SIGPIPE,
+# ECONNRESET, FIONREAD, SIOCOUTQ, SO_ERROR, EINTR, odd arguments: each case on
+# the kernel and on a link says the same. A case that was meant to run on a
+# link and did not counts as a failure.
+. "$(dirname "$0")/lib.inc"
+limit=15
+kernel "$P/semantics" >"$dir/kernel" 2>"$dir/kernel.err" ||
+    fail "on the kernel: $(cat "$dir/kernel.err")"
+cases=0
+rounds=$([ -n "$LONG" ] && echo 20 || echo 1)
+while [ "$rounds" -gt 0 ]; do
+    rounds=$((rounds - 1))
+    for case in $(grep -v '^ ' "$dir/kernel"); do
+        awk -v name="$case" '/^[^ ]/ { on = $1 == name } on' \
+            "$dir/kernel" >"$dir/expected"
+        forget_reports
+        shim "$P/semantics" "$case" >"$dir/got" 2>&1 ||
+            fail "$case: exit $?"
+        if ! cmp -s "$dir/expected" "$dir/got"; then
+            fail "$case: differs from the kernel"
+            diff "$dir/expected" "$dir/got" >&2
+        fi
+        [ "$(counter streams_up)" -ge 2 ] || fail "$case: never on a link"
+        cases=$((cases + 1))
+    done
+done
+finish "$cases cases as on the kernel"
