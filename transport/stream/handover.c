@@ -412,8 +412,9 @@ static void on_raw(struct handover *h, const struct control_record *r,
         h->repeat_end = h->own_c + r->count;
         return;
     case STAGE_UP:
-    case STAGE_FROZEN: /* row 17: the peer gave up before it was up */
-        if (h->have_seen || r->offset != h->arrive || h->took != h->arrive)
+    case STAGE_FROZEN: /* row 17: the initiator gave up before it was up */
+        if (h->initiator || h->have_seen || r->offset != h->arrive ||
+            h->took != h->arrive)
             break;
         h->in_record = false;
         h->repeat_end = h->arrive + r->count;
@@ -468,6 +469,10 @@ void handover_record(struct handover *h, const struct control_record *r,
         return;
     }
     h->seq_in++;
+    if (h->stage == STAGE_CANCELLED && !first && r->type != RECORD_RAW) {
+        handover_abort(h, REASON_PEER_RULE, d);
+        return;
+    }
     switch (r->type) {
     case RECORD_SWITCH:
         if (!first || r->offset != h->arrive)
