@@ -234,10 +234,26 @@ check_settings() {
         env FASTSOCK_CONFIG= FASTSOCK_POLL_USEC=x "$tool" settings
 }
 
+# A process that pretends to have statistics.
+check_pretender() {
+    python3 -c '
+import os, time
+fd = os.memfd_create("fastsock.stats")
+os.write(fd, b"FASSTAT1" + b"\xff" * 100000)
+print("made", flush=True)
+time.sleep(60)' >"$dir/pretender" 9>&- &
+    servers="$servers $!"
+    until_says made cat "$dir/pretender"
+    says 1 'cannot be understood' "$tool" explain $!
+    says 1 'cannot be understood' "$tool" ss -p $!
+    says 0 '^PROCESS' "$tool" ss
+}
+
 check_arguments
 check_run
 check_library_places
 check_static
+check_pretender
 check_settings
 
 mkfifo "$dir/fifo"
