@@ -72,7 +72,7 @@ struct stream {
     bool suspect;        /* other bytes where SWITCH is due */
     bool leave_said;     /* END + LEAVING, and then nothing but FIN */
     bool raw_left;       /* DEAD, and TCP may hold bytes up to raw_until */
-    bool swallow;        /* one more write succeeds, as after the kernel's FIN */
+    bool swallow;        /* one more write succeeds, as after a FIN */
     struct linger linger;
     uint64_t reset_until_ns;
     uint64_t raw_until;
