@@ -54,6 +54,7 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
     bool here, hit = false;
 
     spin->began_ns = 0;
+    spin->blocked = false;
     if (!stream_is_up(&e->stream) || limit == 0)
         return false;
     lock_take(&e->stream.rx);
@@ -75,7 +76,8 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
 }
 
 static int sleep_for(struct endpoint *e, short events, struct waiter *w,
-                     uint64_t until_ns, uint32_t told)
+                     uint64_t until_ns, uint32_t told,
+                     const struct spin *spin)
 {
     struct pollfd p[2] = {{.fd = w->bell, .events = POLLIN}};
     struct timespec left, *wait = NULL;
@@ -105,7 +107,7 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
         if (tcp == 0 && wait == NULL)
             rc = (int)REAL(recv)(w->bell, &ring, 1, MSG_PEEK);
         else
-            rc = REAL(ppoll)(p, tcp != 0 ? 2 : 1, wait, NULL);
+            rc = REAL(ppoll)(p, tcp != 0 ? 2 : 1, wait, spin_mask(spin, NULL));
         if (rc < 0)
             rc = -errno;
         else if (rc == 0)
@@ -138,10 +140,12 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
     }
     atomic_store(&w->busy, 1);
     if (spin_for(e, events, w, &spin)) {
+        spin_restore(&spin);
         atomic_store(&w->busy, 0);
         return 0;
     }
-    rc = sleep_for(e, events, w, until_ns, told);
+    rc = sleep_for(e, events, w, until_ns, told, &spin);
+    spin_restore(&spin);
     if (spin.began_ns != 0)
         spin_slept(&spin, w, e->settings.poll_usec * 1000);
     atomic_store(&w->busy, 0);

@@ -242,6 +242,7 @@ static int look_for_a_while(struct epoll_set *set, int epfd,
     int n = 0;
 
     spin->began_ns = 0;
+    spin->blocked = false;
     for (int i = 0; i < QUICK_LOOKS && !here && limit != 0; i++) {
         n = collect(set, events, max);
         if (n != 0)
@@ -272,32 +273,44 @@ static int64_t time_left(uint64_t until_ns)
     return now < until_ns ? (int64_t)(until_ns - now) : 0;
 }
 
+/* Events of streams are there; now and then the kernel's are added. */
+static int with_kernel(struct epoll_set *set, int epfd,
+                       struct epoll_event *events, int n, int max)
+{
+    int more;
+
+    if (++set->hits < HITS_PER_KERNEL_LOOK || n == max)
+        return n;
+    more = ask_kernel(set, epfd, events + n, max - n);
+    return more > 0 ? n + more : n;
+}
+
 /* One round with streams in the set. 0: nothing came, ask again. */
 static int wait_round(struct epoll_set *set, int epfd,
                       struct epoll_event *events, int max, uint64_t until_ns,
                       const sigset_t *mask)
 {
-    int n = collect(set, events, max), rc;
+    int n = collect(set, events, max);
     struct spin spin;
 
-    if (n > 0 && ++set->hits < HITS_PER_KERNEL_LOOK)
-        return n;
-    if (n < max && (n > 0 || until_ns <= 1)) {
-        rc = ask_kernel(set, epfd, events + n, max - n);
-        return rc < 0 ? (n > 0 ? n : rc) : n + rc;
-    }
-    if (n > 0 || until_ns <= 1)
-        return n;
+    if (n > 0)
+        return with_kernel(set, epfd, events, n, max);
+    if (until_ns <= 1)
+        return ask_kernel(set, epfd, events, max);
     n = look_for_a_while(set, epfd, events, max, &spin);
-    if (n != 0)
-        return n;
+    if (n != 0) {
+        spin_restore(&spin);
+        return n > 0 ? with_kernel(set, epfd, events, n, max) : n;
+    }
     arm(set, true);
     n = collect(set, events, max);
     if (n == 0)
-        n = sleep_in_kernel(set, epfd, events, max, time_left(until_ns), mask);
+        n = sleep_in_kernel(set, epfd, events, max, time_left(until_ns),
+                            spin_mask(&spin, mask));
     if (spin.began_ns != 0)
         spin_slept(&spin, set->waiter, set->poll_ns);
     arm(set, false);
+    spin_restore(&spin);
     return n;
 }
 

@@ -150,6 +150,8 @@ static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
     uint64_t kernel_ns;
     bool hit = false;
 
+    s->began_ns = 0;
+    s->blocked = false;
     if (!spin_begin(s, waiter, w->poll_ns))
         return false;
     kernel_ns = s->looked_ns;
@@ -225,7 +227,7 @@ static int wait_managed(struct poll_work *w, uint64_t until,
 {
     struct waiter *waiter = waiter_self();
     struct timespec t;
-    struct spin s;
+    struct spin s = {.blocked = false};
     int rc;
 
     make_copy(w);
@@ -246,12 +248,13 @@ static int wait_managed(struct poll_work *w, uint64_t until,
             w->copy[w->n].fd = waiter->bell;
             w->copy[w->n].events = POLLIN;
             stats_count(STATS_SLEEP);
-            rc = look_kernel(w, 1, left(until, &t), mask);
+            rc = look_kernel(w, 1, left(until, &t), spin_mask(&s, mask));
         }
         disarm(w, waiter);
         if (s.began_ns != 0)
             spin_slept(&s, waiter, w->poll_ns);
     }
+    spin_restore(&s);
     atomic_store(&waiter->busy, 0);
     if (rc < 0)
         return rc;

@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "preload/fd_table.h"
 #include "preload/process.h"
@@ -138,6 +140,36 @@ void waiters_forget(void)
 
 /* ---- spinning ---- */
 
+static unsigned long bit(int number)
+{
+    return 1ul << (number - 1);
+}
+
+/* The kernel's mask is one word; libc's sigset_t begins with it. */
+static void block_signals(struct spin *spin)
+{
+    unsigned long all = ~(bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) |
+                          bit(SIGILL) | bit(SIGTRAP) | bit(SIGABRT) |
+                          bit(SIGSYS));
+
+    spin->blocked = syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all,
+                            &spin->mask, sizeof(all)) == 0;
+}
+
+void spin_restore(struct spin *spin)
+{
+    if (spin->blocked)
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spin->mask, NULL,
+                sizeof(spin->mask));
+    spin->blocked = false;
+}
+
+const sigset_t *spin_mask(const struct spin *spin, const sigset_t *own)
+{
+    return own != NULL || !spin->blocked ? own
+                                         : (const sigset_t *)&spin->mask;
+}
+
 bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
 {
     uint64_t now, budget = waiter->budget_ns;
@@ -145,8 +177,10 @@ bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
     spin->counted = false;
     spin->rounds = 0;
     spin->began_ns = 0;
+    spin->blocked = false;
     if (limit_ns == 0)
         return false;
+    block_signals(spin);
     if (budget > limit_ns)
         budget = limit_ns;
     /* One CPU less than we have; with one CPU one thread may look, too: the

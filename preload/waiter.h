@@ -9,6 +9,7 @@
 #ifndef PRELOAD_WAITER_H
 #define PRELOAD_WAITER_H
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,14 +48,23 @@ void waiters_forget(void);
 struct spin {
     uint64_t began_ns, until_ns, pause_until_ns, looked_ns;
     unsigned rounds;
-    bool counted, here;
+    bool counted, blocked;
+    unsigned long mask; /* of the application, while ours is in force */
 };
 
+/*
+ * False: no spin. Signals wait from here to spin_restore(): a handler that ran
+ * while we look would otherwise leave a sleep uninterrupted that the kernel
+ * would have ended with EINTR. Sleep with spin_mask().
+ */
 bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns);
 /* Wait a little; `here`: the peer runs on this CPU. False: time to sleep. */
 bool spin_round(struct spin *spin, bool here);
 void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
               bool hit);
+/* The mask to sleep with: the caller's own, or the application's. */
+const sigset_t *spin_mask(const struct spin *spin, const sigset_t *own);
+void spin_restore(struct spin *spin);
 /* After the sleep that followed a spin without a hit. */
 void spin_slept(const struct spin *spin, struct waiter *waiter,
                 uint64_t limit_ns);
