@@ -239,15 +239,16 @@ void end_notice_dead_channel(struct end *e)
     stream_channel_dead(&e->stream);
 }
 
-static void say_willing(struct end *e)
+static bool say_willing(struct end *e)
 {
     struct control_message m = {.type = MESSAGE_WILLING};
     struct stream *s = &e->stream;
 
     if (!s->willing_due || atomic_load(&s->bare) != 0 || s->link == NULL)
-        return;
+        return false;
     s->willing_due = false;
     s->link->ops->send(s->link, &m);
+    return true;
 }
 
 bool end_help(struct end *e)
@@ -259,8 +260,8 @@ bool end_help(struct end *e)
     if (!end_is_alive(e))
         return false;
     told = atomic_load(&s->told);
-    say_willing(e);
-    moved = stream_progress(s);
+    moved = say_willing(e);
+    moved |= stream_progress(s);
     if (handover_at_arrive(&s->h))
         stream_check_foreign(s);
     if (s->h.initiator && s->h.stage == STAGE_RAW && !s->managed &&
