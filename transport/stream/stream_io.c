@@ -369,6 +369,8 @@ static short ready_slow(struct stream *s)
     switch (handover_rx_mode(&s->h)) {
     case RX_LEFTOVER:
         ready |= POLLIN | POLLRDNORM;
+        if (s->h.left_at != HANDOVER_NONE)
+            ready |= POLLRDHUP;
         break;
     case RX_LIMITED:
         if (handover_rx_limit(&s->h) == 0)

@@ -1,0 +1,30 @@
+#!/bin/sh
+# kill -9, exit, close, _exit and abort of either end, with and without bytes
+# unread: the survivor sees what it sees on the kernel. At random moments, also
+# while the stream leaves TCP or returns, and with the peer stopped for a
+# while: all bytes, then the end or ECONNRESET, and never a hang.
+. "$(dirname "$0")/lib.inc"
+limit=50
+rounds=$([ -n "$LONG" ] && echo 2000 || echo 120)
+seed=$(date +%s)
+kernel "$P/peer_dies" fixed >"$dir/kernel" 2>"$dir/err" ||
+    fail "on the kernel: $(cat "$dir/err")"
+shim "$P/peer_dies" fixed >"$dir/got" 2>"$dir/err" ||
+    fail "fixed cases: exit $? $(cat "$dir/err")"
+if ! cmp -s "$dir/kernel" "$dir/got"; then
+    fail "the survivor does not see what it sees on the kernel"
+    diff "$dir/kernel" "$dir/got" >&2
+fi
+[ "$(counter streams_up)" -ge 30 ] || fail "not all fixed cases on a link"
+cases=$(wc -l <"$dir/got")
+forget_reports
+limit=600
+for after in 0 1 9; do
+    settings="FASTSOCK_UPGRADE_AFTER=$after FASTSOCK_RING_SIZE=65536"
+    shim "$P/peer_dies" random $((seed + after)) $((rounds / 3)) \
+        >"$dir/got" 2>&1 ||
+        fail "seed $((seed + after)) upgrade_after $after: $(tail -n 2 "$dir/got")"
+done
+[ "$(counter streams_up)" -ge $((rounds / 6)) ] || fail "too few on a link"
+finish "$cases cases as on the kernel, $rounds rounds at random moments," \
+    "$(counter streams_up) times on a link"
