@@ -77,7 +77,7 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
 
 static int sleep_for(struct endpoint *e, short events, struct waiter *w,
                      uint64_t until_ns, uint32_t told,
-                     const struct spin *spin)
+                     struct spin *spin)
 {
     struct pollfd p[2] = {{.fd = w->bell, .events = POLLIN}};
     struct timespec left, *wait = NULL;
@@ -104,10 +104,12 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     if (!is_ready(e, events) && told == atomic_load(&e->stream.told)) {
         stats_count(STATS_SLEEP);
         /* A plain recv is restarted after signals just as theirs is. */
-        if (tcp == 0 && wait == NULL)
-            rc = (int)REAL(recv)(w->bell, &ring, 1, MSG_PEEK);
-        else
+        if (tcp != 0 || wait != NULL)
             rc = REAL(ppoll)(p, tcp != 0 ? 2 : 1, wait, spin_mask(spin, NULL));
+        else if (spin_restore(spin))
+            errno = EINTR, rc = -1;
+        else
+            rc = (int)REAL(recv)(w->bell, &ring, 1, MSG_PEEK);
         if (rc < 0)
             rc = -errno;
         else if (rc == 0)

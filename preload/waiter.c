@@ -156,12 +156,17 @@ static void block_signals(struct spin *spin)
                             &spin->mask, sizeof(all)) == 0;
 }
 
-void spin_restore(struct spin *spin)
+bool spin_restore(struct spin *spin)
 {
-    if (spin->blocked)
-        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spin->mask, NULL,
-                sizeof(spin->mask));
+    unsigned long pending = 0;
+
+    if (!spin->blocked)
+        return false;
     spin->blocked = false;
+    syscall(SYS_rt_sigpending, &pending, sizeof(pending));
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spin->mask, NULL,
+            sizeof(spin->mask));
+    return (pending & ~spin->mask) != 0;
 }
 
 const sigset_t *spin_mask(const struct spin *spin, const sigset_t *own)

@@ -64,7 +64,8 @@ void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
               bool hit);
 /* The mask to sleep with: the caller's own, or the application's. */
 const sigset_t *spin_mask(const struct spin *spin, const sigset_t *own);
-void spin_restore(struct spin *spin);
+/* True: a signal had waited; its handler has run now. */
+bool spin_restore(struct spin *spin);
 /* After the sleep that followed a spin without a hit. */
 void spin_slept(const struct spin *spin, struct waiter *waiter,
                 uint64_t limit_ns);
