@@ -39,7 +39,7 @@ one() { # name limit command...
     fi
     passed=$((passed + good)) failed=$((failed + bad))
     if [ "$bad" -eq 0 ]; then
-        printf 'ok    %-44s %6d ms  %s\n' "$name" "$ms" "$(grep -v Checks: "$out" | tail -n 1 | cut -c1-90)"
+        printf 'ok    %-44s %6d ms  %s\n' "$name" "$ms" "$(grep -av Checks: "$out" | tail -n 1 | cut -c1-90)"
     else
         printf 'FAIL  %-44s %6d ms  exit %d\n' "$name" "$ms" "$rc"
         tail -n 60 "$out" | sed 's/^/      | /'
