@@ -275,15 +275,33 @@ static int close_last(struct endpoint *e, int fd)
     return rc;
 }
 
+/*
+ * The number that the stream goes by is about to be closed, and may soon be
+ * another file's: it goes by another of the application's from now on. A
+ * registration under the old number can no longer be changed in the kernel's
+ * set, so a stream that has one stays on TCP.
+ */
+static void leave_number(struct endpoint *e, int fd)
+{
+    unsigned rows = fd_rows_used();
+
+    if (epoll_sets_have(e, fd))
+        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+    if (e->stream.fd != fd)
+        return;
+    for (unsigned other = 0; other < rows; other++)
+        if ((int)other != fd && fd_endpoint((int)other) == e) {
+            helper_move(e, (int)other);
+            return;
+        }
+    endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+}
+
 int endpoint_close(struct endpoint *e, int fd)
 {
-    int rc;
-
     if (atomic_fetch_sub(&e->fds, 1) > 1) {
-        rc = REAL(close)(fd);
-        if (e->stream.fd == fd)
-            helper_ask(e, WORK_PROGRESS);
-        return rc;
+        leave_number(e, fd);
+        return REAL(close)(fd);
     }
     return close_last(e, fd);
 }

@@ -223,6 +223,19 @@ static void drop_reg(struct epoll_reg *reg)
     unlink_reg(reg);
 }
 
+bool epoll_sets_have(struct endpoint *e, int fd)
+{
+    bool have = false;
+
+    if (__atomic_load_n(&e->regs, __ATOMIC_RELAXED) == NULL)
+        return false;
+    lock_take(&registry);
+    for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
+        have |= r->fd == fd;
+    lock_give(&registry);
+    return have;
+}
+
 void epoll_sets_forget(struct endpoint *e)
 {
     if (__atomic_load_n(&e->regs, __ATOMIC_RELAXED) == NULL)

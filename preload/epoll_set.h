@@ -53,6 +53,8 @@ int epoll_set_wait(struct epoll_set *set, int epfd,
 void epoll_sets_managed(struct endpoint *e, bool on);
 /* News of the stream for sets that do not look at it each time. */
 void epoll_sets_told(struct endpoint *e);
+/* Is it registered anywhere under that number? */
+bool epoll_sets_have(struct endpoint *e, int fd);
 /* The endpoint's last descriptor is closed. */
 void epoll_sets_forget(struct endpoint *e);
 /*

@@ -532,15 +532,19 @@ void helper_ask(struct endpoint *e, unsigned work)
         loop_wake(helper.loop);
 }
 
-int helper_adopt(struct endpoint *e, int new_fd)
+void helper_move(struct endpoint *e, int new_fd)
 {
     stream_lock_all(&e->stream);
     if (e->tcp.added)
         loop_move(helper.loop, &e->tcp, new_fd);
     e->stream.fd = new_fd;
-    e->kept = true;
     stream_unlock_all(&e->stream);
-    return 0;
+}
+
+void helper_adopt(struct endpoint *e, int new_fd)
+{
+    helper_move(e, new_fd);
+    e->kept = true;
 }
 
 /* The number is about to be closed and may soon be another socket's. */

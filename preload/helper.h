@@ -29,6 +29,8 @@ void helper_after_fork(void);
 
 /* The descriptor of the socket changed (close keeps a private one). */
 void helper_detach(struct endpoint *e);
-int helper_adopt(struct endpoint *e, int new_fd);
+void helper_adopt(struct endpoint *e, int new_fd);
+/* The same to another descriptor of the application's. */
+void helper_move(struct endpoint *e, int new_fd);
 
 #endif
