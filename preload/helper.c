@@ -564,8 +564,6 @@ static int not_back(enum stream_wish wish, enum reason why, bool say)
 
     lock_take(&helper.all_lock);
     for (struct endpoint *e = helper.all; e != NULL; e = e->all_next) {
-        if (say)
-            helper_ask(e, WORK_PROGRESS);
         if (say && (wish == WISH_LEAVE || !e->closing)) {
             stream_lock_all(&e->stream);
             if (wish > e->stream.wish) {
@@ -574,6 +572,8 @@ static int not_back(enum stream_wish wish, enum reason why, bool say)
             }
             stream_unlock_all(&e->stream);
         }
+        if (say)
+            helper_ask(e, WORK_PROGRESS); /* after the wish */
         if (!stream_on_tcp(&e->stream) &&
             (wish == WISH_LEAVE || !e->closing))
             n++;
@@ -582,11 +582,8 @@ static int not_back(enum stream_wish wish, enum reason why, bool say)
     return n;
 }
 
-static int wait_until_back(enum stream_wish wish, enum reason why)
+static int wait_until(uint64_t until, enum stream_wish wish, enum reason why)
 {
-    uint64_t until =
-        clock_ns() + process.settings.return_timeout_ms * 1000000;
-    uint64_t turns = atomic_load(&helper.turns);
     int n = not_back(wish, why, true);
 
     while (n > 0 && clock_ns() < until) {
@@ -595,14 +592,24 @@ static int wait_until_back(enum stream_wish wish, enum reason why)
         syscall(SYS_nanosleep, &t, NULL);
         n = not_back(wish, why, false);
     }
-    /* What the helper had in hand before no_ups was set is over as well. */
+    return n;
+}
+
+static int wait_until_back(enum stream_wish wish, enum reason why)
+{
+    uint64_t until =
+        clock_ns() + process.settings.return_timeout_ms * 1000000;
+    uint64_t turns = atomic_load(&helper.turns);
+
+    wait_until(until, wish, why);
     while (atomic_load(&helper.turns) < turns + 2 && clock_ns() < until) {
         struct timespec t = {0, 20000};
 
         loop_wake(helper.loop);
         syscall(SYS_nanosleep, &t, NULL);
     }
-    return not_back(wish, why, false);
+    /* What the helper had in hand before no_ups was set may have gone up. */
+    return wait_until(until, wish, why);
 }
 
 int helper_gather(enum stream_wish wish, enum reason why)
