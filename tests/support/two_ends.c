@@ -393,8 +393,9 @@ const char *two_ends_where(const struct two_ends *t)
             "msg %u%s%s err %d/%d%s%s wish %d why %s",
             i ? " | " : "", handover_stage_name(h->stage), h->epoch,
             (int)e->wrote, (int)e->took, (int)h->leave, (int)h->arrive,
-            e->stream.out_have - e->stream.out_done, (int)fake_tcp_unread(e->fd),
-            fake_messages(&t->wire, i), e->eof ? " eof" : "",
+            e->stream.out_have - e->stream.out_done,
+            (int)fake_tcp_unread(e->fd), fake_messages(&t->wire, i),
+            e->eof ? " eof" : "",
             h->in_record ? " records" : "", e->read_error, e->write_error,
             e->closed ? " closed" : "", e->gone ? " gone" : "",
             e->stream.wish, reason_token(h->why));

@@ -19,9 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/state_set.h"
+
 enum { CAP = 14, BYTES_CAP = 6, SAID_CAP = 6, DEPTH_MOST = 400 };
 enum { KIND_BYTE = 64, KIND_FIN };
-enum { TABLE_BITS = 22 };
 
 struct item {
     uint8_t kind; /* KIND_BYTE, KIND_FIN, or enum record_type */
@@ -52,8 +53,8 @@ static struct {
     bool breaks, dies;
 } limits;
 
-static uint64_t *table;
-static unsigned long states, epochs_done;
+static struct state_set seen;
+static unsigned long epochs_done;
 static const char *wrong;
 static struct {
     const char *what;
@@ -61,37 +62,11 @@ static struct {
 } trail[DEPTH_MOST];
 static int depth;
 
-/* ---- states that were seen ---- */
-
-static uint64_t hash_of(const struct world *w)
-{
-    uint64_t words[(sizeof(*w) + 7) / 8] = {0};
-    uint64_t hash = 1;
-
-    memcpy(words, w, sizeof(*w));
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        hash = (hash ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15);
-        hash ^= hash >> 29;
-    }
-    return hash | 1;
-}
-
 static bool is_new(struct world *w)
 {
-    uint64_t hash, at;
-
     for (int i = 0; i < 2; i++)
         w->side[i].h.why = REASON_NONE;
-    hash = hash_of(w);
-    at = hash >> (64 - TABLE_BITS);
-    while (table[at] != 0) {
-        if (table[at] == hash)
-            return false;
-        at = (at + 1) & ((1u << TABLE_BITS) - 1);
-    }
-    table[at] = hash;
-    states++;
-    return true;
+    return state_set_add(&seen, w, sizeof(*w));
 }
 
 /* ---- what an event asks for ---- */
@@ -559,23 +534,22 @@ static void explore_all(unsigned bytes, unsigned epochs, bool breaks,
     static struct world first;
 
     memset(&first, 0, sizeof(first));
-    table = calloc(1u << TABLE_BITS, sizeof(*table));
-    ck_assert_ptr_nonnull(table);
+    ck_assert(state_set_init(&seen, 22));
     limits.bytes = bytes;
     limits.epochs = epochs;
     limits.breaks = breaks;
     limits.dies = dies;
-    states = epochs_done = 0;
+    epochs_done = 0;
     depth = 0;
     for (int i = 0; i < 2; i++) {
         handover_init(&first.side[i].h, i == 0);
         first.side[i].h.leave_room = 0;
     }
     explore(&first);
-    free(table);
+    state_set_fini(&seen);
     if (getenv("VERBOSE") != NULL)
-        printf("%u bytes, %u epochs: %lu states\n", bytes, epochs, states);
-    ck_assert_uint_ge(states, least);
+        printf("%u bytes, %u epochs: %lu states\n", bytes, epochs, seen.n);
+    ck_assert_uint_ge(seen.n, least);
     ck_assert_uint_gt(epochs_done, 0); /* whole epochs are among them */
 }
 
