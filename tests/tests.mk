@@ -68,3 +68,12 @@ check-threads: deps
 	$(Q)BUILD=$(B) sh tests/run.sh stress
 
 .PHONY: check-sanitized check-threads
+
+# The protocol's models, explored by spin; some minutes.
+check-models:
+	@command -v spin >/dev/null || { \
+		echo "check-models needs spin; on Debian: apt-get install spin"; \
+		exit 1; }
+	$(Q)sh docs/model/check.sh
+
+.PHONY: check-models
