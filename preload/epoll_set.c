@@ -29,11 +29,12 @@ static int kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
 
 struct epoll_set *epoll_set_create(int epfd)
 {
-    struct epoll_set *set = calloc(1, sizeof(*set));
+    struct epoll_set *set = calloc(1, sizeof(struct epoll_set));
 
     if (set == NULL)
         return NULL;
     set->object.kind = OBJECT_EPOLL;
+    set->object.plain = process.settings.poll_kernel_usec == 0;
     set->epfd = epfd;
     lock_take(&registry);
     set->next = all_sets;
@@ -126,6 +127,7 @@ static void take_over(struct epoll_reg *reg)
     if (!set->bell_in) {
         kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN, cookie);
         atomic_store(&set->bell_in, true);
+        atomic_store(&set->object.plain, false);
     }
     kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
     reg->managed = true;

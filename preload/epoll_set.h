@@ -49,6 +49,14 @@ int epoll_set_wait(struct epoll_set *set, int epfd,
                    struct epoll_event *events, int max, int64_t timeout_ns,
                    const sigset_t *mask);
 
+/*
+ * object.plain: the events are all the kernel's, and nothing of ours is in the
+ * set. Another thread may change that at any moment: look again after a wait,
+ * and take the bell out of what it returned.
+ */
+int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
+                           int n);
+
 /* The stream left the kernel, or is back. Stream locks held. */
 void epoll_sets_managed(struct endpoint *e, bool on);
 /* News of the stream for sets that do not look at it each time. */

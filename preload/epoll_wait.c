@@ -151,8 +151,8 @@ static int collect(struct epoll_set *set, struct epoll_event *events, int max)
 }
 
 /* Takes our bell out of what the kernel reported. */
-static int without_bell(struct epoll_set *set, struct epoll_event *events,
-                        int n)
+int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
+                           int n)
 {
     int kept = 0;
 
@@ -174,7 +174,7 @@ static int ask_kernel(struct epoll_set *set, int epfd,
     int n = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
 
     set->hits = 0;
-    return n < 0 ? -errno : without_bell(set, events, n);
+    return n < 0 ? -errno : epoll_set_without_bell(set, events, n);
 }
 
 static int sleep_in_kernel(struct epoll_set *set, int epfd,
@@ -188,7 +188,7 @@ static int sleep_in_kernel(struct epoll_set *set, int epfd,
         ms = INT_MAX;
     stats_count(STATS_SLEEP);
     n = REAL(epoll_pwait)(epfd, events, max, (int)ms, mask);
-    return n < 0 ? -errno : without_bell(set, events, n);
+    return n < 0 ? -errno : epoll_set_without_bell(set, events, n);
 }
 
 /*
@@ -342,7 +342,7 @@ done:
     if (n < 0)
         return -errno;
     if (atomic_load_explicit(&set->bell_in, memory_order_relaxed))
-        n = without_bell(set, events, n);
+        n = epoll_set_without_bell(set, events, n);
     return n;
 }
 

@@ -1,50 +1,36 @@
 /*
- * See fd_table.h. The rows are one lazily populated mapping for every number
- * that the kernel could give out.
+ * See fd_table.h. The rows are zero-filled memory for every number that the
+ * kernel could give out; pages appear when they are written.
  */
 #include "preload/fd_table.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "transport/kernel_calls.h"
 
-enum { ROWS_MOST = 1 << 20, OURS_LOWEST = 64, OURS_HIGHEST = 16384 };
+enum { OURS_LOWEST = 64, OURS_HIGHEST = 16384 };
 
-struct fd_table fd_table;
-static struct object ours = {OBJECT_OURS};
+_Atomic(struct object *) fd_rows[FD_ROWS];
+static struct object ours = {.kind = OBJECT_OURS};
 static _Atomic unsigned rows_used;
-
-int fd_table_init(void)
-{
-    size_t bytes = (size_t)ROWS_MOST * sizeof(*fd_table.row);
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (at == MAP_FAILED)
-        return -errno;
-    fd_table.row = at;
-    fd_table.size = ROWS_MOST;
-    return 0;
-}
 
 struct object *fd_set_row(int fd, struct object *object)
 {
     unsigned used;
 
-    if ((unsigned)fd >= fd_table.size)
+    if ((unsigned)fd >= FD_ROWS)
         return NULL;
     /* Rows that stay empty are not touched: no page for them. */
     if (object == NULL &&
-        atomic_load_explicit(&fd_table.row[fd], memory_order_relaxed) == NULL)
+        atomic_load_explicit(&fd_rows[fd], memory_order_relaxed) == NULL)
         return NULL;
     used = atomic_load_explicit(&rows_used, memory_order_relaxed);
     while ((unsigned)fd >= used &&
            !atomic_compare_exchange_weak(&rows_used, &used, (unsigned)fd + 1))
         ;
-    return atomic_exchange(&fd_table.row[fd], object);
+    return atomic_exchange(&fd_rows[fd], object);
 }
 
 unsigned fd_rows_used(void)

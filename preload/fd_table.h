@@ -10,6 +10,7 @@
 #define PRELOAD_FD_TABLE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -17,23 +18,19 @@ enum object_kind { OBJECT_ENDPOINT = 1, OBJECT_EPOLL, OBJECT_OURS };
 
 struct object {
     enum object_kind kind;
+    _Atomic bool plain; /* an epoll set in which the kernel does it all */
 };
 
-struct fd_table {
-    _Atomic(struct object *) *row;
-    unsigned size;
-};
+enum { FD_ROWS = 1 << 20 }; /* more numbers than a process may have */
 
-extern struct fd_table fd_table;
-
-/* 0 or -errno; without it every descriptor is nobody's. */
-int fd_table_init(void);
+/* Pages of it exist only where rows have been set. */
+extern _Atomic(struct object *) fd_rows[FD_ROWS];
 
 static inline struct object *fd_find(int fd)
 {
-    if (__builtin_expect((unsigned)fd >= fd_table.size, 0))
+    if (__builtin_expect((unsigned)fd >= FD_ROWS, 0))
         return NULL;
-    return atomic_load_explicit(&fd_table.row[fd], memory_order_acquire);
+    return atomic_load_explicit(&fd_rows[fd], memory_order_acquire);
 }
 
 /* Returns what was there. NULL object: forget. */

@@ -72,9 +72,29 @@ EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max,
                        timeout < 0 ? -1 : (int64_t)timeout * 1000000, mask));
 }
 
+static bool is_plain(const struct object *o)
+{
+    return atomic_load_explicit(&o->plain, memory_order_acquire);
+}
+
 EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
                       int timeout)
 {
+    struct object *o = fd_find(epfd);
+    int n;
+
+    if (o == NULL || o->kind != OBJECT_EPOLL)
+        return REAL(epoll_wait)(epfd, events, max, timeout);
+    if (timeout > 0 || !is_plain(o))
+        goto ours;
+    n = REAL(epoll_wait)(epfd, events, max, timeout);
+    if (likely(n <= 0 || is_plain(o)))
+        return n;
+    /* A stream went up behind our back and its bell is among the events. */
+    n = epoll_set_without_bell((struct epoll_set *)o, events, n);
+    if (n > 0)
+        return n;
+ours:
     return epoll_pwait(epfd, events, max, timeout, NULL);
 }
 
@@ -115,8 +135,8 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 
 EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    if (!process.ready || fds == NULL || in_vfork_child() || n > 65536 ||
-        !poll_has_endpoints(fds, n))
+    if (fds == NULL || n > 65536 || !poll_has_endpoints(fds, n) ||
+        in_vfork_child())
         return REAL(poll)(fds, n, timeout);
     return (int)posix_result(poll_wait(
         fds, n, timeout < 0 ? -1 : (int64_t)timeout * 1000000, NULL));

@@ -46,7 +46,7 @@ bool poll_has_endpoints(const struct pollfd *fds, nfds_t n)
         if (o->kind == OBJECT_ENDPOINT)
             return true;
         /* A set with streams that is itself polled: streams come back. */
-        if (o->kind == OBJECT_EPOLL)
+        if (o->kind == OBJECT_EPOLL && !in_vfork_child())
             epoll_set_nest((struct epoll_set *)o);
     }
     return false;

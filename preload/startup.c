@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "config/log.h"
-#include "preload/fd_table.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
 
@@ -37,7 +36,7 @@ __attribute__((constructor)) static void start_up(void)
         return;
     }
     log_init("fastsock", process.settings.log_level);
-    if (fd_table_init() < 0 || process_watch_forks() != 0) {
+    if (process_watch_forks() != 0) {
         log_error("not enough memory: acceleration is off");
         return;
     }

@@ -116,7 +116,8 @@ void stats_update(struct endpoint *e)
     row->returns = s->returns;
     if (s->link != NULL)
         row->peer_pid = s->link->peer_pid;
-    memcpy(row->transport, up ? s->link->ops->name : "tcp", 4);
+    memcpy(row->transport, up && s->link != NULL ? s->link->ops->name : "tcp",
+           4);
     if (e->known && row->family == 0) {
         memcpy(row->local, e->stream.h.initiator ? e->name.client
                                                  : e->name.server, 16);
