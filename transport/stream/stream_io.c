@@ -269,6 +269,22 @@ static ssize_t send_tcp(struct stream *s, const struct iovec *iov, int n,
     return rc;
 }
 
+/* The peer has left: the first write succeeds, as it does after a FIN. */
+static ssize_t send_after_fin(struct stream *s, const struct iovec *iov, int n,
+                              size_t skip, int flags)
+{
+    ssize_t rc;
+
+    do
+        rc = send_tcp(s, iov, n, skip, flags);
+    while (s->swallow && rc == -ECONNRESET); /* told once, then EPIPE */
+    if (s->swallow && rc == -EPIPE)
+        rc = (ssize_t)(length_of(iov, n) - skip);
+    if (rc > 0)
+        s->swallow = false;
+    return rc;
+}
+
 static ssize_t send_dead(struct stream *s, size_t len)
 {
     int error = s->error;
@@ -299,7 +315,10 @@ ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
         rc = len == 0 ? 0 : send_link(s, iov, n, skip, len);
         break;
     case TX_RAW:
-        rc = send_tcp(s, iov, n, skip, flags);
+        if (s->h.stage == STAGE_UP)
+            rc = send_after_fin(s, iov, n, skip, flags);
+        else
+            rc = send_tcp(s, iov, n, skip, flags);
         break;
     case TX_HELD:
         rc = STREAM_HELD;
@@ -401,6 +420,8 @@ static short ready_slow(struct stream *s)
         if (s->out_have == 0)
             ready |= kernel_ready(s, POLLOUT | POLLWRNORM) &
                      (POLLOUT | POLLWRNORM | POLLERR | POLLHUP);
+        if (s->h.stage == STAGE_UP && s->swallow)
+            ready = (ready & ~(POLLERR | POLLHUP)) | POLLOUT | POLLWRNORM;
         break;
     default:
         break;

@@ -140,8 +140,10 @@ static bool read_tcp(struct stream *s)
     if (rc == 0 && s->in_have == 0) {
         look_at_link(s);
         handover_fin(&s->h, &d);
-        if (s->h.stage == STAGE_UP)
+        if (s->h.stage == STAGE_UP) {
             s->out_have = s->out_done = 0; /* nobody is there to read it */
+            s->swallow = true;             /* and RST may be here, for HAVE */
+        }
     } else if (rc == 1) {
         look_at_link(s);
         handover_record(&s->h, &r, &d);

@@ -177,6 +177,26 @@ START_TEST(a_killed_peer_that_had_taken_all_ends_in_order)
 }
 END_TEST
 
+/* The kernel has had its RST already: it came back for our HAVE. */
+START_TEST(after_an_exit_the_first_write_succeeds_and_the_second_does_not)
+{
+    prepare(false);
+    come_up();
+    end_read(&pair.end[0], TOTAL);
+    end_read(&pair.end[1], TOTAL);
+    end_exit(&pair.end[0]);
+    two_ends_settle(&pair);
+    ck_assert_int_eq(end_read(&pair.end[1], 1), 0);
+    ck_assert_int_eq(stream_ready(stream(1)) & (POLLHUP | POLLERR), 0);
+    ck_assert(stream_ready(stream(1)) & POLLOUT);
+    ck_assert_int_eq(end_write(&pair.end[1], 1), 1);
+    two_ends_settle(&pair);
+    ck_assert(stream_ready(stream(1)) & POLLHUP);
+    ck_assert_int_eq(end_write(&pair.end[1], 1), -EPIPE);
+    ck_assert_int_eq(end_read(&pair.end[1], 1), 0);
+}
+END_TEST
+
 /* Its answer to our HAVE could not be finished before it dies. */
 START_TEST(a_leaving_process_reads_no_more_records)
 {
@@ -218,6 +238,8 @@ int main(void)
     tcase_add_test(
         tc, the_first_write_after_a_close_succeeds_and_the_second_does_not);
     tcase_add_test(tc, a_killed_peer_that_had_taken_all_ends_in_order);
+    tcase_add_test(
+        tc, after_an_exit_the_first_write_succeeds_and_the_second_does_not);
     tcase_add_test(tc, a_leaving_process_reads_no_more_records);
     suite_add_tcase(suite, tc);
     runner = srunner_create(suite);
