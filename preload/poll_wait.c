@@ -36,7 +36,7 @@ struct poll_work {
     uint64_t poll_ns;
 };
 
-bool poll_has_endpoints(const struct pollfd *fds, nfds_t n)
+bool poll_has_endpoints(struct pollfd *fds, nfds_t n)
 {
     for (nfds_t i = 0; i < n; i++) {
         struct object *o = fds[i].fd < 0 ? NULL : fd_find(fds[i].fd);

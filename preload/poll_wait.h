@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Is any of them an endpoint at all? If not the kernel does it all. */
-bool poll_has_endpoints(const struct pollfd *fds, nfds_t n);
+bool poll_has_endpoints(struct pollfd *fds, nfds_t n);
 
 /*
  * As ppoll(2); timeout_ns -1 is for ever. Result: number of descriptors with
