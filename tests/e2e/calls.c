@@ -1,17 +1,20 @@
 /*
- * usage: calls FAMILY SEED STEPS SETTLE_MS [returns]
+ * usage: calls FAMILY SEED STEPS SETTLE_MS [moving | returns]
  *
  * Both ends of one connection in one thread, so that every result is decided:
  * random calls of every family in both directions, with the result, errno,
  * flags and bytes of each printed. The output on kernel TCP and under the
- * library has to be the same, line for line. "returns": streams are forced
- * back to TCP at random steps.
+ * library has to be the same, line for line. "moving": the stream may change
+ * its carrier meanwhile; a read may then end early where it does, as any read
+ * of a stream may, so all reads are MSG_WAITALL and readiness is not printed.
+ * "returns": also, streams are forced back to TCP at random steps.
  *
  * What the kernel's TCP sent goes to standard error: "kernel_sent N of M".
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -34,6 +37,7 @@ static int extra[2], epfd, event_fd;
 static uint64_t sent[2];      /* by each end */
 static uint64_t took[2];      /* by the other end, of those */
 static uint64_t chance;
+static bool moving;
 static uint64_t seed;
 
 static uint64_t below(uint64_t n)
@@ -117,7 +121,7 @@ static void step_send(int from)
     printf("\n");
     if (rc > 0)
         sent[from] += (uint64_t)rc;
-    if (wait_unread(end[!from], (int)(sent[from] - took[from])) !=
+    if (!moving && wait_unread(end[!from], (int)(sent[from] - took[from])) !=
         (int)(sent[from] - took[from]))
         printf("FIONREAD is not what was sent\n");
 }
@@ -220,7 +224,11 @@ static void step_receive(int from)
 
     if (family == 5 && queued < len)
         family = 4; /* the second message would block */
-    flags = receive_flags(family, queued, len);
+    if (moving && (len > queued || family == 5))
+        return;
+    if (moving && family < 2)
+        family += 2;
+    flags = moving ? MSG_WAITALL : receive_flags(family, queued, len);
     if (family < 2 && queued == 0)
         return;
     memset(buf, 0xee, sizeof(buf));
@@ -311,7 +319,8 @@ static void step_ask(void)
     struct linger linger = {-1, -1};
     int which = (int)below(2), error = -1, unread = -1;
 
-    ioctl(end[which], FIONREAD, &unread);
+    if (!moving)
+        ioctl(end[which], FIONREAD, &unread);
     getpeername(end[which], (struct sockaddr *)&name, &len);
     printf("ask: unread %d peer %u", unread, len);
     len = sizeof(error);
@@ -341,12 +350,14 @@ static void step_others(void)
 static void set_up(const char *family)
 {
     uint64_t data = 0;
-    int fds[4];
+    int fds[4], on = 1;
 
     if (pipe2(extra, O_CLOEXEC | O_NONBLOCK) < 0)
         die("pipe");
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     tcp_pair(family, 0, &end[0], &end[1]);
+    for (int i = 0; i < 2; i++)
+        setsockopt(end[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     epfd = epoll_create1(EPOLL_CLOEXEC);
     fds[0] = end[0];
     fds[1] = end[1];
@@ -366,7 +377,7 @@ static void step(void)
 {
     int from = (int)below(2);
 
-    switch (below(12)) {
+    switch (moving ? 4 + below(8) : below(12)) {
     case 0:
         step_poll(false);
         break;
@@ -393,9 +404,18 @@ static void step(void)
     }
 }
 
+/* Reads all there is and waits: a good moment to leave TCP. */
+static void rest(void)
+{
+    for (int from = 0; from < 2; from++)
+        while (took[from] < sent[from])
+            step_receive(from);
+    sleep_ms(moving ? 4 : 0);
+}
+
 int main(int argc, char **argv)
 {
-    bool returns = argc > 5;
+    bool returns = argc > 5 && strcmp(argv[5], "returns") == 0;
     int steps;
 
     if (argc < 5)
@@ -404,16 +424,17 @@ int main(int argc, char **argv)
     time_limit(60);
     seed = chance = strtoull(argv[2], NULL, 10);
     steps = atoi(argv[3]);
+    moving = argc > 5;
     set_up(argv[1]);
     sleep_ms((unsigned)atoi(argv[4]));
     for (int i = 0; i < steps; i++) {
         if (returns && below(200) == 0)
             spawn_true();
+        if (moving && i % 150 == 149)
+            rest();
         step();
     }
-    for (int from = 0; from < 2; from++)
-        while (took[from] < sent[from])
-            step_receive(from);
+    rest();
     fprintf(stderr, "kernel_sent %llu of %llu\n",
             (unsigned long long)(kernel_sent(end[0]) + kernel_sent(end[1])),
             (unsigned long long)(sent[0] + sent[1]));

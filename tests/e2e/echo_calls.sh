@@ -10,10 +10,11 @@ steps=0
 one() {
     what="$5 family $1 seed $2 upgrade_after $3 $4"
     settle=0 more=
-    [ "$4" = link ] && settle=30
-    [ "$4" = returns ] && more=returns
+    [ "$4" = link ] && settle=30 || more=$4
     forget_reports
     settings="FASTSOCK_UPGRADE_AFTER=$3 FASTSOCK_RING_SIZE=$6"
+    # One thread has both ends: a writer that is held would wait for itself.
+    [ "$4" = link ] || settings="$settings FASTSOCK_HANDOVER_HOLD_USEC=500"
     kernel "$P/$5" "$1" "$2" 1500 0 $more >"$dir/kernel" 2>"$dir/kernel.err" ||
         fail "$what: on the kernel: $(tail -n 1 "$dir/kernel.err")"
     shim "$P/$5" "$1" "$2" 1500 $settle $more >"$dir/shim" 2>"$dir/shim.err" ||
@@ -23,6 +24,7 @@ one() {
         fail "$what: results differ"
         diff "$dir/kernel" "$dir/shim" | head -n 10 >&2
     fi
+    grep -q "WRONG" "$dir/kernel" && fail "$what: wrong bytes on the kernel"
     up=$(counter streams_up) linked=$(counter link_bytes_out)
     # shellcheck disable=SC2046
     set -- $4 $(sed -n 's/kernel_sent \([0-9]*\) of \([0-9]*\).*/\1 \2/p' \
@@ -42,9 +44,27 @@ while [ "$seed" -lt $last ]; do
         one $family "$seed" 0 link calls 65536
         one $family "$seed" 0 link calls_fortified 65536
         one $family "$seed" 0 returns calls 65536
-        one $family "$seed" $((seed % 97 + 5)) mixed calls 65536
+        one $family "$seed" $((seed % 97 + 5)) moving calls 65536
     done
     seed=$((seed + 1))
 done
-. "$here/echo_streams.inc"
+
+# Two processes and two threads, each way to wait, every byte checked.
+streams=0
+both() { # WAIT FAMILY more...
+    forget_reports
+    shim "$P/streams" "$1" "$2" "$seed" 4000000 delay=25 "${3:-processes}" \
+        >"$dir/out" 2>&1 || fail "streams $*: exit $? $(tail -n 1 "$dir/out")"
+    streams=$((streams + 1))
+    sent=$(awk '{ n += $8 } END { print n + 0 }' "$dir/out")
+    [ "$(counter link_bytes_out)" -ge 4000000 ] && [ "$sent" -lt 80000 ] ||
+        fail "streams $*: link $(counter link_bytes_out), kernel $sent"
+}
+settings=
+for wait in blocking poll ppoll select pselect epoll-lt epoll-et \
+    epoll-oneshot; do
+    both $wait 4
+    both $wait 6 threads
+    both $wait mapped
+done
 finish "$steps calls as on the kernel, $streams streams byte for byte"
