@@ -245,6 +245,7 @@ static ssize_t send_tcp(struct stream *s, const struct iovec *iov, int n,
         rc = overlay_flush(s);
         if (rc < 0)
             return rc;
+        s->calls->kick(s); /* the epoch may be over now */
     }
     for (int i = 0; i < n && k < 64; i++) {
         size_t cut = skip < iov[i].iov_len ? skip : iov[i].iov_len;
