@@ -106,9 +106,13 @@ install: all
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
+tidy:
+	clang-tidy --quiet --warnings-as-errors='*' $(filter-out preload/vfork.S,$(CONFIG_SRC) $(TRANSPORT_SRC) \
+		$(PRELOAD_SRC) $(TOOL_SRC) $(STORE_SRC) store/main.c) -- -I. -D_GNU_SOURCE -std=c17
+
 clean:
 	rm -rf build build-*
 
-.PHONY: all deps demo install format clean
+.PHONY: all deps demo install format tidy clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

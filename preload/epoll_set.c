@@ -198,15 +198,18 @@ void epoll_sets_told(struct endpoint *e)
 
 static void unlink_reg(struct epoll_reg *reg)
 {
-    struct epoll_reg **at = &reg->endpoint->regs;
+    struct epoll_reg **at;
 
-    while (*at != reg)
-        at = &(*at)->next;
-    *at = reg->next;
-    at = &reg->set->regs;
-    while (*at != reg)
-        at = &(*at)->set_next;
-    *at = reg->set_next;
+    for (at = &reg->endpoint->regs; *at != NULL; at = &(*at)->next)
+        if (*at == reg) {
+            *at = reg->next;
+            break;
+        }
+    for (at = &reg->set->regs; *at != NULL; at = &(*at)->set_next)
+        if (*at == reg) {
+            *at = reg->set_next;
+            break;
+        }
     free(reg);
 }
 
