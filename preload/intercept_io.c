@@ -7,6 +7,9 @@
 #include <string.h>
 #include <sys/sendfile.h>
 
+#include "transport/kernel_calls.h"
+#include "transport/pause.h"
+
 /* libc's: a fortified call was about to overrun its buffer. */
 extern void __chk_fail(void) __attribute__((noreturn));
 
@@ -70,6 +73,26 @@ static bool iov_bad(int n)
 }
 
 /*
+ * Spinning serves streams that stay on TCP too, if the operator wants it
+ * (poll_kernel_usec): a wake-up costs more than all of TCP.
+ */
+static ssize_t bare_recv(struct endpoint *e, int fd, void *buf, size_t len,
+                         int flags)
+{
+    uint64_t spin_ns = process.settings.poll_kernel_usec * 1000, stop;
+    ssize_t rc;
+
+    if (likely(spin_ns == 0) || (flags & MSG_DONTWAIT) ||
+        atomic_load(&e->nonblocking))
+        return REAL(recv)(fd, buf, len, flags);
+    stop = clock_ns() + spin_ns;
+    do
+        rc = kernel_recv(fd, buf, len, flags | MSG_DONTWAIT);
+    while (rc == -EAGAIN && clock_ns() < stop);
+    return rc == -EAGAIN ? REAL(recv)(fd, buf, len, flags) : posix_result(rc);
+}
+
+/*
  * A function of its own for what is ours: the other path is then two loads,
  * two branches and a jump, without a frame.
  */
@@ -83,7 +106,7 @@ OURS ssize_t read_ours(struct endpoint *e, int fd, void *buf, size_t len)
         return REAL(read)(fd, buf, len); /* of 0 bytes: never waits */
     if (!go_bare_in(e, 0))
         return posix_result(endpoint_recv(e, &iov, 1, 0));
-    return bare_done_in(e, REAL(read)(fd, buf, len), len, 0);
+    return bare_done_in(e, bare_recv(e, fd, buf, len, 0), len, 0);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
@@ -146,7 +169,7 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
         return REAL(recv)(fd, buf, len, flags);
     if (!go_bare_in(e, flags))
         return posix_result(endpoint_recv(e, &iov, 1, flags));
-    return bare_done_in(e, REAL(recv)(fd, buf, len, flags), len, flags);
+    return bare_done_in(e, bare_recv(e, fd, buf, len, flags), len, flags);
 }
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
