@@ -199,7 +199,7 @@ uint64_t kernel_sent(int fd)
     memset(&info, 0, sizeof(info));
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
         return 0;
-    return info.tcpi_bytes_sent;
+    return info.tcpi_bytes_sent - info.tcpi_bytes_retrans;
 }
 
 int wait_unread(int fd, int n)

@@ -38,7 +38,7 @@ int tcp_connect(const char *family, uint16_t port);
 void tcp_pair(const char *family, int flags, int *client, int *server);
 
 void make_nonblocking(int fd);
-/* What the kernel's TCP has sent, in bytes, retransmissions included. */
+/* What the kernel TCP has sent, in bytes, each counted once. */
 uint64_t kernel_sent(int fd);
 /* Waits until that many bytes can be read, 2 s at most; the last count. */
 int wait_unread(int fd, int n);

@@ -1,0 +1,31 @@
+#!/bin/sh
+# A stream leaves TCP, and returns to it, at offsets of its first kilobytes
+# while both ends send; then up and down again. A sample of the offsets that
+# moves with the date; LONG=1: every offset up to 4100, each both ways.
+. "$(dirname "$0")/lib.inc"
+limit=600
+if [ -n "$LONG" ]; then
+    ranges="0-4100"
+else
+    at=$(($(date +%s) % 3900))
+    ranges="0-12 $at-$((at + 20)) 4094-4097"
+fi
+offsets=0
+for way in up return; do
+    for ring in 4096 65536; do
+        settings="FASTSOCK_RING_SIZE=$ring"
+        [ $way = up ] && settings="$settings FASTSOCK_UPGRADE_AFTER=3"
+        for range in $ranges; do
+            shim "$P/offsets" "${range%-*}" "${range#*-}" $way \
+                >"$dir/out" 2>&1 ||
+                fail "$way ring $ring offsets $range: exit $?" \
+                    "$(tail -n 1 "$dir/out")"
+            offsets=$((offsets + ${range#*-} - ${range%-*} + 1))
+        done
+    done
+done
+ups=$(counter streams_up) returns=$(counter returns)
+[ "$ups" -ge $offsets ] || fail "only $ups handovers for $offsets connections"
+[ "$returns" -ge $((offsets)) ] || fail "only $returns returns"
+[ "$(counter broken)" -eq 0 ] || fail "$(counter broken) broken"
+finish "$offsets connections, $ups ends went up, $returns returned"

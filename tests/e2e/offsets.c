@@ -1,0 +1,133 @@
+/*
+ * usage: offsets FIRST LAST return|up
+ *
+ * For each offset from FIRST to LAST a connection on which both ends send at
+ * the same time: that many bytes, then the stream leaves TCP (up) or comes
+ * back to it (return), while more bytes are sent in both directions; then up
+ * and down again. Every byte is checked at both ends.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/e2e/support/plain.h"
+
+enum { AFTER = 6000, BUFFER = 16384 };
+
+struct end_of {
+    int fd;
+    uint64_t seed_out, seed_in, first;
+    uint64_t out, in, until;
+    pthread_t writer, reader;
+};
+
+static void *writes(void *arg)
+{
+    struct end_of *e = arg;
+    uint8_t buf[BUFFER];
+    uint64_t chance = e->seed_out;
+
+    while (e->out < e->until) {
+        size_t n = 1 + random_below(&chance, 700);
+        ssize_t rc;
+
+        if (n > e->until - e->out)
+            n = (size_t)(e->until - e->out);
+        pattern_fill(e->seed_out, e->out, buf, n);
+        rc = send(e->fd, buf, n, MSG_NOSIGNAL);
+        if (rc <= 0)
+            die("send at %llu", (unsigned long long)e->out);
+        e->out += (uint64_t)rc;
+    }
+    return NULL;
+}
+
+static void *reads(void *arg)
+{
+    struct end_of *e = arg;
+    uint8_t buf[BUFFER];
+    uint64_t chance = e->seed_in;
+
+    while (e->in < e->until) {
+        size_t n = 1 + random_below(&chance, 900);
+        ssize_t rc;
+
+        if (n > e->until - e->in)
+            n = (size_t)(e->until - e->in);
+        rc = recv(e->fd, buf, n, 0);
+        if (rc <= 0)
+            die("recv at %llu gave %zd", (unsigned long long)e->in, rc);
+        if (pattern_check(e->seed_in, e->in, buf, (size_t)rc) >= 0)
+            die("wrong byte in [%llu, +%zd)", (unsigned long long)e->in, rc);
+        e->in += (uint64_t)rc;
+    }
+    return NULL;
+}
+
+static void start(struct end_of *e, uint64_t bytes)
+{
+    e->until += bytes;
+    if (pthread_create(&e->writer, NULL, writes, e) != 0 ||
+        pthread_create(&e->reader, NULL, reads, e) != 0)
+        die("pthread_create");
+}
+
+static void stop(struct end_of *e)
+{
+    pthread_join(e->writer, NULL);
+    pthread_join(e->reader, NULL);
+}
+
+static void both(struct end_of *ends, uint64_t bytes, bool returns)
+{
+    for (int i = 0; i < 2; i++)
+        start(&ends[i], bytes);
+    if (returns)
+        spawn_true();
+    for (int i = 0; i < 2; i++)
+        stop(&ends[i]);
+}
+
+static void one_offset(unsigned offset, bool returns)
+{
+    struct end_of ends[2] = {{.seed_out = offset * 2 + 1,
+                              .seed_in = offset * 2},
+                             {.seed_out = offset * 2,
+                              .seed_in = offset * 2 + 1}};
+
+    tcp_pair(offset & 1 ? "4" : "6", 0, &ends[0].fd, &ends[1].fd);
+    if (returns)
+        sleep_ms(4);
+    both(ends, offset, false);
+    both(ends, AFTER, returns);
+    for (int round = 0; round < 2; round++) {
+        sleep_ms(3);
+        both(ends, AFTER + offset, true);
+    }
+    for (int i = 0; i < 2; i++) {
+        shutdown(ends[i].fd, SHUT_WR);
+        if (recv(ends[!i].fd, &(char){0}, 1, 0) != 0)
+            die("offset %u: no end", offset);
+    }
+    close(ends[0].fd);
+    close(ends[1].fd);
+}
+
+int main(int argc, char **argv)
+{
+    unsigned last;
+
+    if (argc < 4)
+        die("usage: offsets FIRST LAST return|up");
+    last = (unsigned)atoi(argv[2]);
+    for (unsigned at = (unsigned)atoi(argv[1]); at <= last; at++) {
+        time_limit(10);
+        one_offset(at, strcmp(argv[3], "return") == 0);
+    }
+    return 0;
+}
