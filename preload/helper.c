@@ -27,6 +27,7 @@ enum {
     MEET_NS = 1000000000,      /* one rendezvous */
     RETRY_NS = 2000000,        /* after BUSY or an expired hold */
     AGAIN_NS = 100000000,      /* after a failed rendezvous, doubled */
+    NOT_YET_NS = 1000000,      /* the connection is not made yet */
     GUARD_IDLE_NS = 100000000, /* an attempt that nobody follows up */
     FAILURES_MOST = 9,
     HELPER_STACK = 256 * 1024
@@ -152,12 +153,15 @@ static void stays(struct endpoint *e, enum reason why)
 
 /* ---- meeting ---- */
 
-static void counts(void *owner, uint64_t *wrote, uint64_t *took)
+static bool counts(void *owner, uint64_t *wrote, uint64_t *took)
 {
     struct endpoint *e = owner;
+    bool settled = atomic_load(&e->stream.bare) == 0 &&
+                   atomic_load(&e->stream.guard) == 0;
 
     *wrote = __atomic_load_n(&e->stream.h.wrote, __ATOMIC_RELAXED);
     *took = __atomic_load_n(&e->stream.h.took, __ATOMIC_RELAXED);
+    return settled;
 }
 
 static void try_again_in(struct endpoint *e, uint64_t ns)
@@ -378,7 +382,7 @@ static void meet(struct endpoint *e)
         return;
     why = get_to_know(e);
     if (why == REASON_NOT_CONNECTED) {
-        e->not_before_ns = clock_ns() + AGAIN_NS;
+        e->not_before_ns = clock_ns() + NOT_YET_NS;
         atomic_store(&e->countdown,
                      (int32_t)process.settings.upgrade_after + 1);
         return;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config/log.h"
 #include "preload/process.h"
 #include "transport/kernel_calls.h"
 #include "transport/lock.h"
@@ -137,6 +138,9 @@ void stats_close_row(struct endpoint *e)
 
     if (h == NULL || e->row == NULL)
         return;
+    log_debug("fd %u closed: was on a link %u times, last known: %s",
+              e->row->fd, e->row->ups,
+              reason_token(reason_from(e->row->reason)));
     atomic_fetch_add(&h->closed_out, atomic_load(&e->row->out));
     atomic_fetch_add(&h->closed_in, atomic_load(&e->row->in));
     atomic_fetch_add(&h->closed_link_out, atomic_load(&e->row->link_out));

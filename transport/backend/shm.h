@@ -44,7 +44,8 @@ struct meeting {
     bool initiator;
     uint32_t ring_size; /* wanted by the accepting end */
     void *owner;
-    void (*counts)(void *owner, uint64_t *wrote, uint64_t *took);
+    /* False: a call is under way and not counted yet. */
+    bool (*counts)(void *owner, uint64_t *wrote, uint64_t *took);
     void (*done)(struct meeting *meeting, struct link *link, enum reason why);
     /* shm's own from here on */
     struct shm *shm;
