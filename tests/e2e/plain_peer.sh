@@ -56,4 +56,20 @@ for one_end in server client; do
         runs=$((runs + 1))
     done
 done
+
+# Two users, both with the library: the same, for the reason other_user.
+if [ "$(id -u)" = 0 ] && setpriv --reuid=65533 --clear-groups \
+    test -r "$BUILD/libfastsock.so" 2>/dev/null; then
+    forget_reports
+    chmod 777 "$dir"
+    rm -f "$dir/port"
+    start shim server "$P/streams" blocking 4 99 $bytes server "$dir/port"
+    wait_for_line "$dir/port" . || fail "no port"
+    shim setpriv --reuid=65533 --clear-groups "$P/streams" blocking 4 99 \
+        $bytes client "$(cat "$dir/port")" >"$dir/client" 2>&1 ||
+        fail "a client of another user: $(cat "$dir/client")"
+    wait "$pid" || fail "a server of another user: $(cat "$dir/server.err")"
+    [ "$(counter streams_up)" -eq 0 ] || fail "two users share memory"
+    runs=$((runs + 1))
+fi
 finish "$runs runs with one plain end$looked"

@@ -1,0 +1,56 @@
+#!/bin/sh
+# A peer of the same user that breaks every rule of the rendezvous, of the
+# shared memory and of the records: the server neither crashes nor hangs and
+# serves others as before. A process of another user that takes the abstract
+# name first: the stream stays on TCP and the bytes are right.
+. "$(dirname "$0")/lib.inc"
+hostile=$P/hostile/hostile_peer
+[ -x "$hostile" ] || skip "hostile_peer is not built: make tests"
+seed=$(date +%s)
+rounds=$([ -n "$LONG" ] && echo 100 || echo 4)
+settings="FASTSOCK_RING_SIZE=65536 FASTSOCK_HANDOVER_HOLD_USEC=2000"
+start shim server "$P/echo_server" "$dir/port"
+server=$pid
+wait_for_line "$dir/port" . || skip "the server does not start"
+port=$(cat "$dir/port")
+made=0
+alive() {
+    kill -0 "$server" 2>/dev/null || {
+        wait "$server"
+        fail "$1: the server ended with $?: $(tail -n 3 "$dir/server.err")"
+        finish
+    }
+    limit=8
+    kernel "$hostile" "$port" 0 normal 2>"$dir/err" ||
+        fail "$1: a plain client: $(cat "$dir/err")"
+}
+kernel "$hostile" "$port" 1 honest 2>"$dir/err" ||
+    fail "cannot keep the rules either: $(cat "$dir/err")"
+alive honest
+while [ "$rounds" -gt 0 ]; do
+    rounds=$((rounds - 1))
+    for attack in scribble bound bells channel_garbage channel_flood \
+        wrong_memory bad_records goes_silent; do
+        for repeat in 1 2 3 4; do
+            case $attack in scribble | bells | channel_flood | goes_silent)
+                [ $repeat -eq 1 ] || continue ;;
+            esac
+            seed=$((seed + 1))
+            kernel "$hostile" "$port" $seed $attack 2>"$dir/err" ||
+                fail "$attack seed $seed: $(cat "$dir/err")"
+            made=$((made + 1))
+        done
+        alive "$attack until seed $seed"
+    done
+done
+# Honest programs still meet it.
+forget_reports
+limit=8
+shim "$hostile" "$port" 0 normal 2>"$dir/err" ||
+    fail "a client with the library: $(cat "$dir/err")"
+kill -TERM "$server"
+wait "$server"
+rc=$?
+[ $rc -eq 0 ] || fail "the server ended with $rc: $(tail -n 3 "$dir/server.err")"
+[ "$(counter link_bytes_in)" -gt 10000 ] || fail "nothing goes up afterwards"
+finish "$made attacks, the server serves on"
