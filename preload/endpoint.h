@@ -67,7 +67,9 @@ struct endpoint {
     bool closing;        /* the application has closed it */
     bool kept;           /* stream.fd is a private descriptor of ours */
     bool up_due;         /* propose when the timer expires */
-    unsigned failures;
+    unsigned failures; /* of the rendezvous, in a row */
+    unsigned attempts; /* to go up, in a row */
+    uint32_t returns_seen;
     uint64_t not_before_ns;
     struct endpoint *all_next; /* every endpoint with the helper's interest */
     bool in_all;

@@ -30,6 +30,7 @@ enum {
     NOT_YET_NS = 1000000,      /* the connection is not made yet */
     GUARD_IDLE_NS = 100000000, /* an attempt that nobody follows up */
     FAILURES_MOST = 9,
+    ATTEMPTS_MOST = 9,
     HELPER_STACK = 256 * 1024
 };
 
@@ -219,6 +220,19 @@ static void met(struct meeting *m, struct link *link, enum reason why)
 
 /* ---- going up, progress, closing ---- */
 
+/*
+ * An attempt failed: again soon, then less often; in the end only when the
+ * application calls again, so that an idle process stays idle.
+ */
+static void retry(struct endpoint *e)
+{
+    if (e->attempts < ATTEMPTS_MOST)
+        try_again_in(e, (uint64_t)RETRY_NS << e->attempts++);
+    else
+        atomic_store(&e->countdown,
+                     (int32_t)process.settings.upgrade_after + 64);
+}
+
 static void try_up(struct endpoint *e)
 {
     struct stat st;
@@ -239,7 +253,7 @@ static void try_up(struct endpoint *e)
     if (e->stream.why == REASON_FOREIGN_BYTES ||
         e->stream.why == REASON_HALF_CLOSED)
         return;
-    try_again_in(e, RETRY_NS);
+    retry(e);
 }
 
 static void on_timer(struct timer *timer)
@@ -277,7 +291,7 @@ static void say_willing(struct endpoint *e)
 }
 
 /* After the settle time an initiator goes up again by itself. */
-static void plan_next(struct endpoint *e, uint32_t returns_before)
+static void plan_next(struct endpoint *e)
 {
     struct stream *s = &e->stream;
 
@@ -289,24 +303,25 @@ static void plan_next(struct endpoint *e, uint32_t returns_before)
         e->closing || atomic_load(&e->ineligible) || s->link == NULL ||
         s->wish != WISH_NONE)
         return;
-    if (s->returns != returns_before)
+    if (s->returns != e->returns_seen) {
+        e->returns_seen = s->returns;
+        e->attempts = 0;
         try_again_in(e, process.settings.settle_ms * 1000000);
-    else if (s->propose_again || atomic_load(&s->up_wanted))
+    } else if (s->propose_again || atomic_load(&s->up_wanted)) {
         try_up(e);
-    else if (!e->timer.added && s->why != REASON_BARE_READ)
-        try_again_in(e, RETRY_NS);
+    } else if (!e->timer.added && s->why != REASON_BARE_READ) {
+        retry(e);
+    }
 }
 
 static void progress(struct endpoint *e)
 {
-    uint32_t returns = e->stream.returns;
-
     say_willing(e);
     stream_progress(&e->stream);
     if (handover_at_arrive(&e->stream.h))
         stream_check_foreign(&e->stream);
     stats_update(e);
-    plan_next(e, returns);
+    plan_next(e);
     if (e->stream.link != NULL && e->stream.h.channel_dead &&
         e->stream.h.stage == STAGE_RAW && !e->stream.managed &&
         !e->meeting.active) {
@@ -331,7 +346,6 @@ static void on_tcp(struct watch *watch, uint32_t events)
 static void on_message(void *owner, const struct control_message *m)
 {
     struct endpoint *e = owner;
-    uint32_t returns = e->stream.returns;
     enum reason refuse = REASON_NONE;
     struct stat st;
 
@@ -347,7 +361,7 @@ static void on_message(void *owner, const struct control_message *m)
     if (handover_at_arrive(&e->stream.h))
         stream_check_foreign(&e->stream);
     stats_update(e);
-    plan_next(e, returns);
+    plan_next(e);
     if (e->closing)
         helper_ask(e, WORK_CLOSE);
 }
@@ -377,6 +391,11 @@ static void meet(struct endpoint *e)
 {
     enum reason why;
 
+    if (e->stream.link != NULL && e->stream.h.initiator) {
+        e->attempts = 0;
+        try_up(e);
+        return;
+    }
     if (e->closing || e->meeting.active || e->stream.link != NULL ||
         atomic_load(&process.no_ups) > 0 || atomic_load(&e->ineligible))
         return;

@@ -214,8 +214,10 @@ int stream_try_up(struct stream *s)
     s->propose_again = false;
     rc = handover_propose(&s->h, new_tag(), &d);
     atomic_store(&s->up_wanted, false);
-    if (rc == 0)
+    if (rc == 0) {
+        stream_set_why(s, REASON_MEETING); /* until the answer says why not */
         stream_carry_out(s, &d, STAGE_RAW);
+    }
 unlock:
     stream_unlock_all(s);
     return rc;
