@@ -4,6 +4,8 @@
 #include "preload/epoll_set.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +14,10 @@
 #include "preload/kernel.h"
 #include "preload/process.h"
 #include "transport/kernel_calls.h"
+
+enum {
+    KERNEL_FLAGS = EPOLLWAKEUP | EPOLLONESHOT | (int)EPOLLET | EPOLLEXCLUSIVE
+};
 
 static struct lock registry;
 static struct epoll_set *all_sets;
@@ -107,6 +113,60 @@ void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg)
     reg->hot = false;
 }
 
+/* One line of the set's fdinfo: a spent one-shot has no events but flags. */
+static bool says_spent(const char *line, int fd)
+{
+    unsigned events;
+    int its_fd;
+
+    return sscanf(line, "tfd: %d events: %x", &its_fd, &events) == 2 &&
+           its_fd == fd && (events & ~(unsigned)KERNEL_FLAGS) == 0;
+}
+
+/*
+ * Has the kernel reported this one-shot already? Only its fdinfo tells. An
+ * event that it reports between this look and the removal is told twice.
+ */
+static bool spent_in_kernel(int epfd, int fd)
+{
+    char path[48], buf[4096];
+    size_t have = 0;
+    bool spent = false;
+    long n;
+    int info;
+
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", epfd);
+    info = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (info < 0)
+        return false;
+    while (!spent && (n = syscall(SYS_read, info, buf + have,
+                                  sizeof(buf) - 1 - have)) > 0) {
+        char *line = buf, *end;
+
+        have += (size_t)n;
+        buf[have] = '\0';
+        for (; (end = strchr(line, '\n')) != NULL; line = end + 1)
+            spent |= says_spent(line, fd);
+        have = (size_t)(buf + have - line);
+        memmove(buf, line, have);
+        if (have == sizeof(buf) - 1)
+            have = 0; /* no line of fdinfo is that long */
+    }
+    kernel_close(info);
+    return spent;
+}
+
+static void out_of_kernel(struct epoll_reg *reg)
+{
+    if (reg->outside) {
+        reg->outside = false;
+        return;
+    }
+    if (reg->events & EPOLLONESHOT)
+        reg->disarmed = spent_in_kernel(reg->set->epfd, reg->fd);
+    kernel_ctl(reg->set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
+}
+
 /* Into the set's own care. Registry held, stream locks held by the caller. */
 static void take_over(struct epoll_reg *reg)
 {
@@ -129,7 +189,7 @@ static void take_over(struct epoll_reg *reg)
         atomic_store(&set->bell_in, true);
         atomic_store(&set->object.plain, false);
     }
-    kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
+    out_of_kernel(reg);
     reg->managed = true;
     reg->peer = link->peer;
     reg->told_seen = atomic_load(&reg->endpoint->stream.told) - 1;
@@ -143,13 +203,6 @@ unlock:
         waiter_ring(set->waiter->id); /* who sleeps in the kernel: look */
 }
 
-static uint32_t kernel_events(const struct epoll_reg *reg)
-{
-    return reg->disarmed ? reg->events & ~(uint32_t)(EPOLLIN | EPOLLOUT |
-                                                     EPOLLRDHUP | EPOLLPRI)
-                         : reg->events;
-}
-
 static void give_back(struct epoll_reg *reg, bool to_kernel)
 {
     struct epoll_set *set = reg->set;
@@ -160,9 +213,10 @@ static void give_back(struct epoll_reg *reg, bool to_kernel)
         reg->managed = reg->promote = false;
         atomic_fetch_sub(&set->n_managed, 1);
         put_peer(set, reg->peer);
-        if (to_kernel)
-            kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, kernel_events(reg),
-                       reg->data);
+        /* The kernel would report errors even of a spent one-shot. */
+        reg->outside = to_kernel && reg->disarmed;
+        if (to_kernel && !reg->outside)
+            kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, reg->events, reg->data);
     }
     lock_give(&set->lock);
 }
@@ -345,10 +399,11 @@ static int change_reg(struct epoll_set *set, struct epoll_reg *reg,
     if (event->events & EPOLLEXCLUSIVE || reg->events & EPOLLEXCLUSIVE)
         return -EINVAL;
     if (!reg->managed)
-        rc = kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, event->events,
-                        event->data);
+        rc = kernel_ctl(set, reg->outside ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
+                        reg->fd, event->events, event->data);
     if (rc < 0)
         return rc;
+    reg->outside = false;
     lock_take(&set->lock);
     reg->events = event->events;
     reg->data = event->data;
@@ -383,7 +438,8 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     } else if (op == EPOLL_CTL_MOD) {
         rc = change_reg(set, reg, event);
     } else if (op == EPOLL_CTL_DEL) {
-        rc = managed ? 0 : kernel_ctl(set, op, fd, 0, reg->data);
+        rc = managed || reg->outside ? 0
+                                     : kernel_ctl(set, op, fd, 0, reg->data);
         drop_reg(reg);
     } else {
         rc = -EINVAL;

@@ -32,6 +32,7 @@ struct epoll_reg {
     uint32_t events; /* as the application said */
     epoll_data_t data;
     bool managed, hot, disarmed, out_seen, promote;
+    bool outside; /* on TCP, but a spent one-shot: not in the kernel's set */
     uint32_t told_seen, quiet_scans;
     uint64_t arrived_seen;
     struct peer *peer; /* while managed */

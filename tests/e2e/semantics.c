@@ -14,10 +14,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -418,6 +420,96 @@ static void connects_later(void)
     close(c);
 }
 
+static int epoll_says(int set, int ms)
+{
+    struct epoll_event event = {0};
+    int n = epoll_wait(set, &event, 1, ms);
+
+    return n <= 0 ? n : (int)event.events;
+}
+
+/* One shot is one, whatever carries the stream when it is fired. */
+static void one_shot(void)
+{
+    for (int i = 0; i < 5; i++) {
+        struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT};
+        int c, d, set = epoll_create1(EPOLL_CLOEXEC);
+        char byte;
+
+        tcp_pair("4", 0, &c, &d);
+        epoll_ctl(set, EPOLL_CTL_ADD, d, &event);
+        (void)!write(c, "x", 1);
+        printf("  fired %x", (unsigned)epoll_says(set, 1000));
+        (void)!read(d, &byte, 1);
+        sleep_ms(15);
+        for (int k = 0; k < 20; k++) {
+            (void)!write(c, "x", 1);
+            (void)!recv(d, &byte, 1, 0);
+        }
+        (void)!write(c, "x", 1);
+        printf(" up %x", (unsigned)epoll_says(set, 10));
+        spawn_true();
+        shutdown(c, SHUT_RDWR);
+        sleep_ms(2);
+        shutdown(d, SHUT_WR);
+        printf(" back %x", (unsigned)epoll_says(set, 10));
+        epoll_ctl(set, EPOLL_CTL_MOD, d, &event);
+        printf(" again %x", (unsigned)epoll_says(set, 1000));
+        printf(" and %x\n", (unsigned)epoll_says(set, 5));
+        close(c);
+        close(d);
+        close(set);
+    }
+}
+
+/* Threads that wait on one set share each event and see no other. */
+static struct {
+    int set, fd;
+    _Atomic int events, strange, bytes;
+} sharing;
+
+static void *shares(void *arg)
+{
+    struct epoll_event event;
+    char c;
+
+    (void)arg;
+    while (epoll_wait(sharing.set, &event, 1, 300) == 1) {
+        if (event.data.u64 != 77)
+            atomic_fetch_add(&sharing.strange, 1);
+        while (recv(sharing.fd, &c, 1, MSG_DONTWAIT) == 1)
+            atomic_fetch_add(&sharing.bytes, 1);
+        event.events = EPOLLIN | EPOLLONESHOT;
+        event.data.u64 = 77;
+        epoll_ctl(sharing.set, EPOLL_CTL_MOD, sharing.fd, &event);
+    }
+    return NULL;
+}
+
+static void threads_share_a_set(void)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT,
+                                .data.u64 = 77};
+    pthread_t thread[4];
+
+    sharing.set = epoll_create1(EPOLL_CLOEXEC);
+    sharing.fd = b;
+    epoll_ctl(sharing.set, EPOLL_CTL_ADD, b, &event);
+    for (int i = 0; i < 4; i++)
+        pthread_create(&thread[i], NULL, shares, NULL);
+    for (int i = 0; i < 1000; i++) {
+        (void)!write(a, "x", 1);
+        if (i % 10 == 0)
+            usleep(300);
+        if (i % 250 == 249)
+            spawn_true();
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
+    printf("  bytes %d strange %d\n", (int)sharing.bytes,
+           (int)sharing.strange);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -440,6 +532,8 @@ static const struct {
     {"options", options},
     {"urgent", urgent},
     {"connects_later", connects_later},
+    {"one_shot", one_shot},
+    {"threads_share_a_set", threads_share_a_set},
 };
 
 /* Each in a process of its own, so that a hang or crash is one case's. */
