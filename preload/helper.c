@@ -397,8 +397,14 @@ static void meet(struct endpoint *e)
         return;
     }
     if (e->closing || e->meeting.active || e->stream.link != NULL ||
-        atomic_load(&process.no_ups) > 0 || atomic_load(&e->ineligible))
+        atomic_load(&e->ineligible))
         return;
+    if (atomic_load(&process.no_ups) > 0) {
+        /* Somebody forks or spawns just now: ask again after some calls. */
+        atomic_store(&e->countdown,
+                     (int32_t)process.settings.upgrade_after + 1);
+        return;
+    }
     why = get_to_know(e);
     if (why == REASON_NOT_CONNECTED) {
         e->not_before_ns = clock_ns() + NOT_YET_NS;
