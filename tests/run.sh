@@ -66,7 +66,7 @@ for group in "$@"; do
         done ;;
     e2e)
         for t in tests/e2e/*.sh; do
-            one "${t%.sh}" "$([ -n "$LONG" ] && echo 1800 || echo 180)" sh "$t"
+            one "${t%.sh}" "$([ -n "$LONG" ] && echo 600 || echo 180)" sh "$t"
         done ;;
     esac
 done
