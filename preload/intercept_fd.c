@@ -185,6 +185,8 @@ static int ioctl_endpoint(struct endpoint *e, int fd, unsigned long request,
 {
     int rc;
 
+    if (request == FIONREAD)
+        atomic_store(&e->stream.peeks, true);
     if (request == FIOASYNC)
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
     if (atomic_load(&e->stream.guard) && arg != NULL) {

@@ -46,6 +46,8 @@ static ssize_t bare_done_out(struct endpoint *e, ssize_t rc)
 /* 1: make the kernel's call, bare. 0: managed. */
 static bool go_bare_in(struct endpoint *e, int flags)
 {
+    if (unlikely(flags & MSG_PEEK))
+        atomic_store_explicit(&e->stream.peeks, true, memory_order_relaxed);
     if (unlikely(flags & FLAGS_RECV_OTHER))
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
     return stream_bare_enter(&e->stream);

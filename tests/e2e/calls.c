@@ -1,5 +1,5 @@
 /*
- * usage: calls FAMILY SEED STEPS SETTLE_MS [moving | returns]
+ * usage: calls FAMILY SEED STEPS SETTLE_MS [moving | returns | peeking]
  *
  * Both ends of one connection in one thread, so that every result is decided:
  * random calls of every family in both directions, with the result, errno,
@@ -7,7 +7,8 @@
  * library has to be the same, line for line. "moving": the stream may change
  * its carrier meanwhile; a read may then end early where it does, as any read
  * of a stream may, so all reads are MSG_WAITALL and readiness is not printed.
- * "returns": also, streams are forced back to TCP at random steps.
+ * "returns": also, streams are forced back to TCP at random steps. "peeking":
+ * the stream may move, but a reader that looks ahead sees all as on TCP.
  *
  * What the kernel's TCP sent goes to standard error: "kernel_sent N of M".
  */
@@ -37,7 +38,7 @@ static int extra[2], epfd, event_fd;
 static uint64_t sent[2];      /* by each end */
 static uint64_t took[2];      /* by the other end, of those */
 static uint64_t chance;
-static bool moving;
+static bool moving, rests;
 static uint64_t seed;
 
 static uint64_t below(uint64_t n)
@@ -410,7 +411,7 @@ static void rest(void)
     for (int from = 0; from < 2; from++)
         while (took[from] < sent[from])
             step_receive(from);
-    sleep_ms(moving ? 4 : 0);
+    sleep_ms(rests ? 4 : 0);
 }
 
 int main(int argc, char **argv)
@@ -424,13 +425,14 @@ int main(int argc, char **argv)
     time_limit(60);
     seed = chance = strtoull(argv[2], NULL, 10);
     steps = atoi(argv[3]);
-    moving = argc > 5;
+    rests = argc > 5;
+    moving = rests && strcmp(argv[5], "peeking") != 0;
     set_up(argv[1]);
     sleep_ms((unsigned)atoi(argv[4]));
     for (int i = 0; i < steps; i++) {
         if (returns && below(200) == 0)
             spawn_true();
-        if (moving && i % 150 == 149)
+        if (rests && i % 150 == 149)
             rest();
         step();
     }

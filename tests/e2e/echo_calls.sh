@@ -45,6 +45,7 @@ while [ "$seed" -lt $last ]; do
         one $family "$seed" 0 link calls_fortified 65536
         one $family "$seed" 0 returns calls 65536
         one $family "$seed" $((seed % 97 + 5)) moving calls 65536
+        one $family "$seed" $((seed % 97 + 5)) peeking calls 65536
     done
     seed=$((seed + 1))
 done

@@ -63,6 +63,7 @@ struct stream {
     _Atomic uint32_t told;  /* wake-ups so far; changes with each */
     _Atomic bool up_wanted; /* the last bare call to leave kicks the helper */
     _Atomic bool shut_wr, shut_rd;
+    _Atomic bool peeks;  /* the application looks at bytes before it takes */
     bool managed;        /* the owner was told so */
     bool fin_due;        /* shutdown(SHUT_WR) when TCP is free for it */
     bool willing_due;    /* BUSY was said because of a bare call */

@@ -151,6 +151,8 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
     bool boundary = false;
     ssize_t rc;
 
+    if (flags & MSG_PEEK)
+        atomic_store_explicit(&s->peeks, true, memory_order_relaxed);
     if (lock_take(&s->rx) < 0)
         return -EAGAIN; /* a signal handler inside its own call */
     switch (handover_rx_mode(&s->h)) {

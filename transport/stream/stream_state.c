@@ -224,6 +224,16 @@ unlock:
 }
 
 /* The accepting end: may it agree now? Sets the guard for good or not. */
+/*
+ * Bytes before `arrive` and bytes after it cannot be seen at once. Somebody
+ * who waits for a whole request before taking any of it would wait for ever,
+ * so with such a reader a stream leaves TCP only when all has been taken.
+ */
+static bool would_part(struct stream *s, const struct control_message *m)
+{
+    return atomic_load(&s->peeks) && s->h.took != m->offset;
+}
+
 static enum reason may_accept(struct stream *s)
 {
     if (s->h.stage != STAGE_RAW || s->managed || s->wish != WISH_NONE)
@@ -257,7 +267,13 @@ void stream_message(struct stream *s, const struct control_message *m,
     if (m->type == MESSAGE_PROPOSE && refuse == REASON_NONE &&
         !s->h.initiator)
         refuse = may_accept(s);
-    if (handover_message(&s->h, m, refuse, new_tag(), &d) < 0)
+    if (m->type == MESSAGE_PROPOSE && refuse == REASON_NONE &&
+        would_part(s, m))
+        refuse = REASON_BUSY;
+    if (m->type == MESSAGE_ACCEPT && before == STAGE_PROPOSED &&
+        m->epoch == s->h.epoch && would_part(s, m))
+        handover_give_up(&s->h, &d);
+    else if (handover_message(&s->h, m, refuse, new_tag(), &d) < 0)
         goto unlock; /* not a message for this end: ignored */
     if (m->type == MESSAGE_PROPOSE && refuse != REASON_BARE_READ &&
         s->h.stage == STAGE_RAW)

@@ -335,8 +335,10 @@ static void channel_flood(void)
         struct control_message m = {
             .type = random_below(&p.chance, 2) ? MESSAGE_PROPOSE
                                                : MESSAGE_HELLO,
-            .epoch = epoch++, .link = p.link, .stream = 1, .tag = 5,
+            .epoch = epoch, .link = p.link, .stream = 1, .tag = 5,
             .number = epoch};
+
+        epoch++;
 
         if (m.type == MESSAGE_HELLO)
             hello();
