@@ -28,4 +28,25 @@ ups=$(counter streams_up) returns=$(counter returns)
 [ "$ups" -ge $offsets ] || fail "only $ups handovers for $offsets connections"
 [ "$returns" -ge $((offsets)) ] || fail "only $returns returns"
 [ "$(counter broken)" -eq 0 ] || fail "$(counter broken) broken"
-finish "$offsets connections, $ups ends went up, $returns returned"
+
+# Full speed both ways, forced back again and again, with each way to wait.
+seed=$(date +%s)
+runs=$([ -n "$LONG" ] && echo 50 || echo 1)
+limit=40
+moved=0
+while [ "$runs" -gt 0 ]; do
+    runs=$((runs - 1)) seed=$((seed + 1))
+    for wait in blocking poll ppoll select pselect epoll-lt epoll-et \
+        epoll-oneshot; do
+        for more in processes threads; do
+            settings="FASTSOCK_UPGRADE_AFTER=$((seed % 60))"
+            shim "$P/streams" $wait 4 $seed 30000000 $more returns=5 delay=10 \
+                >"$dir/out" 2>&1 || fail "streams $wait $more seed $seed:" \
+                "exit $? $(tail -n 1 "$dir/out")"
+            moved=$((moved + 1))
+        done
+    done
+done
+[ "$(counter broken)" -eq 0 ] || fail "$(counter broken) broken"
+finish "$offsets connections, $ups ends went up, $returns returned;" \
+    "$moved streams, $(($(counter returns) - returns)) more returns"
