@@ -90,10 +90,10 @@ void loop_remove(struct loop *loop, struct watch *watch)
 {
     struct epoll_event e = {0};
 
-    if (!watch->added)
-        return;
-    raw_epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, &e);
+    if (watch->added)
+        raw_epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, &e);
     watch->added = false;
+    /* Also of one that was detached: its event may still be pending. */
     for (int i = loop->at; i < loop->n; i++)
         if (loop->batch[i].data.ptr == watch)
             loop->batch[i].events = 0;

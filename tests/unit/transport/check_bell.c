@@ -1,0 +1,148 @@
+#include "transport/bell.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static uint64_t token;
+static int ringer;
+
+static void start(void)
+{
+    token = UINT64_C(0xfeed000000000000) ^ (uint64_t)getpid() << 8;
+    ringer = bell_ringer_open();
+    ck_assert_int_ge(ringer, 0);
+}
+
+static void stop(void)
+{
+    close(ringer);
+}
+
+static bool rings(int bell)
+{
+    struct pollfd p = {.fd = bell, .events = POLLIN};
+
+    return poll(&p, 1, 0) == 1;
+}
+
+START_TEST(a_ring_wakes_its_waiter_and_no_other)
+{
+    int one = bell_open(token, 1), two = bell_open(token, 0xffff);
+    int other = bell_open(token + 1, 1);
+
+    ck_assert_int_ge(one, 0);
+    ck_assert_int_ge(two, 0);
+    ck_assert_int_ge(other, 0);
+    bell_ring(ringer, token, 1);
+    ck_assert(rings(one));
+    ck_assert(!rings(two));
+    ck_assert(!rings(other));
+    ck_assert_int_eq(bell_drain(one), 1);
+    ck_assert(!rings(one));
+    ck_assert_int_eq(bell_drain(one), 0);
+    close(one), close(two), close(other);
+}
+END_TEST
+
+START_TEST(a_bell_that_is_full_rings_and_does_not_block_the_ringer)
+{
+    int bell = bell_open(token, 2), taken = 0, n;
+
+    ck_assert_int_ge(bell, 0);
+    alarm(10);
+    for (int i = 0; i < 10000; i++)
+        bell_ring(ringer, token, 2);
+    ck_assert(rings(bell));
+    while ((n = bell_drain(bell)) > 0)
+        taken += n;
+    ck_assert_int_gt(taken, 0);
+    ck_assert(!rings(bell));
+    bell_ring(ringer, token, 2);
+    ck_assert(rings(bell));
+    close(bell);
+}
+END_TEST
+
+START_TEST(ringing_at_nobody_is_harmless_and_keeps_errno)
+{
+    errno = 7;
+    bell_ring(ringer, token, 3);
+    bell_ring(-1, token, 3);
+    ck_assert_int_eq(errno, 7);
+}
+END_TEST
+
+START_TEST(an_id_that_is_taken_is_refused_until_it_is_free)
+{
+    int first = bell_open(token, 4), low = dup(0), second;
+
+    ck_assert_int_ge(first, 0);
+    ck_assert_int_eq(bell_open(token, 4), -EADDRINUSE);
+    second = dup(0);
+    ck_assert_int_eq(second, low + 1); /* nothing was left behind */
+    close(first);
+    close(second);
+    close(low);
+    first = bell_open(token, 4);
+    ck_assert_int_ge(first, 0);
+    close(first);
+}
+END_TEST
+
+START_TEST(bells_and_ringers_are_closed_by_exec)
+{
+    int bell = bell_open(token, 5);
+
+    ck_assert_int_eq(fcntl(bell, F_GETFD), FD_CLOEXEC);
+    ck_assert_int_eq(fcntl(ringer, F_GETFD), FD_CLOEXEC);
+    close(bell);
+}
+END_TEST
+
+START_TEST(rings_of_any_length_and_sender_are_drained)
+{
+    char long_ring[3000] = {0};
+    int bell = bell_open(token, 6);
+    struct sockaddr_un name;
+    socklen_t len = sizeof(name);
+
+    ck_assert_int_ge(bell, 0);
+    ck_assert_int_eq(getsockname(bell, (struct sockaddr *)&name, &len), 0);
+    bell_ring(ringer, token, 6);
+    for (size_t n = 0; n <= sizeof(long_ring); n += 1500)
+        ck_assert_int_eq(sendto(ringer, long_ring, n, 0,
+                                (struct sockaddr *)&name, len), (int)n);
+    ck_assert_int_eq(bell_drain(bell), 4);
+    ck_assert(!rings(bell));
+    close(bell);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("bell");
+    TCase *t = tcase_create("bell");
+    SRunner *sr;
+    int failed;
+
+    tcase_add_checked_fixture(t, start, stop);
+    tcase_add_test(t, a_ring_wakes_its_waiter_and_no_other);
+    tcase_add_test(t, a_bell_that_is_full_rings_and_does_not_block_the_ringer);
+    tcase_add_test(t, ringing_at_nobody_is_harmless_and_keeps_errno);
+    tcase_add_test(t, an_id_that_is_taken_is_refused_until_it_is_free);
+    tcase_add_test(t, bells_and_ringers_are_closed_by_exec);
+    tcase_add_test(t, rings_of_any_length_and_sender_are_drained);
+    suite_add_tcase(s, t);
+    sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
