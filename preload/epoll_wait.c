@@ -105,6 +105,7 @@ static void cool_down(struct epoll_set *set, struct epoll_reg *reg)
 static int collect_once(struct epoll_set *set, struct epoll_event *events,
                         int max)
 {
+    bool cooled = false;
     unsigned at;
     int n = 0;
 
@@ -123,8 +124,11 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
         reg = set->hot[at++];
         hit = events_of(reg, false);
         if (hit == 0) {
-            if (set->n_hot > HOT_ENOUGH && ++reg->quiet_scans > QUIET_ENOUGH)
+            if (set->n_hot > HOT_ENOUGH &&
+                ++reg->quiet_scans > QUIET_ENOUGH) {
                 cool_down(set, reg);
+                cooled = true;
+            }
             continue;
         }
         reg->quiet_scans = 0;
@@ -134,7 +138,8 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
             reg->disarmed = true;
     }
     set->rotate = at;
-    if (n == 0 && set->contended)
+    /* What became cold moved others about: not all have been looked at. */
+    if (n == 0 && (set->contended || cooled))
         n = -EAGAIN;
     lock_give(&set->lock);
     return n;
