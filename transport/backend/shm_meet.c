@@ -269,26 +269,41 @@ static void remember(struct channel *channel, const struct meeting *m)
         channel->n_served++;
 }
 
+/* Why a WELCOME cannot be followed; REASON_NONE: it can. */
+static enum reason welcome_fault(struct meeting *m, struct arena *p,
+                                 uint32_t idx, const struct hello_body *body)
+{
+    if (p == NULL)
+        return REASON_NO_MEMORY; /* it was offered and could not be mapped */
+    if (idx >= SHM_LINKS || p->link[idx] != NULL || !same_name(&m->name, body))
+        return REASON_PEER_RULE;
+    if (!counts_fit(m, body))
+        return REASON_FOREIGN_BYTES;
+    return may_have_link(m->shm, p->ring_size) ? REASON_NONE : REASON_LIMIT;
+}
+
 void meet_welcome(struct channel *channel, const struct control_message *msg,
                   const struct hello_body *body)
 {
-    struct shm *shm = channel->shm;
-    struct meeting *m = by_number(shm, msg->number);
+    struct meeting *m = by_number(channel->shm, msg->number);
     uint32_t idx = msg->link & 0xffff;
     struct control_message bye = {
         .type = MESSAGE_BYE, .link = msg->link, .stream = 1};
     struct arena *p = channel->arenas;
     struct shm_link *l = NULL;
+    enum reason why;
 
     while (p != NULL && (p->side != 1 || p->id != msg->link >> 16))
         p = p->next;
-    if (m == NULL || p == NULL || idx >= SHM_LINKS || p->link[idx] != NULL ||
-        !same_name(&m->name, body) || !counts_fit(m, body) ||
-        !may_have_link(shm, p->ring_size) ||
-        (l = link_take(p, idx)) == NULL) {
+    why = m != NULL ? welcome_fault(m, p, idx, body) : REASON_NONE;
+    if (m != NULL && why == REASON_NONE) {
+        l = link_take(p, idx);
+        why = REASON_NO_MEMORY;
+    }
+    if (l == NULL) {
         channel_send(channel, &bye, NULL, -1);
         if (m != NULL)
-            fail(m, REASON_NO_MEMORY);
+            fail(m, why);
         return;
     }
     l->link.owner = m->owner;

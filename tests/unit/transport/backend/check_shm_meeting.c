@@ -1,0 +1,311 @@
+#include "tests/unit/transport/backend/two_processes.h"
+
+static void say_something(unsigned n)
+{
+    struct link *l = left[n].link, *r = right[n].link;
+    uint64_t landed = 0;
+    char word[6] = "";
+
+    l->ops->start(l, 100, 7);
+    r->ops->start(r, 7, 100);
+    ring_put(&l->tx, 100, "hello", 6);
+    l->ops->commit(l, 106);
+    ck_assert_int_eq(r->ops->landed(r, 100, 100, &landed), 0);
+    ck_assert_uint_eq(landed, 106);
+    ring_get(&r->rx, 100, word, 6);
+    ck_assert_str_eq(word, "hello");
+}
+
+START_TEST(two_ends_meet_when_the_accepting_one_comes_first)
+{
+    party_start(&right[0], &there, false, 0);
+    turn(2);
+    party_start(&left[0], &here, true, 0);
+    turn_until_done(&left[0]);
+    turn_until_done(&right[0]);
+    say_something(0);
+    ck_assert_uint_eq(left[0].link->peer_pid, getpid());
+}
+END_TEST
+
+START_TEST(two_ends_meet_when_the_connecting_one_comes_first)
+{
+    party_start(&left[0], &here, true, 0);
+    turn(2);
+    ck_assert_int_eq(left[0].done, 0);
+    party_start(&right[0], &there, false, 0);
+    turn_until_done(&left[0]);
+    turn_until_done(&right[0]);
+    say_something(0);
+}
+END_TEST
+
+START_TEST(later_links_use_the_channel_that_is_there)
+{
+    for (unsigned i = 0; i < 5; i++) {
+        must_meet(i);
+        say_something(i);
+    }
+    ck_assert_uint_eq(n_channels(&here), 1);
+    ck_assert_uint_eq(n_channels(&there), 1);
+}
+END_TEST
+
+START_TEST(a_hello_that_comes_too_early_is_kept)
+{
+    must_meet(0);
+    party_start(&left[1], &here, true, 1);
+    turn(1);
+    party_start(&right[1], &there, false, 1);
+    ck_assert_int_eq(right[1].done, 1);
+    turn_until_done(&left[1]);
+    say_something(1);
+}
+END_TEST
+
+START_TEST(more_early_hellos_than_are_kept_still_meet)
+{
+    must_meet(0);
+    for (unsigned i = 1; i < 200; i++)
+        party_start(&left[i], &here, true, i);
+    turn(10);
+    for (unsigned i = 1; i < 200; i++)
+        party_start(&right[i], &there, false, i);
+    for (unsigned i = 1; i < 200; i++) {
+        turn_until_done(&left[i]);
+        ck_assert_uint_eq(left[i].why, REASON_NONE);
+        turn_until_done(&right[i]);
+        ck_assert_uint_eq(right[i].why, REASON_NONE);
+    }
+}
+END_TEST
+
+START_TEST(more_links_than_one_arena_holds_get_a_second_one)
+{
+    struct arena *first;
+
+    for (unsigned i = 0; i < SHM_LINKS + 3; i++)
+        must_meet(i);
+    first = (struct arena *)left[0].link->peer;
+    ck_assert_ptr_ne(left[SHM_LINKS].link->peer, &first->peer);
+    ck_assert_ptr_eq(left[SHM_LINKS - 1].link->peer, &first->peer);
+    say_something(0);
+    say_something(SHM_LINKS - 1);
+    say_something(SHM_LINKS);
+    ck_assert_uint_eq(n_channels(&here), 1);
+}
+END_TEST
+
+START_TEST(a_slot_is_used_again_when_both_ends_are_done_with_it)
+{
+    unsigned idx;
+
+    must_meet(0);
+    idx = shm_of(&right[0])->idx;
+    drop(&right[0]);
+    turn(2);
+    ck_assert_int_eq(left[0].deaths, 1);
+    must_meet(1); /* the other end still has it */
+    ck_assert_uint_ne(shm_of(&right[1])->idx, idx);
+    drop(&left[0]);
+    turn(2);
+    must_meet(2);
+    ck_assert_uint_eq(shm_of(&right[2])->idx, idx);
+    say_something(2);
+    ck_assert_uint_eq(here.shm->links, 2);
+    ck_assert_uint_eq(there.shm->links, 2);
+}
+END_TEST
+
+START_TEST(a_peer_that_goes_leaves_its_bytes_and_no_channel)
+{
+    struct control_message ping = {.type = MESSAGE_PING, .number = 3};
+    struct link *r;
+    uint64_t landed = 0;
+
+    must_meet(0);
+    say_something(0);
+    r = right[0].link;
+    ck_assert(r->ops->peer_alive(r));
+    ck_assert_int_eq(r->ops->drain(r), 0);
+    left[0].link->ops->commit(left[0].link, 110);
+    drop(&left[0]);
+    side_stop(&here);
+    ck_assert_int_eq(r->ops->drain(r), -EPIPE);
+    turn(2);
+    ck_assert(!r->ops->peer_alive(r));
+    ck_assert_int_ge(right[0].deaths, 1);
+    ck_assert_int_eq(r->ops->send(r, &ping), -EPIPE);
+    ck_assert_int_eq(r->ops->drain(r), -EPIPE);
+    ck_assert_int_eq(r->ops->landed(r, 106, 106, &landed), 0);
+    ck_assert_uint_eq(landed, 110);
+}
+END_TEST
+
+START_TEST(messages_reach_the_stream_they_are_about)
+{
+    struct control_message ping = {.type = MESSAGE_PING, .number = 3};
+
+    must_meet(0);
+    must_meet(1);
+    ck_assert_int_eq(left[1].link->ops->send(left[1].link, &ping), 0);
+    ck_assert_int_eq(right[0].link->ops->drain(right[0].link), 0);
+    ck_assert_int_eq(right[0].messages, 0);
+    ck_assert_int_eq(right[1].messages, 1);
+    ck_assert_uint_eq(right[1].last.number, 3);
+    ck_assert_int_eq(right[0].link->ops->send(right[0].link, &ping), 0);
+    turn(2);
+    ck_assert_int_eq(left[0].messages, 1);
+    ck_assert_int_eq(left[1].messages, 0);
+}
+END_TEST
+
+START_TEST(counts_that_cannot_be_true_keep_both_ends_on_tcp)
+{
+    left[0].took = 1; /* more than the other end ever wrote */
+    meet(0);
+    ck_assert_uint_eq(left[0].why, REASON_FOREIGN_BYTES);
+    ck_assert_uint_eq(right[0].why, REASON_FOREIGN_BYTES);
+    ck_assert_ptr_null(left[0].link);
+    ck_assert_ptr_null(right[0].link);
+}
+END_TEST
+
+START_TEST(counts_that_cannot_be_true_are_seen_by_the_connecting_end_too)
+{
+    right[0].took = 1;
+    meet(0);
+    ck_assert_uint_eq(left[0].why, REASON_FOREIGN_BYTES);
+    ck_assert_ptr_null(left[0].link);
+    turn(2);
+    ck_assert_int_eq(right[0].deaths, 1);
+}
+END_TEST
+
+START_TEST(counts_are_not_judged_while_a_call_is_under_way)
+{
+    left[0].took = right[0].took = 1;
+    left[0].uncounted = right[0].uncounted = true;
+    must_meet(0);
+}
+END_TEST
+
+START_TEST(the_limit_of_links_is_a_reason_at_both_ends)
+{
+    there.shm->config.max_links = 1;
+    must_meet(0);
+    meet(1);
+    ck_assert_uint_eq(left[1].why, REASON_LIMIT);
+    ck_assert_uint_eq(right[1].why, REASON_LIMIT);
+    drop(&right[0]);
+    drop(&left[0]);
+    turn(2);
+    must_meet(2);
+}
+END_TEST
+
+START_TEST(the_limit_of_the_connecting_end_is_a_reason_as_well)
+{
+    here.shm->config.max_memory = shm_link_size(RING);
+    must_meet(0);
+    meet(1);
+    ck_assert_uint_eq(left[1].why, REASON_LIMIT);
+    turn(2);
+    ck_assert_int_eq(right[1].deaths, 1);
+    drop(&right[1]);
+    turn(2);
+    drop(&right[0]);
+    drop(&left[0]);
+    turn(2);
+    must_meet(2);
+    /* Nothing of the refused one is left: its slot is free again. */
+    ck_assert_uint_lt(shm_of(&right[2])->idx, 2);
+}
+END_TEST
+
+START_TEST(the_limit_of_memory_is_a_reason)
+{
+    there.shm->config.max_memory = shm_link_size(RING) - 1;
+    meet(0);
+    ck_assert_uint_eq(left[0].why, REASON_LIMIT);
+    ck_assert_uint_eq(right[0].why, REASON_LIMIT);
+}
+END_TEST
+
+START_TEST(who_waits_alone_is_told_in_time)
+{
+    here.shm->config.meet_ns = there.shm->config.meet_ns = 4000000;
+    party_start(&left[0], &here, true, 0);
+    turn_until_done(&left[0]);
+    ck_assert_uint_eq(left[0].why, REASON_NO_PEER_LIBRARY);
+    party_start(&right[1], &there, false, 1);
+    turn_until_done(&right[1]);
+    ck_assert_uint_eq(right[1].why, REASON_NO_PEER_LIBRARY);
+}
+END_TEST
+
+START_TEST(a_cancelled_meeting_is_never_done)
+{
+    party_start(&left[0], &here, true, 0);
+    party_start(&right[1], &there, false, 1);
+    turn(1);
+    meeting_cancel(&left[0].meeting);
+    meeting_cancel(&right[1].meeting);
+    meeting_cancel(&right[1].meeting);
+    party_start(&right[0], &there, false, 0);
+    turn(3);
+    ck_assert_int_eq(left[0].done + right[0].done + right[1].done, 0);
+    /* Its names are free again. */
+    must_meet(1);
+}
+END_TEST
+
+START_TEST(a_welcome_for_a_meeting_that_was_cancelled_frees_the_link)
+{
+    must_meet(0);
+    party_start(&left[1], &here, true, 1);
+    loop_turn(there.loop, never_sleep, NULL);
+    party_start(&right[1], &there, false, 1);
+    ck_assert_int_eq(right[1].done, 1);
+    meeting_cancel(&left[1].meeting);
+    turn(3);
+    ck_assert_int_eq(left[1].done, 0);
+    ck_assert_int_eq(right[1].deaths, 1);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("shm_meeting");
+    TCase *t = tcase_create("shm_meeting");
+    SRunner *sr;
+    int failed;
+
+    tcase_add_checked_fixture(t, start, stop);
+    tcase_set_timeout(t, 30);
+    tcase_add_test(t, two_ends_meet_when_the_accepting_one_comes_first);
+    tcase_add_test(t, two_ends_meet_when_the_connecting_one_comes_first);
+    tcase_add_test(t, later_links_use_the_channel_that_is_there);
+    tcase_add_test(t, a_hello_that_comes_too_early_is_kept);
+    tcase_add_test(t, more_early_hellos_than_are_kept_still_meet);
+    tcase_add_test(t, more_links_than_one_arena_holds_get_a_second_one);
+    tcase_add_test(t, a_slot_is_used_again_when_both_ends_are_done_with_it);
+    tcase_add_test(t, a_peer_that_goes_leaves_its_bytes_and_no_channel);
+    tcase_add_test(t, messages_reach_the_stream_they_are_about);
+    tcase_add_test(t, counts_that_cannot_be_true_keep_both_ends_on_tcp);
+    tcase_add_test(t,
+                   counts_that_cannot_be_true_are_seen_by_the_connecting_end_too);
+    tcase_add_test(t, counts_are_not_judged_while_a_call_is_under_way);
+    tcase_add_test(t, the_limit_of_links_is_a_reason_at_both_ends);
+    tcase_add_test(t, the_limit_of_the_connecting_end_is_a_reason_as_well);
+    tcase_add_test(t, the_limit_of_memory_is_a_reason);
+    tcase_add_test(t, who_waits_alone_is_told_in_time);
+    tcase_add_test(t, a_cancelled_meeting_is_never_done);
+    tcase_add_test(t, a_welcome_for_a_meeting_that_was_cancelled_frees_the_link);
+    suite_add_tcase(s, t);
+    sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
