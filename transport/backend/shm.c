@@ -290,12 +290,21 @@ static void shm_peer_arm(struct peer *peer, unsigned waiter, bool on)
     atomic_store_explicit(&w->armed, on, memory_order_relaxed);
 }
 
+static bool shm_peer_has_mark(struct peer *peer, unsigned waiter)
+{
+    struct arena *arena = arena_of(peer);
+    struct shm_waiter *w = waiters_of(arena, arena->side) + waiter;
+
+    return atomic_load_explicit(&w->marked, memory_order_acquire) != 0;
+}
+
 static void *shm_peer_next_mark(struct peer *peer, unsigned waiter)
 {
     struct arena *arena = arena_of(peer);
     struct shm_waiter *w = waiters_of(arena, arena->side) + waiter;
 
-    for (int tries = 0; tries < 2 * SHM_MARK_WORDS; tries++) {
+    /* A peer that never stops marking must not hold us here. */
+    for (int looks = 0; looks < SHM_LINKS + 2 * SHM_MARK_WORDS; looks++) {
         uint64_t marked =
             atomic_load(&w->marked) & ((UINT64_C(1) << SHM_MARK_WORDS) - 1);
         unsigned i;
@@ -318,7 +327,6 @@ static void *shm_peer_next_mark(struct peer *peer, unsigned waiter)
             &arena->owner[i * 64 + (unsigned)__builtin_ctzll(bits)]);
         if (owner != NULL)
             return owner;
-        tries--;
     }
     return NULL;
 }
@@ -344,6 +352,7 @@ const struct transport_ops shm_ops = {
     .peer_get = shm_peer_get,
     .peer_put = shm_peer_put,
     .peer_arm = shm_peer_arm,
+    .peer_has_mark = shm_peer_has_mark,
     .peer_next_mark = shm_peer_next_mark,
 };
 
