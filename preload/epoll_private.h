@@ -35,6 +35,9 @@ struct epoll_set {
 
 extern const char epoll_bell_cookie;
 
+void epoll_registry_lock(void);
+void epoll_registry_unlock(void);
+
 /* Set lock held. */
 void epoll_make_hot(struct epoll_set *set, struct epoll_reg *reg);
 void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg);

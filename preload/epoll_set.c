@@ -25,6 +25,16 @@ static struct epoll_set *all_sets;
 /* The bell's registration in the kernel's set carries this address. */
 const char epoll_bell_cookie;
 
+void epoll_registry_lock(void)
+{
+    lock_take(&registry);
+}
+
+void epoll_registry_unlock(void)
+{
+    lock_give(&registry);
+}
+
 static int kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
                       epoll_data_t data)
 {

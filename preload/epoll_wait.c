@@ -64,9 +64,26 @@ static uint32_t events_of(struct epoll_reg *reg, bool peek)
     return hit;
 }
 
-/* Marks of cold registrations, and those that were promoted by name. */
+/* Is there anything for warm_up()? Set lock held. */
+static bool is_marked(const struct epoll_set *set)
+{
+    if (atomic_load_explicit(&set->promote, memory_order_relaxed))
+        return true;
+    for (unsigned i = 0; i < set->n_peers; i++)
+        if (peer_ops(set->peers[i].peer)
+                ->peer_has_mark(set->peers[i].peer, set->waiter->id))
+            return true;
+    return false;
+}
+
+/*
+ * Marks of cold registrations, and those that were promoted by name. The lists
+ * walked here change under the registry lock, which comes before the set's.
+ */
 static void warm_up(struct epoll_set *set)
 {
+    epoll_registry_lock();
+    lock_take(&set->lock);
     for (unsigned i = 0; i < set->n_peers; i++) {
         struct peer *peer = set->peers[i].peer;
         struct endpoint *e;
@@ -77,13 +94,14 @@ static void warm_up(struct epoll_set *set)
                 if (r->set == set && r->managed)
                     epoll_make_hot(set, r);
     }
-    if (!atomic_exchange(&set->promote, false))
-        return;
-    for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
-        if (r->managed && r->promote) {
-            r->promote = false;
-            epoll_make_hot(set, r);
-        }
+    if (atomic_exchange(&set->promote, false))
+        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+            if (r->managed && r->promote) {
+                r->promote = false;
+                epoll_make_hot(set, r);
+            }
+    lock_give(&set->lock);
+    epoll_registry_unlock();
 }
 
 /* A registration that has been quiet while many others are hot. */
@@ -111,9 +129,12 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
 
     lock_take(&set->lock);
     set->contended = false;
-    if (set->n_hot < atomic_load(&set->n_managed) ||
-        atomic_load_explicit(&set->promote, memory_order_relaxed))
+    if (__builtin_expect(set->n_hot < atomic_load(&set->n_managed), 0) &&
+        is_marked(set)) {
+        lock_give(&set->lock);
         warm_up(set);
+        lock_take(&set->lock);
+    }
     at = set->rotate;
     for (unsigned i = 0; i < set->n_hot && n < max; i++) {
         struct epoll_reg *reg;

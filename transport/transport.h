@@ -81,6 +81,7 @@ struct transport_ops {
     void (*peer_get)(struct peer *peer);
     void (*peer_put)(struct peer *peer);
     void (*peer_arm)(struct peer *peer, unsigned waiter, bool on);
+    bool (*peer_has_mark)(struct peer *peer, unsigned waiter);
     /* Takes one mark and returns its link's owner, or NULL. */
     void *(*peer_next_mark)(struct peer *peer, unsigned waiter);
 };

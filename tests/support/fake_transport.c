@@ -249,6 +249,13 @@ static void peer_arm(struct peer *peer, unsigned waiter, bool on)
     (void)on;
 }
 
+static bool peer_has_mark(struct peer *peer, unsigned waiter)
+{
+    (void)peer;
+    (void)waiter;
+    return false;
+}
+
 static void *peer_next_mark(struct peer *peer, unsigned waiter)
 {
     (void)peer;
@@ -277,5 +284,6 @@ const struct transport_ops fake_ops = {
     .peer_get = peer_get,
     .peer_put = peer_get,
     .peer_arm = peer_arm,
+    .peer_has_mark = peer_has_mark,
     .peer_next_mark = peer_next_mark,
 };
