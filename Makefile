@@ -20,7 +20,7 @@ endif
 # Packages of Debian 12, by name: what the build needs, then what the demo
 # and the tests need.
 DEPS := gcc make pkg-config libc6-dev libconfig-dev libpmem-dev check \
-	memcached libmemcached-tools python3-minimal procps iproute2 util-linux \
+	memcached libmemcached-tools python3-minimal python3 procps iproute2 util-linux \
 	gnuplot-nox
 
 CONFIG_SRC    := $(wildcard config/*.c)

@@ -1,0 +1,116 @@
+#!/bin/sh
+# Another user's process that claims a connection: it binds the abstract name
+# of the rendezvous before the accepting end can, or comes to it as a caller.
+# The stream stays on TCP, says why, and its bytes are right. Needs root, to be
+# another user for a moment.
+[ "$(id -u)" = 0 ] || { echo 'needs root to start a process of another user'; exit 77; }
+dir=$(mktemp -d) || exit 2
+chmod 755 "$dir"
+pids=""
+python=/usr/bin/python3 # one that every user may start
+[ -x "$python" ] || python=python3
+finish() {
+    for pid in $pids; do kill "$pid" 2>/dev/null; done
+    rm -rf "$dir"
+}
+trap finish EXIT
+fail() { echo "other_user.sh: $*"; cat "$dir"/*.err 2>/dev/null; exit 1; }
+
+# The name is public: family, server address and port, client address and port.
+cat >"$dir/claim.py" <<'PY'
+import select, socket, sys, time
+server, client, how = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+name = b"\0fastsock.%s." + b"04" + (b"7f000001%04x" % server) + (b"7f000001%04x" % client)
+end = time.time() + 8
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+if how == "squat":
+    s.bind(name % b"m")
+    s.listen(8)
+    print("ready", flush=True)
+    while time.time() < end:
+        if select.select([s], [], [], 0.2)[0]:
+            s.accept()
+else:
+    print("ready", flush=True)
+    while time.time() < end:
+        try:
+            s.connect(name % b"m")
+            s.send(b"x" * 64)
+            time.sleep(0.05)
+        except OSError:
+            time.sleep(0.002)
+        s.close()
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+PY
+cat >"$dir/talk.py" <<'PY'
+import socket, sys, time
+role, server, client = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if role == "server":
+    l = socket.socket()
+    l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    l.bind(("127.0.0.1", server))
+    l.listen(1)
+    print("ready", flush=True)
+    c, _ = l.accept()
+    while True:
+        b = c.recv(4096)
+        if not b:
+            break
+        c.sendall(b)
+else:
+    c = socket.socket()
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    c.bind(("127.0.0.1", client))
+    c.connect(("127.0.0.1", server))
+    for i in range(400):
+        b = bytes([i & 255]) * 50
+        c.sendall(b)
+        got = b""
+        while len(got) < len(b):
+            got += c.recv(4096)
+        assert got == b, "bytes differ"
+        if i > 100:
+            time.sleep(0.002)
+PY
+
+ready() { # file
+    for _ in $(seq 1 100); do
+        grep -q ready "$1" 2>/dev/null && return 0
+        sleep 0.05
+    done
+    fail "not ready: $1"
+}
+
+one() { # how, other user?
+    how=$1 as=$2
+    server=$((20000 + $$ % 10000 + ${#how})) client=$((31000 + $$ % 1000 + ${#how}))
+    rm -f "$dir"/*.out "$dir"/*.err "$dir"/report.*
+    if [ "$as" = other ]; then
+        setpriv --reuid=65533 --clear-groups "$python" "$dir/claim.py" \
+            "$server" "$client" "$how" >"$dir/claim.out" 2>"$dir/claim.err" &
+        pids="$pids $!"
+        ready "$dir/claim.out"
+    fi
+    for role in server client; do
+        LD_PRELOAD=$BUILD/libfastsock.so FASTSOCK_LOG_LEVEL=debug \
+            FASTSOCK_UPGRADE_AFTER=4 FASTSOCK_REPORT="$dir/report.$role" \
+            timeout 20 "$python" "$dir/talk.py" "$role" "$server" "$client" \
+            >"$dir/$role.out" 2>"$dir/$role.err" &
+        eval "${role}_pid=$!"
+        pids="$pids $!"
+        [ "$role" = server ] && ready "$dir/server.out"
+    done
+    wait "$client_pid" || fail "$how: the client's bytes were not right"
+    wait "$server_pid" || fail "$how: the server failed"
+    ups=$(cat "$dir"/report.* | awk '$1 == "streams_up" { n += $2 } END { print n + 0 }')
+}
+
+one nobody same
+[ "$ups" -ge 2 ] || fail "without a stranger it went up $ups times, expected 2"
+one squat other
+[ "$ups" -eq 0 ] || fail "went up although another user holds the name"
+grep -q 'last known: other_user' "$dir/server.err" "$dir/client.err" ||
+    fail 'squat: the reason is not other_user'
+one call other
+echo "a squatter keeps it on TCP (other_user), a caller of another user" \
+    "changes nothing (up $ups times)"
