@@ -417,15 +417,20 @@ int arena_guest(struct channel *channel, int fd, uint32_t id,
                 struct arena **out)
 {
     struct shm_header seen;
+    uint64_t n = 0; /* no rightful host needs that many */
     size_t size;
     int rc = memory_check(fd, shm_arena_size(RING_SIZE_LEAST),
                           shm_arena_size(RING_SIZE_MOST), &size);
 
     if (rc < 0)
         return rc;
-    for (struct arena *p = channel->arenas; p != NULL; p = p->next)
+    for (struct arena *p = channel->arenas; p != NULL; p = p->next) {
         if (p->side == 1 && p->id == id)
             return -EEXIST;
+        n += p->side == 1;
+    }
+    if (n >= 2 * (channel->shm->config.max_links / SHM_LINKS) + 32)
+        return -EDQUOT;
     rc = arena_map(channel, fd, size, 1, id, RING_SIZE_LEAST, out);
     if (rc < 0)
         return rc;

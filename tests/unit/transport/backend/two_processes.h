@@ -154,7 +154,7 @@ static void turn_until_done(struct party *p)
 }
 
 /* left[n] here connects to right[n] there. */
-static void meet(unsigned n)
+static inline void meet(unsigned n)
 {
     party_start(&right[n], &there, false, n);
     party_start(&left[n], &here, true, n);
@@ -162,7 +162,7 @@ static void meet(unsigned n)
     turn_until_done(&right[n]);
 }
 
-static void must_meet(unsigned n)
+static inline void must_meet(unsigned n)
 {
     meet(n);
     ck_assert_uint_eq(left[n].why, REASON_NONE);

@@ -1,0 +1,472 @@
+/* What a process that has met us, or pretends to, may say on its channel. */
+#include "tests/unit/transport/backend/two_processes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "transport/shared_memory.h"
+
+static int raw; /* the stranger's end of the channel to `there` */
+
+static socklen_t name_of(unsigned n, struct sockaddr_un *un)
+{
+    struct party p = {0};
+    uint32_t pid = (uint32_t)getpid();
+
+    p.meeting.name = (struct connection_name){
+        .family = 4,
+        .server = {127, pid >> 16 & 255, pid >> 8 & 255, pid & 255},
+        .client = {127, 0, 0, 1},
+        .server_port = 7,
+        .client_port = (uint16_t)(1000 + n)};
+    un->sun_family = AF_UNIX;
+    return (socklen_t)(sizeof(un->sun_family) +
+                       (size_t)meeting_address(&p.meeting.name, 'm',
+                                               un->sun_path));
+}
+
+/* Connects to the meeting that right[0] offers. */
+static void call(void)
+{
+    struct sockaddr_un un;
+    socklen_t len = name_of(0, &un);
+
+    raw = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(raw, 0);
+    ck_assert_int_eq(connect(raw, (struct sockaddr *)&un, len), 0);
+    turn(1);
+    ck_assert_uint_eq(n_channels(&there), 1);
+}
+
+static void hang_up(void)
+{
+    close(raw);
+    turn(2);
+    ck_assert_uint_eq(n_channels(&there), 0);
+}
+
+static void start_stranger(void)
+{
+    start();
+    party_start(&right[0], &there, false, 0);
+    call();
+}
+
+static void stop_stranger(void)
+{
+    close(raw);
+    turn(2);
+    stop();
+}
+
+static void say(const void *bytes, size_t len, const int *fds, size_t n_fds)
+{
+    struct iovec iov = {(void *)bytes, len};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * 16)];
+    } control = {0};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (n_fds > 0) {
+        struct cmsghdr *c;
+
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+    }
+    ck_assert_int_eq(sendmsg(raw, &msg, MSG_NOSIGNAL), (ssize_t)len);
+    turn(1);
+}
+
+static void say_message(struct control_message m)
+{
+    uint8_t bytes[MESSAGE_SIZE];
+
+    message_encode(&m, bytes);
+    say(bytes, sizeof(bytes), NULL, 0);
+}
+
+static size_t hello(uint8_t *out, struct control_message m, uint8_t version)
+{
+    uint32_t pid = (uint32_t)getpid();
+    struct hello_body body = {
+        .bell = 3, .pid = pid, .ring_size = RING, .port_server = 7,
+        .port_client = 1000, .version_low = version, .version_high = version,
+        .family = 4,
+        .addr_server = {127, pid >> 16 & 255, pid >> 8 & 255, pid & 255},
+        .addr_client = {127, 0, 0, 1}};
+
+    message_encode(&m, out);
+    hello_encode(&body, out + MESSAGE_SIZE);
+    return HELLO_SIZE;
+}
+
+/* The next message out of the channel; its descriptor or -1. */
+static int hear(struct control_message *m)
+{
+    uint8_t bytes[HELLO_SIZE];
+    struct iovec iov = {bytes, sizeof(bytes)};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof(control.bytes)};
+    ssize_t n = recvmsg(raw, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int fd = -1;
+
+    ck_assert_int_ge(n, MESSAGE_SIZE);
+    ck_assert_int_eq(message_decode(bytes, (size_t)n, m), 0);
+    if (msg.msg_controllen != 0)
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
+    return fd;
+}
+
+START_TEST(what_is_no_message_closes_the_channel_and_nothing_else)
+{
+    uint8_t bytes[HELLO_SIZE + 40], sound[HELLO_SIZE];
+    static const size_t lengths[] = {1, MESSAGE_SIZE - 1, MESSAGE_SIZE,
+                                     MESSAGE_SIZE + 1, HELLO_SIZE - 1,
+                                     HELLO_SIZE + 40};
+    struct control_message m = {.type = MESSAGE_HELLO, .number = 1};
+
+    hello(sound, m, CONTROL_VERSION);
+    memset(bytes, 0, sizeof(bytes));
+    memcpy(bytes, sound, HELLO_SIZE);
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        say(bytes, lengths[i], NULL, 0);
+        ck_assert_uint_eq(n_channels(&there), 0);
+        hang_up();
+        call();
+    }
+    for (size_t at = 0; at < HELLO_SIZE; at += 5) {
+        memset(bytes, 0xff, sizeof(bytes));
+        memcpy(bytes, sound, at);
+        say(bytes, HELLO_SIZE, NULL, 0);
+        hang_up();
+        call();
+    }
+    ck_assert_int_eq(right[0].done, 0);
+}
+END_TEST
+
+START_TEST(a_message_that_may_be_skipped_is_skipped)
+{
+    say_message((struct control_message){.type = 999,
+                                         .flags = MESSAGE_MAY_IGNORE});
+    ck_assert_uint_eq(n_channels(&there), 1);
+    say_message((struct control_message){.type = 999});
+    ck_assert_uint_eq(n_channels(&there), 0);
+}
+END_TEST
+
+START_TEST(a_version_that_we_do_not_speak_is_refused)
+{
+    uint8_t bytes[HELLO_SIZE];
+    struct control_message m = {.type = MESSAGE_HELLO, .number = 12};
+
+    say(bytes, hello(bytes, m, CONTROL_VERSION + 1), NULL, 0);
+    hear(&m);
+    ck_assert_int_eq(m.type, MESSAGE_REFUSE);
+    ck_assert_uint_eq(m.number, 12);
+    ck_assert_uint_eq(m.reason, REASON_VERSION);
+}
+END_TEST
+
+START_TEST(messages_about_links_that_do_not_exist_do_nothing)
+{
+    static const uint32_t links[] = {0, 1, 511, 512, 0xffff, 0x10000,
+                                     0x1ffff, UINT32_MAX};
+    static const uint32_t streams[] = {0, 1, 2, UINT32_MAX};
+    static const enum message_type types[] = {
+        MESSAGE_WILLING, MESSAGE_PROPOSE, MESSAGE_ACCEPT, MESSAGE_BUSY,
+        MESSAGE_CANCEL, MESSAGE_PING, MESSAGE_PONG, MESSAGE_REFUSE,
+        MESSAGE_BYE};
+
+    for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++)
+        for (size_t i = 0; i < 8 * 4; i++)
+            say_message((struct control_message){
+                .type = types[t], .epoch = 1, .number = i,
+                .link = links[i / 4], .stream = streams[i % 4]});
+    ck_assert_uint_eq(n_channels(&there), 1);
+    ck_assert_int_eq(right[0].done, 0);
+}
+END_TEST
+
+START_TEST(a_guest_that_says_bye_again_and_again_frees_one_slot_once)
+{
+    uint8_t bytes[HELLO_SIZE];
+    struct control_message m = {.type = MESSAGE_HELLO, .number = 1};
+    struct arena *p;
+    int fd;
+
+    say(bytes, hello(bytes, m, CONTROL_VERSION), NULL, 0);
+    ck_assert_int_eq(right[0].done, 1);
+    fd = hear(&m);
+    ck_assert_int_eq(m.type, MESSAGE_RINGS);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_int_eq(hear(&m), -1);
+    ck_assert_int_eq(m.type, MESSAGE_WELCOME);
+    p = (struct arena *)right[0].link->peer;
+    m = (struct control_message){.type = MESSAGE_BYE, .link = m.link,
+                                 .stream = 1};
+    for (int i = 0; i < 3; i++)
+        say_message(m);
+    ck_assert_int_ge(right[0].deaths, 1);
+    /* Our own end is not done with it: nobody else gets it. */
+    ck_assert_int_eq(p->busy[0], SLOT_MINE);
+    ck_assert_int_eq(arena_free_slot(p), 1);
+    drop(&right[0]);
+    say_message(m);
+    ck_assert_int_eq(arena_free_slot(p), 0);
+}
+END_TEST
+
+/* Offers fd (or nothing) as arena id; is the channel still open? */
+static bool offer(uint32_t id, const int *fds, size_t n_fds)
+{
+    struct control_message m = {.type = MESSAGE_RINGS, .number = RING,
+                                .link = id << 16};
+    uint8_t bytes[MESSAGE_SIZE];
+
+    message_encode(&m, bytes);
+    say(bytes, sizeof(bytes), fds, n_fds);
+    return n_channels(&there) == 1;
+}
+
+static void refused(int fd)
+{
+    ck_assert(!offer(0, &fd, 1));
+    hang_up();
+    call();
+    close(fd);
+}
+
+/* A sealed file of that size that begins like an arena. */
+static int arena_file(uint64_t size, struct shm_header h)
+{
+    int fd;
+
+    ck_assert_int_eq(memory_create("check", size, &fd), 0);
+    ck_assert_int_eq(pwrite(fd, &h, 64, 0), 64);
+    return fd;
+}
+
+static const struct shm_header good = {.magic = SHM_MAGIC,
+                                       .version = SHM_VERSION,
+                                       .ring_size = RING,
+                                       .links = SHM_LINKS,
+                                       .waiters = WAITERS_MAX};
+
+START_TEST(a_sound_arena_is_taken_once)
+{
+    int fd = arena_file(shm_arena_size(RING), good);
+    int pair[2] = {fd, fd};
+
+    ck_assert(offer(0, &fd, 1));
+    ck_assert(offer(1, pair, 2));
+    ck_assert(!offer(1, &fd, 1));
+    close(fd);
+}
+END_TEST
+
+START_TEST(descriptors_that_are_no_arena_close_the_channel)
+{
+    int ends[2], fd, many[10];
+
+    ck_assert(!offer(0, NULL, 0));
+    hang_up();
+    call();
+    ck_assert_int_eq(pipe(ends), 0);
+    refused(ends[0]);
+    refused(ends[1]);
+    refused(open("/dev/null", O_RDWR));
+    refused(dup(raw));
+    fd = memfd_create("unsealed", MFD_ALLOW_SEALING);
+    ck_assert_int_eq(ftruncate(fd, (off_t)shm_arena_size(RING)), 0);
+    refused(fd);
+    refused(arena_file(4096, good));
+    refused(arena_file(shm_arena_size(RING) - 1, good));
+    refused(arena_file(shm_arena_size(RING) + 4096, good));
+    fd = memfd_create("read only", MFD_ALLOW_SEALING);
+    ck_assert_int_eq(ftruncate(fd, (off_t)shm_arena_size(RING)), 0);
+    ck_assert_int_eq(pwrite(fd, &good, 64, 0), 64);
+    ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW |
+                                                F_SEAL_SEAL | F_SEAL_WRITE), 0);
+    refused(fd);
+    fd = arena_file(shm_arena_size(RING), good);
+    for (int i = 0; i < 10; i++)
+        many[i] = fd;
+    ck_assert(!offer(0, many, 10)); /* more than fit */
+    close(fd);
+}
+END_TEST
+
+START_TEST(headers_that_do_not_fit_the_file_close_the_channel)
+{
+    static const uint32_t sizes[] = {0, 1, RING - 1, RING + 1, RING / 2,
+                                     2 * RING, 1u << 31, UINT32_MAX};
+    struct shm_header h;
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        h = good;
+        h.ring_size = sizes[i];
+        refused(arena_file(shm_arena_size(RING), h));
+    }
+    h = good;
+    h.magic++;
+    refused(arena_file(shm_arena_size(RING), h));
+    h = good;
+    h.version++;
+    refused(arena_file(shm_arena_size(RING), h));
+    h = good;
+    h.links--;
+    refused(arena_file(shm_arena_size(RING), h));
+    h = good;
+    h.waiters++;
+    refused(arena_file(shm_arena_size(RING), h));
+}
+END_TEST
+
+START_TEST(descriptors_that_nobody_asked_for_are_closed)
+{
+    struct control_message m = {.type = MESSAGE_WILLING};
+    uint8_t bytes[MESSAGE_SIZE];
+    int before = dup(0), after;
+    int fds[5] = {0, 0, 0, 0, 0};
+
+    close(before);
+    message_encode(&m, bytes);
+    for (int i = 0; i < 20; i++)
+        say(bytes, sizeof(bytes), fds, 5);
+    after = dup(0);
+    ck_assert_int_eq(after, before);
+    ck_assert_uint_eq(n_channels(&there), 1);
+    close(after);
+}
+END_TEST
+
+START_TEST(a_peer_cannot_make_us_map_without_end)
+{
+    int fd = arena_file(shm_arena_size(RING), good);
+    uint32_t id = 0;
+
+    while (id < 1000 && offer(id, &fd, 1))
+        id++;
+    ck_assert_uint_lt(id, 200);
+    close(fd);
+}
+END_TEST
+
+/* A stranger that accepts: left[1] connects to it. */
+static void accept_left(struct control_message *m)
+{
+    struct sockaddr_un un;
+    socklen_t len = name_of(1, &un);
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&un, len), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    party_start(&left[1], &here, true, 1);
+    close(raw);
+    raw = accept(listener, NULL, NULL);
+    ck_assert_int_ge(raw, 0);
+    close(listener);
+    hear(m);
+    ck_assert_int_eq(m->type, MESSAGE_HELLO);
+}
+
+START_TEST(a_welcome_to_memory_that_was_never_offered_is_answered_with_bye)
+{
+    static const uint32_t links[] = {0, 0x10000, 511, 512, UINT32_MAX};
+    struct control_message m, w;
+    uint8_t bytes[HELLO_SIZE];
+
+    for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
+        accept_left(&m);
+        w = (struct control_message){.type = MESSAGE_WELCOME,
+                                     .number = m.number + 1,
+                                     .link = links[i]};
+        say(bytes, hello(bytes, w, CONTROL_VERSION), NULL, 0);
+        ck_assert_int_eq(left[1].done, 0); /* not its number */
+        hear(&m);
+        ck_assert_int_eq(m.type, MESSAGE_BYE);
+        w.number--;
+        say(bytes, hello(bytes, w, CONTROL_VERSION), NULL, 0);
+        ck_assert_int_eq(left[1].done, 1);
+        ck_assert_ptr_null(left[1].link);
+        hear(&m);
+        ck_assert_int_eq(m.type, MESSAGE_BYE);
+    }
+}
+END_TEST
+
+START_TEST(a_refusal_with_a_reason_nobody_knows_is_other)
+{
+    struct control_message m;
+
+    accept_left(&m);
+    say_message((struct control_message){.type = MESSAGE_REFUSE,
+                                         .number = m.number,
+                                         .reason = REASON_OTHER + 1000});
+    ck_assert_int_eq(left[1].done, 1);
+    ck_assert_uint_eq(left[1].why, REASON_OTHER);
+}
+END_TEST
+
+START_TEST(a_peer_that_does_not_read_its_channel_is_given_up)
+{
+    struct control_message ping = {.type = MESSAGE_PING}, m;
+    uint8_t bytes[HELLO_SIZE];
+    int rc = 0;
+
+    m = (struct control_message){.type = MESSAGE_HELLO, .number = 1};
+    say(bytes, hello(bytes, m, CONTROL_VERSION), NULL, 0);
+    ck_assert_int_eq(right[0].done, 1);
+    for (int i = 0; i < 100000 && rc == 0; i++)
+        rc = right[0].link->ops->send(right[0].link, &ping);
+    ck_assert_int_eq(rc, -EPIPE);
+    turn(1);
+    ck_assert_uint_eq(n_channels(&there), 0);
+    ck_assert_int_ge(right[0].deaths, 1);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("shm_channel");
+    TCase *t = tcase_create("shm_channel");
+    SRunner *sr;
+    int failed;
+
+    tcase_add_checked_fixture(t, start_stranger, stop_stranger);
+    tcase_set_timeout(t, 30);
+    tcase_add_test(t, what_is_no_message_closes_the_channel_and_nothing_else);
+    tcase_add_test(t, a_message_that_may_be_skipped_is_skipped);
+    tcase_add_test(t, a_version_that_we_do_not_speak_is_refused);
+    tcase_add_test(t, messages_about_links_that_do_not_exist_do_nothing);
+    tcase_add_test(t, a_guest_that_says_bye_again_and_again_frees_one_slot_once);
+    tcase_add_test(t, a_sound_arena_is_taken_once);
+    tcase_add_test(t, descriptors_that_are_no_arena_close_the_channel);
+    tcase_add_test(t, headers_that_do_not_fit_the_file_close_the_channel);
+    tcase_add_test(t, descriptors_that_nobody_asked_for_are_closed);
+    tcase_add_test(t, a_peer_cannot_make_us_map_without_end);
+    tcase_add_test(t,
+                   a_welcome_to_memory_that_was_never_offered_is_answered_with_bye);
+    tcase_add_test(t, a_refusal_with_a_reason_nobody_knows_is_other);
+    tcase_add_test(t, a_peer_that_does_not_read_its_channel_is_given_up);
+    suite_add_tcase(s, t);
+    sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
