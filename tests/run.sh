@@ -54,7 +54,8 @@ for group in "$@"; do
         done ;;
     static)
         one tests/arrows.sh 30 sh tests/arrows.sh
-        one tests/headers.sh 120 sh tests/headers.sh ;;
+        one tests/headers.sh 120 sh tests/headers.sh
+        one tests/links.sh 30 sh tests/links.sh ;;
     fuzz)
         for t in tests/fuzz/*.c; do
             [ "$t" = tests/fuzz/driver.c ] && continue
