@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,7 +22,12 @@ enum {
     YIELDS_ON_ONE_CPU = 4
 };
 
-static _Atomic(struct waiter *) waiters[WAITERS_MAX];
+/*
+ * By id, and never freed: a wake that comes late finds the id's next owner,
+ * whom it wakes in vain, and not a hole.
+ */
+static struct waiter pool[WAITERS_MAX];
+static _Atomic bool taken[WAITERS_MAX];
 static struct lock waiters_lock;
 static unsigned next_id = 1;
 static pthread_key_t self_key;
@@ -31,7 +35,7 @@ static pthread_once_t self_once = PTHREAD_ONCE_INIT;
 static __thread struct waiter *self
     __attribute__((tls_model("initial-exec")));
 
-static unsigned take_id(struct waiter *waiter)
+static unsigned take_id(void)
 {
     unsigned id = 0;
 
@@ -39,12 +43,16 @@ static unsigned take_id(struct waiter *waiter)
     for (unsigned i = 0; i < WAITERS_MAX - 1; i++) {
         unsigned at = 1 + (next_id - 1 + i) % (WAITERS_MAX - 1);
 
-        if (atomic_load(&waiters[at]) == NULL) {
+        if (!atomic_load(&taken[at])) {
             id = at;
             next_id = at + 1;
-            atomic_store(&waiters[at], waiter);
             break;
         }
+    }
+    if (id != 0) {
+        atomic_store(&pool[id].asleep, 0);
+        atomic_store(&pool[id].busy, 0);
+        atomic_store(&taken[id], true);
     }
     lock_give(&waiters_lock);
     return id;
@@ -52,33 +60,28 @@ static unsigned take_id(struct waiter *waiter)
 
 struct waiter *waiter_create(bool of_thread)
 {
-    struct waiter *w = calloc(1, sizeof(*w));
+    unsigned id = take_id();
+    struct waiter *w = &pool[id];
 
-    if (w == NULL)
+    if (id == 0)
         return NULL;
-    w->of_thread = of_thread;
-    w->id = take_id(w);
-    if (w->id == 0)
-        goto free_waiter;
-    w->bell = ours_keep(bell_open(process.bell_token, w->id));
-    if (w->bell < 0)
-        goto free_id;
+    w->id = id;
+    atomic_store(&w->of_thread, of_thread);
     w->budget_ns = UINT32_MAX;
+    w->bell = ours_keep(bell_open(process.bell_token, id));
+    if (w->bell < 0) {
+        atomic_store(&taken[id], false);
+        return NULL;
+    }
     return w;
-free_id:
-    atomic_store(&waiters[w->id], NULL);
-free_waiter:
-    free(w);
-    return NULL;
 }
 
 void waiter_destroy(struct waiter *waiter)
 {
     if (waiter == NULL)
         return;
-    atomic_store(&waiters[waiter->id], NULL);
     ours_close(waiter->bell);
-    free(waiter);
+    atomic_store(&taken[waiter->id], false);
 }
 
 static void thread_ends(void *arg)
@@ -105,9 +108,9 @@ struct waiter *waiter_self(void)
 
 bool waiter_is_idle(unsigned id)
 {
-    struct waiter *w = id < WAITERS_MAX ? atomic_load(&waiters[id]) : NULL;
-
-    return w == NULL || (w->of_thread && atomic_load(&w->busy) == 0);
+    return id >= WAITERS_MAX || !atomic_load(&taken[id]) ||
+           (atomic_load(&pool[id].of_thread) &&
+            atomic_load(&pool[id].busy) == 0);
 }
 
 void waiter_ring(unsigned id)
@@ -117,21 +120,17 @@ void waiter_ring(unsigned id)
 
 void waiter_wake(unsigned id)
 {
-    struct waiter *w = id < WAITERS_MAX ? atomic_load(&waiters[id]) : NULL;
-
     full_fence();
-    if (w != NULL && atomic_exchange(&w->asleep, 0) != 0)
+    if (id < WAITERS_MAX && atomic_exchange(&pool[id].asleep, 0) != 0)
         waiter_ring(id);
 }
 
 void waiters_forget(void)
 {
     for (unsigned id = 1; id < WAITERS_MAX; id++) {
-        struct waiter *w = atomic_load(&waiters[id]);
-
-        if (w != NULL) {
-            atomic_store(&waiters[id], NULL);
-            ours_close(w->bell);
+        if (atomic_load(&taken[id])) {
+            ours_close(pool[id].bell);
+            atomic_store(&taken[id], false);
         }
     }
     lock_init(&waiters_lock);

@@ -10,16 +10,17 @@
 #define PRELOAD_WAITER_H
 
 #include <signal.h>
+#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct waiter {
-    _Atomic uint32_t asleep;
+    alignas(64) _Atomic uint32_t asleep;
     _Atomic uint32_t busy; /* waiting for something: keep its id watched */
     unsigned id;
     int bell;
-    bool of_thread;
+    _Atomic bool of_thread;
     uint32_t budget_ns; /* of its next spin; adapts */
 };
 

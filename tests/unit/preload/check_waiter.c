@@ -1,0 +1,376 @@
+#include "preload/waiter.h"
+
+#include <check.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "preload/fd_table.h"
+#include "preload/process.h"
+#include "transport/bell.h"
+#include "transport/pause.h"
+#include "transport/transport.h"
+
+enum { LIMIT = 800000 }; /* ns */
+
+static struct waiter *made[WAITERS_MAX];
+
+static void start(void)
+{
+    alarm(20);
+    process.bell_token = UINT64_C(0xdad) << 40 | (uint32_t)getpid();
+    process.ringer = bell_ringer_open();
+    process.cpus = 4;
+    atomic_store(&process.spinners, 0);
+}
+
+static void stop(void)
+{
+    ck_assert_int_eq(atomic_load(&process.spinners), 0);
+    close(process.ringer);
+}
+
+START_TEST(a_waiter_has_an_id_and_a_bell_of_the_librarys_own)
+{
+    struct waiter *a = waiter_create(false), *b = waiter_create(false);
+
+    ck_assert_ptr_nonnull(a);
+    ck_assert_ptr_nonnull(b);
+    ck_assert_uint_ne(a->id, 0);
+    ck_assert_uint_ne(a->id, b->id);
+    ck_assert_int_eq(fd_find(a->bell)->kind, OBJECT_OURS);
+    waiter_ring(a->id);
+    ck_assert_int_eq(bell_drain(b->bell), 0);
+    ck_assert_int_eq(bell_drain(a->bell), 1);
+    waiter_destroy(a);
+    waiter_destroy(b);
+    waiter_destroy(NULL);
+}
+END_TEST
+
+START_TEST(only_a_sleeper_is_woken_and_only_once)
+{
+    struct waiter *w = waiter_create(false);
+
+    waiter_wake(w->id);
+    ck_assert_int_eq(bell_drain(w->bell), 0);
+    atomic_store(&w->asleep, 1);
+    waiter_wake(w->id);
+    waiter_wake(w->id);
+    ck_assert_int_eq(bell_drain(w->bell), 1);
+    waiter_wake(0);
+    waiter_wake(WAITERS_MAX);
+    waiter_wake(UINT32_MAX);
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(ids_run_out_and_are_used_again)
+{
+    struct rlimit many = {4096, 4096};
+    unsigned n = 0, id;
+
+    if (setrlimit(RLIMIT_NOFILE, &many) < 0)
+        return; /* not allowed here */
+    while (n < WAITERS_MAX && (made[n] = waiter_create(false)) != NULL)
+        n++;
+    ck_assert_uint_eq(n, WAITERS_MAX - 1);
+    id = made[500]->id;
+    waiter_destroy(made[500]);
+    made[500] = waiter_create(true);
+    ck_assert_ptr_nonnull(made[500]);
+    ck_assert_uint_eq(made[500]->id, id);
+    ck_assert_uint_eq(atomic_load(&made[500]->asleep), 0);
+    for (unsigned i = 0; i < n; i++)
+        waiter_destroy(made[i]);
+}
+END_TEST
+
+START_TEST(a_waiter_without_a_descriptor_takes_no_id)
+{
+    struct rlimit limit, none;
+    struct waiter *w;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    none = (struct rlimit){0, limit.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+    for (int i = 0; i < 2 * WAITERS_MAX; i++)
+        ck_assert_ptr_null(waiter_create(false));
+    setrlimit(RLIMIT_NOFILE, &limit);
+    w = waiter_create(false);
+    ck_assert_ptr_nonnull(w);
+    waiter_destroy(w);
+}
+END_TEST
+
+static void *who_am_i(void *arg)
+{
+    struct waiter *w = waiter_self();
+
+    *(unsigned *)arg = w->id;
+    return waiter_self() == w && w->of_thread ? arg : NULL;
+}
+
+START_TEST(each_thread_has_one_waiter_that_ends_with_it)
+{
+    struct waiter *self = waiter_self();
+    unsigned id = 0;
+    pthread_t thread;
+    void *same;
+
+    ck_assert_ptr_eq(waiter_self(), self);
+    ck_assert_int_eq(pthread_create(&thread, NULL, who_am_i, &id), 0);
+    pthread_join(thread, &same);
+    ck_assert_ptr_nonnull(same);
+    ck_assert_uint_ne(id, self->id);
+    ck_assert(waiter_is_idle(id));
+    ck_assert(waiter_is_idle(self->id));
+    atomic_store(&self->busy, 1);
+    ck_assert(!waiter_is_idle(self->id));
+    atomic_store(&self->busy, 0);
+}
+END_TEST
+
+START_TEST(an_epoll_set_is_never_idle_and_no_id_beyond_the_last_is_busy)
+{
+    struct waiter *set = waiter_create(false);
+
+    ck_assert(!waiter_is_idle(set->id));
+    ck_assert(waiter_is_idle(WAITERS_MAX));
+    waiter_destroy(set);
+    ck_assert(waiter_is_idle(set->id));
+}
+END_TEST
+
+static _Atomic bool enough;
+
+static void *come_and_go(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 300; i++) {
+        struct waiter *w = waiter_create(true);
+
+        if (w != NULL)
+            atomic_store(&w->asleep, 1);
+        waiter_destroy(w);
+    }
+    atomic_store(&enough, true);
+    return NULL;
+}
+
+START_TEST(a_wake_may_come_after_its_waiter_has_gone)
+{
+    pthread_t thread;
+
+    atomic_store(&enough, false);
+    ck_assert_int_eq(pthread_create(&thread, NULL, come_and_go, NULL), 0);
+    while (!atomic_load(&enough))
+        for (unsigned id = 1; id < 512; id++) {
+            waiter_wake(id);
+            waiter_is_idle(id);
+        }
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+START_TEST(the_child_of_a_fork_starts_without_waiters)
+{
+    struct waiter *w = waiter_self();
+    int bell = w->bell;
+
+    waiters_forget();
+    ck_assert(waiter_is_idle(w->id));
+    ck_assert_ptr_null(fd_find(bell));
+    ck_assert_ptr_nonnull(waiter_self());
+}
+END_TEST
+
+/* Spins to its end without a hit; how long that took. */
+static uint64_t spin_out(struct waiter *w, struct spin *spin)
+{
+    uint64_t began = clock_ns();
+
+    ck_assert(spin_begin(spin, w, LIMIT));
+    while (spin_round(spin, false))
+        ;
+    spin_end(spin, w, LIMIT, false);
+    spin_restore(spin);
+    return clock_ns() - began;
+}
+
+START_TEST(a_spin_lasts_for_its_budget_and_never_longer_than_the_limit)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin;
+
+    ck_assert_uint_ge(spin_out(w, &spin), LIMIT);
+    ck_assert_uint_ge(spin.until_ns - spin.began_ns, LIMIT);
+    ck_assert_uint_le(spin.until_ns - spin.began_ns, LIMIT);
+    w->budget_ns = LIMIT / 16;
+    spin_out(w, &spin);
+    ck_assert_uint_eq(spin.until_ns - spin.began_ns, LIMIT / 16);
+    ck_assert(!spin_begin(&spin, w, 0));
+    ck_assert(!spin_restore(&spin));
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(the_budget_halves_when_news_come_long_after_the_spin)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin = {.began_ns = clock_ns() - 10 * LIMIT};
+
+    spin_slept(&spin, w, LIMIT);
+    ck_assert_uint_eq(w->budget_ns, LIMIT / 2);
+    for (int i = 0; i < 20; i++)
+        spin_slept(&spin, w, LIMIT);
+    ck_assert_uint_eq(w->budget_ns, LIMIT / 16);
+    spin_slept(&spin, w, 0);
+    ck_assert_uint_eq(w->budget_ns, LIMIT / 16);
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(the_budget_grows_with_hits_and_with_what_a_longer_spin_had_hit)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin;
+    uint32_t was;
+
+    w->budget_ns = LIMIT / 16;
+    ck_assert(spin_begin(&spin, w, LIMIT));
+    spin_end(&spin, w, LIMIT, true);
+    spin_restore(&spin);
+    ck_assert_uint_eq(w->budget_ns, LIMIT / 8 + 1000);
+    was = w->budget_ns;
+    spin.began_ns = clock_ns();
+    spin_slept(&spin, w, 1000 * LIMIT);
+    ck_assert_uint_gt(w->budget_ns, was);
+    for (int i = 0; i < 20; i++) {
+        ck_assert(spin_begin(&spin, w, LIMIT));
+        spin_end(&spin, w, LIMIT, true);
+        spin_restore(&spin);
+    }
+    ck_assert_uint_eq(w->budget_ns, LIMIT);
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(one_cpu_is_left_to_those_who_work)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin[4];
+
+    for (int i = 0; i < 4; i++) {
+        ck_assert(spin_begin(&spin[i], w, LIMIT));
+        ck_assert_int_eq(spin[i].counted, i < 3);
+    }
+    ck_assert_int_eq(atomic_load(&process.spinners), 3);
+    for (int i = 3; i >= 0; i--) {
+        spin_end(&spin[i], w, LIMIT, false);
+        spin_restore(&spin[i]);
+    }
+    ck_assert_int_eq(atomic_load(&process.spinners), 0);
+    process.cpus = 1;
+    ck_assert(spin_begin(&spin[0], w, LIMIT));
+    ck_assert(spin[0].counted);
+    spin_end(&spin[0], w, LIMIT, false);
+    spin_restore(&spin[0]);
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(a_spin_beside_its_peer_gives_the_cpu_away_and_soon_sleeps)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin;
+    int rounds = 0;
+
+    ck_assert(spin_begin(&spin, w, 1000 * LIMIT));
+    while (spin_round(&spin, true))
+        rounds++;
+    ck_assert_int_lt(rounds, 10);
+    spin_end(&spin, w, 1000 * LIMIT, false);
+    spin_restore(&spin);
+    waiter_destroy(w);
+}
+END_TEST
+
+static int handled;
+
+static void handle(int number)
+{
+    (void)number;
+    handled++;
+}
+
+START_TEST(a_signal_waits_for_the_end_of_a_spin_and_is_then_told)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin;
+    sigset_t before, after;
+
+    handled = 0;
+    signal(SIGUSR1, handle);
+    sigemptyset(&before);
+    sigaddset(&before, SIGUSR2);
+    ck_assert_int_eq(sigprocmask(SIG_SETMASK, &before, NULL), 0);
+    ck_assert(spin_begin(&spin, w, LIMIT));
+    ck_assert_int_eq(sigismember(spin_mask(&spin, NULL), SIGUSR2), 1);
+    ck_assert_int_eq(sigismember(spin_mask(&spin, NULL), SIGUSR1), 0);
+    ck_assert_ptr_eq(spin_mask(&spin, &after), &after);
+    raise(SIGUSR1);
+    ck_assert_int_eq(handled, 0);
+    spin_end(&spin, w, LIMIT, true);
+    ck_assert_int_eq(handled, 0);
+    ck_assert(spin_restore(&spin));
+    ck_assert_int_eq(handled, 1);
+    ck_assert(!spin_restore(&spin));
+    ck_assert_ptr_null(spin_mask(&spin, NULL));
+    sigprocmask(SIG_SETMASK, NULL, &after);
+    for (int number = 1; number < 32; number++)
+        ck_assert_int_eq(sigismember(&after, number), number == SIGUSR2);
+    /* One that the application blocks itself is none of our business. */
+    ck_assert(spin_begin(&spin, w, LIMIT));
+    raise(SIGUSR2);
+    spin_end(&spin, w, LIMIT, true);
+    ck_assert(!spin_restore(&spin));
+    waiter_destroy(w);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("waiter");
+    TCase *t = tcase_create("waiter");
+    SRunner *sr;
+    int failed;
+
+    tcase_add_checked_fixture(t, start, stop);
+    tcase_set_timeout(t, 30);
+    tcase_add_test(t, a_waiter_has_an_id_and_a_bell_of_the_librarys_own);
+    tcase_add_test(t, only_a_sleeper_is_woken_and_only_once);
+    tcase_add_test(t, ids_run_out_and_are_used_again);
+    tcase_add_test(t, a_waiter_without_a_descriptor_takes_no_id);
+    tcase_add_test(t, each_thread_has_one_waiter_that_ends_with_it);
+    tcase_add_test(t,
+                   an_epoll_set_is_never_idle_and_no_id_beyond_the_last_is_busy);
+    tcase_add_test(t, a_wake_may_come_after_its_waiter_has_gone);
+    tcase_add_test(t, the_child_of_a_fork_starts_without_waiters);
+    tcase_add_test(t,
+                   a_spin_lasts_for_its_budget_and_never_longer_than_the_limit);
+    tcase_add_test(t, the_budget_halves_when_news_come_long_after_the_spin);
+    tcase_add_test(t,
+                   the_budget_grows_with_hits_and_with_what_a_longer_spin_had_hit);
+    tcase_add_test(t, one_cpu_is_left_to_those_who_work);
+    tcase_add_test(t, a_spin_beside_its_peer_gives_the_cpu_away_and_soon_sleeps);
+    tcase_add_test(t, a_signal_waits_for_the_end_of_a_spin_and_is_then_told);
+    suite_add_tcase(s, t);
+    sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
