@@ -1,12 +1,11 @@
 #!/bin/sh
 # A stream leaves TCP, and returns to it, at offsets of its first kilobytes
 # while both ends send; then up and down again. A sample of the offsets that
-# moves with the date; LONG=1: every offset up to 4100, each both ways.
+# moves with the date; LONG=1: every offset up to 4100, each both ways, with
+# one of the two ring sizes.
 . "$(dirname "$0")/lib.inc"
 limit=600
-if [ -n "$LONG" ]; then
-    ranges="0-4100"
-else
+if [ -z "$LONG" ]; then
     at=$(($(date +%s) % 3900))
     ranges="0-12 $at-$((at + 20)) 4094-4097"
 fi
@@ -14,6 +13,10 @@ offsets=0
 for way in up return; do
     for ring in 4096 65536; do
         settings="FASTSOCK_RING_SIZE=$ring"
+        if [ -n "$LONG" ]; then
+            ranges="0-2049 4090-4100"
+            [ $ring = 4096 ] || ranges="2050-4100"
+        fi
         [ $way = up ] && settings="$settings FASTSOCK_UPGRADE_AFTER=3"
         for range in $ranges; do
             shim "$P/offsets" "${range%-*}" "${range#*-}" $way \
@@ -31,7 +34,7 @@ ups=$(counter streams_up) returns=$(counter returns)
 
 # Full speed both ways, forced back again and again, with each way to wait.
 seed=$(date +%s)
-runs=$([ -n "$LONG" ] && echo 50 || echo 1)
+runs=$([ -n "$LONG" ] && echo 5 || echo 1)
 limit=40
 moved=0
 while [ "$runs" -gt 0 ]; do
