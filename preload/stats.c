@@ -22,6 +22,7 @@ static struct {
     int fd;
     bool failed;
     unsigned next;
+    _Atomic unsigned used; /* rows */
 } stats = {.fd = -1};
 
 static bool stats_open(void)
@@ -61,6 +62,9 @@ struct stats_row *stats_open_row(struct endpoint *e)
     if (!stats_open())
         goto unlock;
     atomic_fetch_add(&stats.header->streams_seen, 1);
+    /* A full table is not searched from end to end each time. */
+    if (atomic_load(&stats.used) >= STATS_ROWS)
+        goto unlisted;
     for (unsigned i = 0; i < STATS_ROWS; i++) {
         unsigned at = (stats.next + i) % STATS_ROWS;
 
@@ -71,11 +75,8 @@ struct stats_row *stats_open_row(struct endpoint *e)
                 stats.header->highest = at + 1;
             break;
         }
-        /* A full table is not searched from end to end each time. */
-        if (i > 256 && at + 1 < STATS_ROWS &&
-            stats.header->highest < STATS_ROWS)
-            stats.next = stats.header->highest;
     }
+unlisted:
     if (row == NULL) {
         atomic_fetch_add(&stats.header->unlisted, 1);
         goto unlock;
@@ -88,6 +89,7 @@ struct stats_row *stats_open_row(struct endpoint *e)
     row->since_ns = row->opened_ns;
     memcpy(row->transport, "tcp", 4);
     atomic_store(&row->used, 1);
+    atomic_fetch_add(&stats.used, 1);
 unlock:
     lock_give(&stats.lock);
     return row;
@@ -147,6 +149,7 @@ void stats_close_row(struct endpoint *e)
     atomic_fetch_add(&h->closed_link_in, atomic_load(&e->row->link_in));
     e->stream.bytes = &e->bytes;
     atomic_store(&e->row->used, 0);
+    atomic_fetch_sub(&stats.used, 1);
     e->row = NULL;
 }
 
@@ -256,5 +259,6 @@ void stats_after_fork(void)
     stats.rows = NULL;
     stats.fd = -1;
     stats.next = 0;
+    atomic_store(&stats.used, 0);
     lock_init(&stats.lock);
 }

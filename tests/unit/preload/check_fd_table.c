@@ -1,0 +1,126 @@
+#include "preload/fd_table.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static struct object endpoint = {.kind = OBJECT_ENDPOINT},
+                     set = {.kind = OBJECT_EPOLL};
+
+START_TEST(every_number_is_safe_to_ask_for)
+{
+    static const int numbers[] = {INT_MIN, -100, -1, 0, 1023, FD_ROWS - 1,
+                                  FD_ROWS, FD_ROWS + 1, INT_MAX};
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        ck_assert_ptr_null(fd_find(numbers[i]));
+        ck_assert_ptr_null(fd_endpoint(numbers[i]));
+        ck_assert_ptr_null(fd_set_row(numbers[i], NULL));
+    }
+    ck_assert_ptr_null(fd_set_row(-1, &endpoint));
+    ck_assert_ptr_null(fd_set_row(FD_ROWS, &endpoint));
+    ck_assert_ptr_null(fd_find(-1));
+    ck_assert_ptr_null(fd_find(FD_ROWS));
+}
+END_TEST
+
+START_TEST(a_row_is_found_replaced_and_forgotten)
+{
+    ck_assert_ptr_null(fd_set_row(7, &endpoint));
+    ck_assert_ptr_eq(fd_find(7), &endpoint);
+    ck_assert_ptr_null(fd_find(6));
+    ck_assert_ptr_null(fd_find(8));
+    ck_assert_ptr_eq(fd_set_row(7, &set), &endpoint);
+    ck_assert_ptr_eq(fd_find(7), &set);
+    ck_assert_ptr_eq(fd_set_row(7, NULL), &set);
+    ck_assert_ptr_null(fd_find(7));
+}
+END_TEST
+
+START_TEST(only_a_socket_is_an_endpoint)
+{
+    fd_set_row(7, &endpoint);
+    fd_set_row(8, &set);
+    ck_assert_ptr_eq(fd_endpoint(7), (struct endpoint *)&endpoint);
+    ck_assert_ptr_null(fd_endpoint(8));
+    fd_set_row(7, NULL);
+    fd_set_row(8, NULL);
+}
+END_TEST
+
+START_TEST(the_rows_used_end_behind_the_highest_ever_set)
+{
+    ck_assert_uint_eq(fd_rows_used(), 0);
+    fd_set_row(500, NULL);
+    ck_assert_uint_eq(fd_rows_used(), 0);
+    fd_set_row(9, &set);
+    fd_set_row(3, &set);
+    ck_assert_uint_eq(fd_rows_used(), 10);
+    fd_set_row(9, NULL);
+    ck_assert_uint_eq(fd_rows_used(), 10);
+    fd_set_row(FD_ROWS - 1, &set);
+    ck_assert_uint_eq(fd_rows_used(), FD_ROWS);
+}
+END_TEST
+
+START_TEST(a_descriptor_of_ours_moves_out_of_the_applications_way)
+{
+    int low = open("/dev/null", O_RDONLY), high = ours_keep(low);
+
+    ck_assert_int_ge(high, 64);
+    ck_assert_int_lt(fcntl(low, F_GETFD), 0);
+    ck_assert_int_eq(fcntl(high, F_GETFD), FD_CLOEXEC);
+    ck_assert_int_eq(fd_find(high)->kind, OBJECT_OURS);
+    ck_assert_ptr_null(fd_endpoint(high));
+    ours_close(high);
+    ck_assert_int_lt(fcntl(high, F_GETFD), 0);
+    ck_assert_ptr_null(fd_find(high));
+    ours_close(-1);
+}
+END_TEST
+
+START_TEST(a_failure_is_passed_on)
+{
+    ck_assert_int_eq(ours_keep(-EMFILE), -EMFILE);
+    ck_assert_int_lt(ours_keep(-1), 0);
+}
+END_TEST
+
+START_TEST(where_there_is_no_room_above_a_descriptor_stays_where_it_is)
+{
+    struct rlimit limit = {32, 32};
+    int low = open("/dev/null", O_RDONLY);
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(ours_keep(low), low);
+    ck_assert_int_eq(fd_find(low)->kind, OBJECT_OURS);
+    ours_close(low);
+    ck_assert_ptr_null(fd_find(low));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("fd_table");
+    TCase *t = tcase_create("fd_table");
+    SRunner *sr;
+    int failed;
+
+    tcase_add_test(t, every_number_is_safe_to_ask_for);
+    tcase_add_test(t, a_row_is_found_replaced_and_forgotten);
+    tcase_add_test(t, only_a_socket_is_an_endpoint);
+    tcase_add_test(t, the_rows_used_end_behind_the_highest_ever_set);
+    tcase_add_test(t, a_descriptor_of_ours_moves_out_of_the_applications_way);
+    tcase_add_test(t, a_failure_is_passed_on);
+    tcase_add_test(t,
+                   where_there_is_no_room_above_a_descriptor_stays_where_it_is);
+    suite_add_tcase(s, t);
+    sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
