@@ -49,8 +49,7 @@ static bool stats_open(void)
     stats.header->started_ns = clock_ns();
     memcpy(stats.header->program, process.program,
            sizeof(stats.header->program));
-    atomic_thread_fence(memory_order_release);
-    stats.header->magic = STATS_MAGIC;
+    __atomic_store_n(&stats.header->magic, STATS_MAGIC, __ATOMIC_RELEASE);
     return true;
 }
 
