@@ -69,6 +69,16 @@ close_fd:
     return rc;
 }
 
+/* close() alone ends the watch only with the last reference to the socket, and
+ * who reads /proc/PID/fd at that moment holds one: an event would come for a
+ * connection that is freed. */
+static void stop_watching(struct connection *c)
+{
+    if (epoll_ctl(c->shard->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL) < 0)
+        log_error("connection %d cannot leave epoll: %s", c->fd,
+                  strerror(errno));
+}
+
 void connection_abort(struct connection *c)
 {
     struct shard *s = c->shard;
@@ -79,6 +89,7 @@ void connection_abort(struct connection *c)
     c->dead = true;
     large_value_cancel(c);
     output_fini(&c->out, &s->blocks);
+    stop_watching(c);
     close(c->fd);
     s->n_connections--;
     if (c->in_again)

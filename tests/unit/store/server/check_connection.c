@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -286,6 +287,27 @@ START_TEST(quit_answers_what_came_before_and_closes)
 }
 END_TEST
 
+/* As while another process looks at /proc/PID/fd: close() ends the number,
+ * the socket lives on. */
+START_TEST(a_closed_connection_is_not_heard_of_while_others_hold_its_socket)
+{
+    struct epoll_event event;
+    int ends[2], held;
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends),
+                     0);
+    held = dup(ends[1]);
+    ck_assert_int_ge(held, 0);
+    ck_assert_int_eq(connection_open(shard, ends[1], 0), 0);
+    ck_assert_str_eq(say(ends[0], "quit\r\n"), "");
+    ck_assert_uint_eq(shard->n_connections, 0);
+    ck_assert_int_eq(write(ends[0], "version\r\n", 9), 9);
+    close(ends[0]);
+    ck_assert_int_eq(epoll_wait(shard->epoll_fd, &event, 1, 0), 0);
+    close(held);
+}
+END_TEST
+
 START_TEST(stats_end_and_name_what_operators_scrape)
 {
     static const char *const names[] = {"STAT pid ",
@@ -326,6 +348,8 @@ int main(void)
     tcase_add_test(t, a_client_that_does_not_read_is_not_read_from);
     tcase_add_test(t, a_value_replaced_in_the_same_turn_is_sent_as_it_was_read);
     tcase_add_test(t, quit_answers_what_came_before_and_closes);
+    tcase_add_test(
+        t, a_closed_connection_is_not_heard_of_while_others_hold_its_socket);
     tcase_add_test(t, stats_end_and_name_what_operators_scrape);
     suite_add_tcase(s, t);
     r = srunner_create(s);
