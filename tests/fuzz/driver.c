@@ -6,7 +6,7 @@
  * with some damage, two valid ones joined, or the one before with some more
  * damage. The seed and the number decide all of it, so a failure repeats.
  *
- *     target [number of inputs]       50000 without
+ *     target [number of inputs]       50000 without; slow targets have a most
  *     FUZZ_SEED=n                     the inputs of an earlier run
  *     FUZZ_ONLY=n                     input n of that run only
  *
@@ -31,6 +31,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
  */
 size_t fuzz_seed_input(uint64_t n, uint8_t *buf, size_t max)
     __attribute__((weak));
+
+/*
+ * Optional: as many inputs as a target that is slow makes of a run at most.
+ * FUZZ_ONLY knows no such end.
+ */
+extern const uint64_t fuzz_inputs_max __attribute__((weak));
 
 /* Hooks of the sanitizers, where the target was built with one. */
 void __sanitizer_set_death_callback(void (*callback)(void))
@@ -247,6 +253,16 @@ static int read_number(const char *text, uint64_t *value)
     return 0;
 }
 
+/* What a slow target does of so many inputs; says when that is less. */
+static uint64_t limit_inputs(uint64_t inputs)
+{
+    if (!&fuzz_inputs_max || inputs <= fuzz_inputs_max)
+        return inputs;
+    printf("%llu inputs are asked for, %llu are this slow target's most\n",
+           (unsigned long long)inputs, (unsigned long long)fuzz_inputs_max);
+    return fuzz_inputs_max;
+}
+
 int main(int argc, char **argv)
 {
     static uint8_t buf[INPUT_MOST];
@@ -269,6 +285,8 @@ int main(int argc, char **argv)
     watch_signals();
     if (only)
         inputs = one < UINT64_MAX ? one + 1 : one;
+    else
+        inputs = limit_inputs(inputs);
     for (number = 0; number < inputs; number++) {
         len = make_input(number, buf, len);
         if (!only || number == one)

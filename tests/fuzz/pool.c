@@ -18,6 +18,9 @@
 
 size_t fuzz_seed_input(uint64_t n, uint8_t *buf, size_t max);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern const uint64_t fuzz_inputs_max;
+
+const uint64_t fuzz_inputs_max = 500000; /* half a minute */
 
 /* One change of the file: 12 bytes of input. */
 struct patch {

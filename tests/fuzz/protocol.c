@@ -19,17 +19,25 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 size_t fuzz_seed_input(uint64_t n, uint8_t *buf, size_t max);
 
-enum { INLINE_MOST = 64, TURNS_MOST = 1000 };
+enum {
+    INLINE_MOST = 64,
+    TURNS_MOST = 1000,
+    QUIET_TURNS = 3, /* without a reply: there is none */
+    WAIT_MS = 10     /* of a turn that waits for a late end */
+};
 
 static struct shard *shard;
 static struct options options;
 static struct acceptor acceptor;
 
-static void must(int holds)
+/* The check that does not hold, by its line and its text, then abort(). */
+static void fail(int line, const char *text)
 {
-    if (!holds)
-        abort();
+    fprintf(stderr, "protocol: line %d: expected %s\n", line, text);
+    abort();
 }
+
+#define must(holds) ((holds) ? (void)0 : fail(__LINE__, #holds))
 
 size_t fuzz_seed_input(uint64_t n, uint8_t *buf, size_t max)
 {
@@ -78,6 +86,7 @@ static uint64_t mix_command(uint64_t hash, struct command *c)
     hash = mix(hash, &c->kind, sizeof(c->kind));
     hash = mix(hash, &c->number, sizeof(c->number));
     hash = mix(hash, &c->exptime, sizeof(c->exptime));
+    hash = mix(hash, c->line, c->line_len);
     must(c->key_len <= COMMAND_KEY_MAX || c->kind == COMMAND_REFUSED);
     if (c->kind == COMMAND_REFUSED)
         return mix(hash, &c->refusal, sizeof(c->refusal));
@@ -138,6 +147,20 @@ static int has_long_line(const uint8_t *bytes, size_t len)
     return 0;
 }
 
+/* No line of the server's is shown, whatever `verbosity` it is told: it logs
+ * only to what was descriptor 2 now, and there is nothing. */
+static void silence_log(void)
+{
+    int saved = dup(STDERR_FILENO);
+
+    close(STDERR_FILENO);
+    log_init("fuzz", LOG_NONE);
+    if (saved >= 0) {
+        dup2(saved, STDERR_FILENO);
+        close(saved);
+    }
+}
+
 static void make_shard(void)
 {
     struct kv_options kv_options = {
@@ -149,7 +172,7 @@ static void make_shard(void)
 
     must(fd >= 0 && close(fd) == 0 && unlink(path) == 0);
     must(options_parse(&options, 1, argv, stdout, stderr) == -1);
-    log_init("fuzz", LOG_NONE);
+    silence_log();
     must(kv_open(path, &kv_options, &kv, error, sizeof(error)) == 0);
     unlink(path);
     shard = malloc(sizeof(*shard));
@@ -173,15 +196,44 @@ static void drain(int fd, char tail[2], size_t *got)
     }
 }
 
+/* Replies may take more than one turn: until some turns bring nothing. */
+static void read_replies(int fd, char tail[2], size_t *got)
+{
+    for (int quiet = 0; quiet < QUIET_TURNS;) {
+        size_t before = *got;
+
+        must(shard_turn(shard, 0) == 0);
+        drain(fd, tail, got);
+        quiet = *got > before ? 0 : quiet + 1;
+    }
+}
+
+/*
+ * The server hears of a close when the last reference to the socket is gone.
+ * Anyone who reads /proc/PID/fd at that moment holds one for a while, so the
+ * end may be late: it has to come, not to come at once.
+ */
+static void leave(int fd)
+{
+    int turns = 0;
+
+    close(fd);
+    do
+        must(shard_turn(shard, turns < QUIET_TURNS ? 0 : WAIT_MS) == 0);
+    while (shard->n_connections > 0 && ++turns < TURNS_MOST);
+    must(shard->n_connections == 0);
+    must(shard->reserved == 0);
+}
+
 static void converse(const uint8_t *bytes, size_t len)
 {
     size_t sent = 0, got = 0, piece = len > 0 ? bytes[0] % 64 + 1 : 1;
     char tail[2] = {0};
-    int ends[2], turns;
+    int ends[2];
 
     must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
     must(connection_open(shard, ends[1], 0) == 0);
-    for (turns = 0; sent < len && turns < TURNS_MOST; turns++) {
+    for (int turns = 0; sent < len && turns < TURNS_MOST; turns++) {
         size_t part = len - sent < piece ? len - sent : piece;
         ssize_t n = send(ends[0], bytes + sent, part, MSG_NOSIGNAL);
 
@@ -192,15 +244,9 @@ static void converse(const uint8_t *bytes, size_t len)
         must(shard_turn(shard, 0) == 0);
         drain(ends[0], tail, &got);
     }
-    for (turns = 0; turns < 3; turns++) {
-        must(shard_turn(shard, 0) == 0);
-        drain(ends[0], tail, &got);
-    }
+    read_replies(ends[0], tail, &got);
     must(got == 0 || (tail[0] == '\r' && tail[1] == '\n'));
-    close(ends[0]);
-    for (turns = 0; turns < 3; turns++)
-        must(shard_turn(shard, 0) == 0);
-    must(shard->n_connections == 0 && shard->reserved == 0);
+    leave(ends[0]);
     log_threshold = LOG_NONE;
 }
 
