@@ -133,7 +133,7 @@ START_TEST(each_thread_has_one_waiter_that_ends_with_it)
 }
 END_TEST
 
-START_TEST(an_epoll_set_is_never_idle_and_no_id_beyond_the_last_is_busy)
+START_TEST(an_epoll_set_is_never_idle_and_a_free_id_always)
 {
     struct waiter *set = waiter_create(false);
     unsigned id = set->id;
@@ -204,7 +204,7 @@ static uint64_t spin_out(struct waiter *w, struct spin *spin)
     return clock_ns() - began;
 }
 
-START_TEST(a_spin_lasts_for_its_budget_and_never_longer_than_the_limit)
+START_TEST(a_spin_lasts_for_its_budget_at_most_the_limit)
 {
     struct waiter *w = waiter_create(false);
     struct spin spin;
@@ -237,7 +237,7 @@ START_TEST(the_budget_halves_when_news_come_long_after_the_spin)
 }
 END_TEST
 
-START_TEST(the_budget_grows_with_hits_and_with_what_a_longer_spin_had_hit)
+START_TEST(the_budget_grows_with_hits_and_with_near_misses)
 {
     struct waiter *w = waiter_create(false);
     struct spin spin;
@@ -286,7 +286,7 @@ START_TEST(one_cpu_is_left_to_those_who_work)
 }
 END_TEST
 
-START_TEST(a_spin_beside_its_peer_gives_the_cpu_away_and_soon_sleeps)
+START_TEST(a_spin_beside_its_peer_soon_sleeps)
 {
     struct waiter *w = waiter_create(false);
     struct spin spin;
@@ -359,17 +359,14 @@ int main(void)
     tcase_add_test(t, ids_run_out_and_are_used_again);
     tcase_add_test(t, a_waiter_without_a_descriptor_takes_no_id);
     tcase_add_test(t, each_thread_has_one_waiter_that_ends_with_it);
-    tcase_add_test(t,
-                   an_epoll_set_is_never_idle_and_no_id_beyond_the_last_is_busy);
+    tcase_add_test(t, an_epoll_set_is_never_idle_and_a_free_id_always);
     tcase_add_test(t, a_wake_may_come_after_its_waiter_has_gone);
     tcase_add_test(t, the_child_of_a_fork_starts_without_waiters);
-    tcase_add_test(t,
-                   a_spin_lasts_for_its_budget_and_never_longer_than_the_limit);
+    tcase_add_test(t, a_spin_lasts_for_its_budget_at_most_the_limit);
     tcase_add_test(t, the_budget_halves_when_news_come_long_after_the_spin);
-    tcase_add_test(t,
-                   the_budget_grows_with_hits_and_with_what_a_longer_spin_had_hit);
+    tcase_add_test(t, the_budget_grows_with_hits_and_with_near_misses);
     tcase_add_test(t, one_cpu_is_left_to_those_who_work);
-    tcase_add_test(t, a_spin_beside_its_peer_gives_the_cpu_away_and_soon_sleeps);
+    tcase_add_test(t, a_spin_beside_its_peer_soon_sleeps);
     tcase_add_test(t, a_signal_waits_for_the_end_of_a_spin_and_is_then_told);
     suite_add_tcase(s, t);
     sr = srunner_create(s);

@@ -200,7 +200,7 @@ START_TEST(messages_about_links_that_do_not_exist_do_nothing)
 }
 END_TEST
 
-START_TEST(a_guest_that_says_bye_again_and_again_frees_one_slot_once)
+START_TEST(a_guest_that_says_bye_again_and_again_frees_one_slot)
 {
     uint8_t bytes[HELLO_SIZE];
     struct control_message m = {.type = MESSAGE_HELLO, .number = 1};
@@ -384,7 +384,7 @@ static void accept_left(struct control_message *m)
     ck_assert_int_eq(m->type, MESSAGE_HELLO);
 }
 
-START_TEST(a_welcome_to_memory_that_was_never_offered_is_answered_with_bye)
+START_TEST(a_welcome_to_memory_never_offered_is_answered_with_bye)
 {
     static const uint32_t links[] = {0, 0x10000, 511, 512, UINT32_MAX};
     struct control_message m, w;
@@ -453,14 +453,13 @@ int main(void)
     tcase_add_test(t, a_message_that_may_be_skipped_is_skipped);
     tcase_add_test(t, a_version_that_we_do_not_speak_is_refused);
     tcase_add_test(t, messages_about_links_that_do_not_exist_do_nothing);
-    tcase_add_test(t, a_guest_that_says_bye_again_and_again_frees_one_slot_once);
+    tcase_add_test(t, a_guest_that_says_bye_again_and_again_frees_one_slot);
     tcase_add_test(t, a_sound_arena_is_taken_once);
     tcase_add_test(t, descriptors_that_are_no_arena_close_the_channel);
     tcase_add_test(t, headers_that_do_not_fit_the_file_close_the_channel);
     tcase_add_test(t, descriptors_that_nobody_asked_for_are_closed);
     tcase_add_test(t, a_peer_cannot_make_us_map_without_end);
-    tcase_add_test(t,
-                   a_welcome_to_memory_that_was_never_offered_is_answered_with_bye);
+    tcase_add_test(t, a_welcome_to_memory_never_offered_is_answered_with_bye);
     tcase_add_test(t, a_refusal_with_a_reason_nobody_knows_is_other);
     tcase_add_test(t, a_peer_that_does_not_read_its_channel_is_given_up);
     suite_add_tcase(s, t);

@@ -171,7 +171,7 @@ START_TEST(counts_that_cannot_be_true_keep_both_ends_on_tcp)
 }
 END_TEST
 
-START_TEST(counts_that_cannot_be_true_are_seen_by_the_connecting_end_too)
+START_TEST(untrue_counts_are_seen_by_the_connecting_end_too)
 {
     right[0].took = 1;
     meet(0);
@@ -260,7 +260,7 @@ START_TEST(a_cancelled_meeting_is_never_done)
 }
 END_TEST
 
-START_TEST(a_welcome_for_a_meeting_that_was_cancelled_frees_the_link)
+START_TEST(a_welcome_for_a_cancelled_meeting_frees_the_link)
 {
     must_meet(0);
     party_start(&left[1], &here, true, 1);
@@ -293,15 +293,14 @@ int main(void)
     tcase_add_test(t, a_peer_that_goes_leaves_its_bytes_and_no_channel);
     tcase_add_test(t, messages_reach_the_stream_they_are_about);
     tcase_add_test(t, counts_that_cannot_be_true_keep_both_ends_on_tcp);
-    tcase_add_test(t,
-                   counts_that_cannot_be_true_are_seen_by_the_connecting_end_too);
+    tcase_add_test(t, untrue_counts_are_seen_by_the_connecting_end_too);
     tcase_add_test(t, counts_are_not_judged_while_a_call_is_under_way);
     tcase_add_test(t, the_limit_of_links_is_a_reason_at_both_ends);
     tcase_add_test(t, the_limit_of_the_connecting_end_is_a_reason_as_well);
     tcase_add_test(t, the_limit_of_memory_is_a_reason);
     tcase_add_test(t, who_waits_alone_is_told_in_time);
     tcase_add_test(t, a_cancelled_meeting_is_never_done);
-    tcase_add_test(t, a_welcome_for_a_meeting_that_was_cancelled_frees_the_link);
+    tcase_add_test(t, a_welcome_for_a_cancelled_meeting_frees_the_link);
     suite_add_tcase(s, t);
     sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);
