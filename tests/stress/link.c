@@ -37,6 +37,8 @@ struct end {
     int bell, ringer;
     uint64_t token, seed;
     uint64_t last; /* offset behind the last byte, each way */
+    bool by_turns; /* a question, an answer: nothing hides a lost wake-up */
+    unsigned lead; /* bytes: how far we may then be ahead of the other */
     uint64_t wrote, freed, took, landed;
     uint64_t sleeps;
     bool failed;
@@ -176,12 +178,20 @@ static bool fail(struct end *e, const char *what)
     return false;
 }
 
+/* How far we may write now. */
+static uint64_t goal(const struct end *e)
+{
+    uint64_t turn = e->took + e->lead;
+
+    return e->by_turns && turn < e->last ? turn : e->last;
+}
+
 /* A third of the ring, or what is left to write. */
 static bool room_enough(const struct end *e)
 {
     uint64_t room = e->freed + e->link->tx.size - e->wrote;
 
-    return room >= e->link->tx.size / 3 || room >= e->last - e->wrote;
+    return room >= e->link->tx.size / 3 || room >= goal(e) - e->wrote;
 }
 
 static bool look(struct end *e)
@@ -197,7 +207,7 @@ static bool look(struct end *e)
 
 static bool has_work(const struct end *e)
 {
-    return e->landed > e->took || (e->wrote < e->last && room_enough(e));
+    return e->landed > e->took || (e->wrote < goal(e) && room_enough(e));
 }
 
 static bool finished(const struct end *e)
@@ -210,8 +220,8 @@ static bool write_some(struct end *e)
     uint64_t room = e->freed + e->link->tx.size - e->wrote;
     size_t len;
 
-    if (room > e->last - e->wrote)
-        room = e->last - e->wrote;
+    if (room > goal(e) - e->wrote)
+        room = goal(e) - e->wrote;
     if (room == 0)
         return true;
     len = random_length(&e->seed, room);
@@ -244,7 +254,7 @@ static bool sleep_until_rung(struct end *e)
     struct pollfd p = {.fd = e->bell, .events = POLLIN};
     int n = 1;
 
-    if (e->wrote < e->last)
+    if (e->wrote < goal(e))
         ops->want_room(e->link);
     ops->peer_arm(e->link->peer, WAITER, true);
     full_fence();
@@ -278,7 +288,7 @@ static void *move(void *arg)
     return NULL;
 }
 
-static int run(uint32_t ring_size, uint64_t first, uint64_t len,
+static int run(uint32_t ring_size, uint64_t first, uint64_t len, bool by_turns,
                uint64_t *sleeps)
 {
     struct end a = {.name = "initiator", .seed = 88172645463325252},
@@ -289,6 +299,8 @@ static int run(uint32_t ring_size, uint64_t first, uint64_t len,
     a.wrote = a.freed = a.took = a.landed = first;
     b.wrote = b.freed = b.took = b.landed = first;
     a.last = b.last = first + len;
+    a.by_turns = b.by_turns = by_turns;
+    a.lead = 8; /* the other one only answers */
     if (!end_open(&b, false, ring_size) || !end_open(&a, true, ring_size))
         return -1;
     if (!meet(&a, &b))
@@ -317,11 +329,13 @@ int main(int argc, char **argv)
     static const struct {
         uint32_t size;
         uint64_t first;
-        unsigned mb;
+        unsigned kb;
+        bool by_turns;
     } runs[] = {
-        {4096, 0, 4},
-        {16384, (1ull << 32) - 1000000, 8},
-        {1 << 18, (1ull << 40) + 13, 12},
+        {4096, 0, 4000, false},
+        {16384, (1ull << 32) - 1000000, 8000, false},
+        {1 << 18, (1ull << 40) + 13, 12000, false},
+        {4096, 77, 300, true},
     };
     unsigned times = argc > 1 && strcmp(argv[1], "long") == 0 ? 21 : 1;
     uint64_t state = 1442695040888963407, sleeps = 0;
@@ -332,7 +346,8 @@ int main(int argc, char **argv)
                                         : pattern[i - PATTERN_PERIOD];
     for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
         failed |= run(runs[i].size, runs[i].first,
-                      (uint64_t)runs[i].mb * 1000000 * times, &sleeps);
+                      (uint64_t)runs[i].kb * 1000 * times,
+                      runs[i].by_turns, &sleeps);
     if (!failed)
         printf("%u MB both ways over links, %llu sleeps\n", 48 * times,
                (unsigned long long)sleeps);
