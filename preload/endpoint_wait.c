@@ -124,6 +124,18 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     return rc < 0 ? rc : 0;
 }
 
+/*
+ * A signal handler that waited in the midst of its thread's own wait has taken
+ * the rings that were meant for it: ring once, so that it looks again.
+ */
+static void wait_over(struct waiter *w, bool nested)
+{
+    if (nested)
+        waiter_ring(w->id);
+    else
+        atomic_store(&w->busy, 0);
+}
+
 /* 0: try again; -EAGAIN: the time is up; -EINTR; or another error. */
 static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
                     bool timed)
@@ -131,8 +143,13 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
     uint32_t told = atomic_load(&e->stream.told);
     struct waiter *w = waiter_self();
     struct spin spin;
+    bool nested;
     int rc;
 
+    /* A signal handler cannot wait for what its own thread holds. */
+    if (lock_is_mine(&e->stream.stage) || lock_is_mine(&e->stream.rx) ||
+        lock_is_mine(&e->stream.tx))
+        return -EAGAIN;
     if (is_ready(e, events))
         return 0;
     if (w == NULL || !endpoint_watch(e, w->id)) {
@@ -140,17 +157,17 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
         endpoint_banish(e, REASON_LIMIT);
         return 0;
     }
-    atomic_store(&w->busy, 1);
+    nested = atomic_exchange(&w->busy, 1);
     if (spin_for(e, events, w, &spin)) {
         spin_restore(&spin);
-        atomic_store(&w->busy, 0);
+        wait_over(w, nested);
         return 0;
     }
     rc = sleep_for(e, events, w, until_ns, told, &spin);
     spin_restore(&spin);
     if (spin.began_ns != 0)
         spin_slept(&spin, w, e->settings.poll_usec * 1000);
-    atomic_store(&w->busy, 0);
+    wait_over(w, nested);
     if (rc == -ETIMEDOUT)
         return -EAGAIN;
     if (rc == -EINTR && !timed && interrupted_call_restarts())
@@ -235,6 +252,8 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
                 return (ssize_t)done;
             continue;
         }
+        if (rc == -EDEADLK)
+            rc = -EAGAIN, wait = false;
         if (rc != -EAGAIN || !wait)
             return done > 0 ? (ssize_t)done : rc;
         rc = wait_for(e, POLLIN | POLLRDHUP, until, until != 0);
@@ -310,6 +329,8 @@ ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
             hold(e);
             continue;
         }
+        if (rc == -EDEADLK)
+            rc = -EAGAIN, wait = false;
         if (rc != -EAGAIN || !wait)
             return done > 0 ? (ssize_t)done : rc;
         rc = wait_for(e, POLLOUT, until, until != 0);

@@ -20,6 +20,8 @@ void helper_ask(struct endpoint *e, unsigned work);
  * could not. No stream goes up until helper_release().
  */
 int helper_gather(enum stream_wish wish, enum reason why);
+/* Reset what helper_gather() could not bring back in its time. */
+void helper_abort_rest(void);
 void helper_release(void);
 /* The same for one endpoint. True when it is on TCP. */
 bool helper_bring_back(struct endpoint *e, enum reason why);

@@ -72,6 +72,15 @@ int helper_gather(enum stream_wish wish, enum reason why)
     return wait_until_back(wish, why);
 }
 
+void helper_abort_rest(void)
+{
+    lock_take(&helper.all_lock);
+    for (struct endpoint *e = helper.all; e != NULL; e = e->all_next)
+        if (!e->closing && !stream_on_tcp(&e->stream))
+            stream_abort(&e->stream, REASON_RETURN_TIMEOUT);
+    lock_give(&helper.all_lock);
+}
+
 void helper_release(void)
 {
     atomic_fetch_sub(&process.no_ups, 1);

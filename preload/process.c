@@ -180,8 +180,11 @@ void process_before_exec(enum reason why)
 {
     if (!process.ready || in_vfork_child())
         return;
-    if (helper_gather(WISH_RETURN, why) > 0)
-        log_warn("a connection could not return to TCP before exec");
+    if (helper_gather(WISH_RETURN, why) == 0)
+        return;
+    /* No record may be left in front of whoever reads next. */
+    log_warn("a connection could not return to TCP in time and is reset");
+    helper_abort_rest();
 }
 
 void process_exec_failed(void)

@@ -67,6 +67,13 @@ static inline void lock_give(struct lock *lock)
         lock_give_slow(lock);
 }
 
+/* The calling thread holds it: an outer frame of a signal handler. */
+static inline bool lock_is_mine(struct lock *lock)
+{
+    return (atomic_load_explicit(&lock->word, memory_order_relaxed) &
+            ~(1u << 31)) == lock_my_id();
+}
+
 static inline void lock_init(struct lock *lock)
 {
     atomic_store_explicit(&lock->word, 0, memory_order_relaxed);

@@ -140,7 +140,10 @@ static inline void stream_count_out(struct stream *s, size_t n)
 
 enum { STREAM_HELD = -EINPROGRESS }; /* a write: not now, but soon */
 
-/* flags: MSG_PEEK, MSG_TRUNC (drop the bytes). 0 is end of stream. */
+/*
+ * flags: MSG_PEEK, MSG_TRUNC (drop the bytes). 0 is end of stream. -EDEADLK: a
+ * signal handler in the midst of its own thread's call; waiting is no use.
+ */
 ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
                     int flags);
 /* The bytes after the first `skip`. */

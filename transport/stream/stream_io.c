@@ -154,7 +154,7 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
     if (flags & MSG_PEEK)
         atomic_store_explicit(&s->peeks, true, memory_order_relaxed);
     if (lock_take(&s->rx) < 0)
-        return -EAGAIN; /* a signal handler inside its own call */
+        return -EDEADLK; /* a signal handler inside its own call */
     switch (handover_rx_mode(&s->h)) {
     case RX_LINK:
         rc = recv_link(s, iov, n, len, flags);
@@ -307,7 +307,7 @@ ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
     ssize_t rc;
 
     if (lock_take(&s->tx) < 0)
-        return -EAGAIN; /* a signal handler inside its own call */
+        return -EDEADLK; /* a signal handler inside its own call */
     if (atomic_load_explicit(&s->shut_wr, memory_order_relaxed) ||
         s->leave_said) {
         lock_give(&s->tx);
