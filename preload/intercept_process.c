@@ -24,31 +24,31 @@ static int exec_failed(int rc)
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-    process_before_exec(REASON_EXEC);
+    process_before_exec(REASON_EXEC, true);
     return exec_failed(REAL(execve)(path, argv, envp));
 }
 
 EXPORT int execv(const char *path, char *const argv[])
 {
-    process_before_exec(REASON_EXEC);
+    process_before_exec(REASON_EXEC, true);
     return exec_failed(REAL(execve)(path, argv, environ));
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
-    process_before_exec(REASON_EXEC);
+    process_before_exec(REASON_EXEC, true);
     return exec_failed(REAL(execvpe)(file, argv, envp));
 }
 
 EXPORT int execvp(const char *file, char *const argv[])
 {
-    process_before_exec(REASON_EXEC);
+    process_before_exec(REASON_EXEC, true);
     return exec_failed(REAL(execvpe)(file, argv, environ));
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
-    process_before_exec(REASON_EXEC);
+    process_before_exec(REASON_EXEC, true);
     return exec_failed(REAL(fexecve)(fd, argv, envp));
 }
 
@@ -102,7 +102,7 @@ EXPORT int execle(const char *path, const char *first, ...)
 
 static void before_child(void)
 {
-    process_before_exec(REASON_EXEC);
+    process_before_exec(REASON_EXEC, false);
 }
 
 /* Sockets that the child may still hold stay on TCP. */

@@ -176,12 +176,17 @@ static void after_fork_child(void)
     process.bell_token = process_new_token();
 }
 
-void process_before_exec(enum reason why)
+void process_before_exec(enum reason why, bool image_goes)
 {
     if (!process.ready || in_vfork_child())
         return;
     if (helper_gather(WISH_RETURN, why) == 0)
         return;
+    if (!image_goes) {
+        /* We go on and finish it; a child rarely touches what it inherits. */
+        log_warn("a connection could not return to TCP before a child began");
+        return;
+    }
     /* No record may be left in front of whoever reads next. */
     log_warn("a connection could not return to TCP in time and is reset");
     helper_abort_rest();

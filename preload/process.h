@@ -38,7 +38,7 @@ static inline bool in_vfork_child(void)
 }
 
 /* Everything back to TCP because the image or the memory is going away. */
-void process_before_exec(enum reason why);
+void process_before_exec(enum reason why, bool image_goes);
 void process_exec_failed(void);
 /* Called by the vfork trampoline: returns libc's vfork to go on in. */
 void *fastsock_before_vfork(void);

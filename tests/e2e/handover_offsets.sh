@@ -35,7 +35,7 @@ ups=$(counter streams_up) returns=$(counter returns)
 
 # Full speed both ways, forced back again and again, with each way to wait.
 seed=$(date +%s)
-runs=$([ -n "$LONG" ] && echo 5 || echo 1)
+runs=$([ -n "$LONG" ] && echo 2 || echo 1)
 limit=40
 moved=0
 while [ "$runs" -gt 0 ]; do

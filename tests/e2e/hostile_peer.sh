@@ -6,7 +6,7 @@
 hostile=$P/hostile/hostile_peer
 [ -x "$hostile" ] || skip "hostile_peer is not built: make tests"
 seed=$(date +%s)
-rounds=$([ -n "$LONG" ] && echo 40 || echo 4)
+rounds=$([ -n "$LONG" ] && echo 20 || echo 4)
 settings="FASTSOCK_RING_SIZE=65536 FASTSOCK_HANDOVER_HOLD_USEC=2000"
 start shim server "$P/echo_server" "$dir/port"
 server=$pid

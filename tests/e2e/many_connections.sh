@@ -4,11 +4,11 @@
 . "$(dirname "$0")/lib.inc"
 settings="FASTSOCK_RING_SIZE=4096"
 limit=60
-n=$([ -n "$LONG" ] && echo 900 || echo 300)
+n=$([ -n "$LONG" ] && echo 400 || echo 300)
 start shim server "$P/echo_server" "$dir/port"
 wait_for_line "$dir/port" . || fail "no port"
 shim "$P/many" "$(cat "$dir/port")" "$n" "$(date +%s)" \
-    "$([ -n "$LONG" ] && echo 100000 || echo 8000)" >"$dir/out" 2>&1 ||
+    "$([ -n "$LONG" ] && echo 30000 || echo 8000)" >"$dir/out" 2>&1 ||
     fail "exit $?: $(tail -n 1 "$dir/out")"
 kill -TERM "$pid"
 wait "$pid" || fail "the server ended with $?"

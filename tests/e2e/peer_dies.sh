@@ -5,7 +5,7 @@
 # while: all bytes, then the end or ECONNRESET, and never a hang.
 . "$(dirname "$0")/lib.inc"
 limit=50
-rounds=$([ -n "$LONG" ] && echo 2000 || echo 90)
+rounds=$([ -n "$LONG" ] && echo 500 || echo 90)
 seed=$(date +%s)
 kernel "$P/peer_dies" fixed >"$dir/kernel" 2>"$dir/err" ||
     fail "on the kernel: $(cat "$dir/err")"

@@ -7,7 +7,7 @@ limit=15
 kernel "$P/processes" >"$dir/kernel" 2>"$dir/kernel.err" ||
     fail "on the kernel: $(cat "$dir/kernel.err")"
 cases=0
-rounds=$([ -n "$LONG" ] && echo 20 || echo 1)
+rounds=$([ -n "$LONG" ] && echo 8 || echo 1)
 while [ "$rounds" -gt 0 ]; do
     rounds=$((rounds - 1))
     for case in $(grep '^[a-z_0-9]*$' "$dir/kernel"); do
