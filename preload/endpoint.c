@@ -79,6 +79,22 @@ void endpoint_pool_after_fork(void)
     lock_init(&pool.lock);
 }
 
+struct endpoint_first endpoint_first = {16, 4096};
+
+void endpoint_plan_first(void)
+{
+    const struct settings *s = &process.settings;
+    uint64_t bytes = s->upgrade_bytes / (s->upgrade_after + 1);
+
+    endpoint_first.calls = s->upgrade_after;
+    for (size_t i = 0; i < s->rules.n; i++)
+        if ((s->rules.rule[i].set & 1u << RULE_UPGRADE_AFTER) &&
+            s->rules.rule[i].value[RULE_UPGRADE_AFTER] < endpoint_first.calls)
+            endpoint_first.calls = s->rules.rule[i].value[RULE_UPGRADE_AFTER];
+    endpoint_first.bytes_per_call =
+        bytes < 1 ? 1 : bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
+}
+
 struct endpoint *endpoint_create(int fd, int family, bool nonblocking,
                                  enum endpoint_state state, bool initiator)
 {
@@ -101,7 +117,7 @@ struct endpoint *endpoint_create(int fd, int family, bool nonblocking,
 
 void endpoint_connected(struct endpoint *e)
 {
-    uint64_t after = process.settings.upgrade_after;
+    uint64_t after = endpoint_first.calls;
 
     e->state = ENDPOINT_CONNECTED;
     e->row = stats_open_row(e);

@@ -63,6 +63,7 @@ struct endpoint {
     struct timer timer;
     struct connection_name name;
     struct sockaddr_storage local, peer;
+    bool waited;         /* its rule's own upgrade_after has passed */
     bool known;          /* name, addresses and settings are filled in */
     bool closing;        /* the application has closed it */
     bool kept;           /* stream.fd is a private descriptor of ours */
@@ -91,12 +92,23 @@ void endpoint_connected(struct endpoint *e);
 /* One more call was made, of n bytes: perhaps it is time to go up. */
 void endpoint_grown_up(struct endpoint *e);
 
+/* When the rules are asked for a connection; set once at start-up. */
+struct endpoint_first {
+    uint64_t calls;          /* the least upgrade_after of setting and rules */
+    uint32_t bytes_per_call; /* so many bytes count as one more call */
+};
+extern struct endpoint_first endpoint_first;
+void endpoint_plan_first(void);
+
 static inline void endpoint_called(struct endpoint *e, size_t n)
 {
-    int32_t cost = 1 + (int32_t)(n >> 12);
+    int32_t cost;
 
-    if (atomic_load_explicit(&e->countdown, memory_order_relaxed) > 0 &&
-        __builtin_expect(
+    if (atomic_load_explicit(&e->countdown, memory_order_relaxed) <= 0)
+        return;
+    n /= endpoint_first.bytes_per_call;
+    cost = n < 1 << 20 ? 1 + (int32_t)n : 1 << 20;
+    if (__builtin_expect(
             atomic_fetch_sub_explicit(&e->countdown, cost,
                                       memory_order_relaxed) <= cost,
             0))

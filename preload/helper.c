@@ -407,6 +407,14 @@ static void meet(struct endpoint *e)
         stays(e, why);
         return;
     }
+    if (!e->waited && e->settings.upgrade_after > endpoint_first.calls) {
+        uint64_t more = e->settings.upgrade_after - endpoint_first.calls;
+
+        e->waited = true;
+        atomic_store(&e->countdown,
+                     more > INT32_MAX ? INT32_MAX : (int32_t)more);
+        return;
+    }
     e->tcp.ready = on_tcp;
     e->tcp.arg = e;
     e->timer.expired = on_timer;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "config/log.h"
+#include "preload/endpoint.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
 
@@ -43,6 +44,7 @@ __attribute__((constructor)) static void start_up(void)
     process.pid = getpid();
     process.bell_token = process_new_token();
     process_count_cpus();
+    endpoint_plan_first();
     process.ready = true;
 }
 
