@@ -142,6 +142,12 @@ static void shm_release(struct link *link, uint64_t took)
                           memory_order_release);
     if (took - l->released < l->ring_size / 4)
         return;
+    /* The wish is taken only when it can be granted: a writer that looks in
+     * vain at less than a third goes to sleep and must find it still there. */
+    if (atomic_load_explicit(&l->words->direction[!l->side].commit,
+                             memory_order_relaxed) - took >
+        l->ring_size - l->ring_size / 3)
+        return;
     l->released = took;
     full_fence();
     if (atomic_load_explicit(&theirs->want_room, memory_order_relaxed) &&
