@@ -73,9 +73,3 @@ void ours_close(int fd)
     fd_set_row(fd, NULL);
     kernel_close(fd);
 }
-
-int ours_move_away(int fd)
-{
-    (void)fd;
-    return -EBUSY;
-}

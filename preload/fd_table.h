@@ -54,7 +54,5 @@ static inline struct endpoint *fd_endpoint(int fd)
 /* A descriptor of the library's own: close() of it is EBADF. */
 int ours_keep(int fd);
 void ours_close(int fd);
-/* dup2 wants this number: move ours away. 0 or -errno. */
-int ours_move_away(int fd);
 
 #endif

@@ -108,9 +108,7 @@ static bool make_way(int old, int new)
         errno = EBUSY;
         return false;
     }
-    if (o->kind == OBJECT_EPOLL || atomic_load(&((struct endpoint *)o)->fds) ||
-        o->kind == OBJECT_ENDPOINT)
-        close(new);
+    close(new);
     return true;
 }
 
