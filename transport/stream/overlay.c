@@ -144,8 +144,14 @@ int overlay_look_switch(struct stream *s)
     rc = compare_switch(s);
     if (rc != 0)
         return rc;
-    /* A reset may have cut a record; a FIN comes after bytes that are raw. */
-    return p.revents & (POLLERR | POLLHUP) ? -ECONNRESET : -EBADMSG;
+    /*
+     * A reset may have cut a record; a FIN comes after bytes that are raw.
+     * POLLERR is gone once somebody was told the error; POLLHUP stays, but
+     * comes of two FINs as well, one each way.
+     */
+    if ((p.revents & POLLERR) || ((p.revents & POLLHUP) && !s->h.fin_sent))
+        return -ECONNRESET;
+    return -EBADMSG;
 }
 
 int overlay_get_switch(struct stream *s)

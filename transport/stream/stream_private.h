@@ -16,6 +16,7 @@ bool stream_tcp_failed(struct stream *s, int error);
 void stream_carry_out(struct stream *s, struct handover_do *d,
                       enum handover_stage before);
 /* The stage is RAW and nothing of ours is under way on TCP. */
+int stream_send_fin(struct stream *s, int how);
 void stream_leave_managed(struct stream *s);
 
 #endif

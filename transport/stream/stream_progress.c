@@ -189,9 +189,7 @@ static bool write_tcp(struct stream *s)
     }
     if (s->fin_due && (s->h.stage == STAGE_CANCELLED ||
                        s->h.stage == STAGE_GAVE_UP)) {
-        s->fin_due = false;
-        s->h.fin_sent = true;
-        s->tcp->shutdown(s->fd, SHUT_WR);
+        stream_send_fin(s, SHUT_WR);
         return true;
     }
     return false;

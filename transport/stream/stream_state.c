@@ -67,15 +67,22 @@ static uint64_t new_tag(void)
     return tag;
 }
 
+/* A connection that is gone takes no FIN: then none has been sent. */
+int stream_send_fin(struct stream *s, int how)
+{
+    int rc = s->tcp->shutdown(s->fd, how);
+
+    s->fin_due = false;
+    s->h.fin_sent |= rc == 0;
+    return rc;
+}
+
 /* The stage is RAW and nothing of ours is under way on TCP. */
 void stream_leave_managed(struct stream *s)
 {
     overlay_linger_restore(s);
-    if (s->fin_due) {
-        s->fin_due = false;
-        s->h.fin_sent = true;
-        s->tcp->shutdown(s->fd, SHUT_WR);
-    }
+    if (s->fin_due)
+        stream_send_fin(s, SHUT_WR);
     if (atomic_load(&s->shut_rd))
         s->tcp->shutdown(s->fd, SHUT_RD);
     if (s->managed) {
@@ -401,8 +408,7 @@ int stream_shutdown(struct stream *s, int how)
             s->fin_due = true;
             break;
         }
-        rc = s->tcp->shutdown(s->fd, how);
-        s->h.fin_sent |= rc == 0;
+        rc = stream_send_fin(s, how);
         break;
     case STAGE_DEAD:
         rc = -ENOTCONN;

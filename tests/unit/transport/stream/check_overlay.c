@@ -182,25 +182,27 @@ START_TEST(raw_bytes_that_begin_like_switch_are_raw_when_the_channel_died)
 }
 END_TEST
 
+/* Both ends having said FIN, poll() says POLLHUP, and yet it is no reset. */
 START_TEST(the_beginning_of_switch_and_a_fin_are_raw_bytes)
 {
     uint8_t bytes[RECORD_SIZE], got[RECORD_SIZE];
+    size_t n = (size_t)_i / 2;
 
-    for (size_t n = 1; n < RECORD_SIZE; n++) {
-        prepare_raw_at_arrive(true);
-        fake_channel_end(&pair.wire, true, true);
-        expected_switch(bytes);
-        end_notice_dead_channel(&pair.end[1]);
-        raw(bytes, n);
-        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_ACCEPTED);
-        fake_tcp_calls.shutdown(pair.end[0].fd, SHUT_WR);
-        fake_tcp_deliver(pair.end[0].fd, 1);
-        while (end_help(&pair.end[1]))
-            ;
-        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_RAW);
-        ck_assert_int_eq(read_at_1(got, RECORD_SIZE), n);
-        ck_assert_mem_eq(got, bytes, n);
-    }
+    prepare_raw_at_arrive(true);
+    fake_channel_end(&pair.wire, true, true);
+    expected_switch(bytes);
+    end_notice_dead_channel(&pair.end[1]);
+    raw(bytes, n);
+    ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_ACCEPTED);
+    if (_i % 2)
+        stream_shutdown(&pair.end[1].stream, SHUT_WR);
+    fake_tcp_calls.shutdown(pair.end[0].fd, SHUT_WR);
+    fake_tcp_deliver(pair.end[0].fd, 1);
+    while (end_help(&pair.end[1]))
+        ;
+    ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_RAW);
+    ck_assert_int_eq(read_at_1(got, RECORD_SIZE), n);
+    ck_assert_mem_eq(got, bytes, n);
 }
 END_TEST
 
@@ -393,7 +395,8 @@ int main(void)
     tcase_add_test(tc, raw_bytes_that_begin_like_switch_are_raw_after_cancel);
     tcase_add_test(
         tc, raw_bytes_that_begin_like_switch_are_raw_when_the_channel_died);
-    tcase_add_test(tc, the_beginning_of_switch_and_a_fin_are_raw_bytes);
+    tcase_add_loop_test(tc, the_beginning_of_switch_and_a_fin_are_raw_bytes, 2,
+                        2 * RECORD_SIZE);
     tcase_add_test(tc, a_switch_cut_by_a_reset_is_a_reset);
     tcase_add_test(tc, foreign_bytes_at_arrive_are_not_taken_for_data);
     tcase_add_test(tc, foreign_bytes_between_records_abort);
