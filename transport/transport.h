@@ -70,10 +70,17 @@ struct transport_ops {
      */
     int (*drain)(struct link *link);
     /*
-     * False once the peer's process is known to be gone and all that it has
-     * committed has landed.
+     * False once the peer's process is known to be gone and all of it that
+     * can still land has landed.
      */
     bool (*peer_alive)(struct link *link);
+    /*
+     * True: bytes committed before a process was killed have all landed at
+     * its peer. Without it the end of a killed peer is never an orderly one.
+     */
+    bool outlives;
+    /* All bytes up to `wrote` are in the peer's memory. NULL: always. */
+    bool (*delivered)(struct link *link, uint64_t wrote);
     /* Done with it; says BYE. Helper thread only. */
     void (*free)(struct link *link);
 
@@ -84,6 +91,15 @@ struct transport_ops {
     bool (*peer_has_mark)(struct peer *peer, unsigned waiter);
     /* Takes one mark and returns its link's owner, or NULL. */
     void *(*peer_next_mark)(struct peer *peer, unsigned waiter);
+    /*
+     * A descriptor that a sleeping waiter has to watch, level-triggered,
+     * beside its bell: readable when something came that nobody has looked
+     * at. The same for all peers of a backend. peer_arm(on) looks at what is
+     * there and has the device tell of what comes later; peer_arm(off) takes
+     * what the device told and passes it on to the waiters that it concerns.
+     * NULL: the bell is enough.
+     */
+    int (*peer_wake_fd)(struct peer *peer);
 };
 
 /* What every backend's link begins with. */
@@ -109,10 +125,13 @@ static inline const struct transport_ops *peer_ops(const struct peer *peer)
  * What a backend calls. All from the helper thread.
  *   message: for the stream of link->owner.
  *   channel_dead: no message will come for this link any more.
+ *   broken: the link carries nothing more; what was committed may or may not
+ *     have landed. Once; before channel_dead where both have happened.
  */
 struct link_events {
     void (*message)(void *owner, const struct control_message *message);
     void (*channel_dead)(void *owner);
+    void (*broken)(void *owner, enum reason why);
 };
 
 #endif
