@@ -15,11 +15,11 @@
 #include <sys/epoll.h>
 #include <sys/stat.h>
 
+#include "config/log.h"
 #include "preload/helper_private.h"
 #include "preload/process.h"
 #include "preload/stats.h"
 #include "preload/waiter.h"
-#include "config/log.h"
 #include "transport/bell.h"
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
@@ -118,15 +118,14 @@ static enum reason get_to_know(struct endpoint *e)
         return REASON_NOT_CONNECTED;
     if (e->local.ss_family != AF_INET && e->local.ss_family != AF_INET6)
         return REASON_NOT_TCP;
-    fold(client ? &e->peer : &e->local, n->server, &n->server_port,
-         &n->family);
+    fold(client ? &e->peer : &e->local, n->server, &n->server_port, &n->family);
     fold(client ? &e->local : &e->peer, n->client, &n->client_port, &family);
     e->known = true;
     if (fstat(e->stream.fd, &st) == 0)
         e->inode = st.st_ino;
-    rule = rules_match(&process.settings.rules, process.program, client,
-                       (struct sockaddr *)&e->local,
-                       (struct sockaddr *)&e->peer);
+    rule =
+        rules_match(&process.settings.rules, process.program, client,
+                    (struct sockaddr *)&e->local, (struct sockaddr *)&e->peer);
     rule_apply(rule, &process.settings, &e->settings);
     if (!e->settings.accelerate)
         return rule != NULL ? REASON_OFF_BY_RULE : REASON_OFF_BY_SETTING;
@@ -148,8 +147,8 @@ static void stays(struct endpoint *e, enum reason why)
 static bool counts(void *owner, uint64_t *wrote, uint64_t *took)
 {
     struct endpoint *e = owner;
-    bool settled = atomic_load(&e->stream.bare) == 0 &&
-                   atomic_load(&e->stream.guard) == 0;
+    bool settled =
+        atomic_load(&e->stream.bare) == 0 && atomic_load(&e->stream.guard) == 0;
 
     *wrote = __atomic_load_n(&e->stream.h.wrote, __ATOMIC_RELAXED);
     *took = __atomic_load_n(&e->stream.h.took, __ATOMIC_RELAXED);
@@ -365,6 +364,14 @@ static void on_channel_dead(void *owner)
     progress(e);
 }
 
+static void on_broken(void *owner, enum reason why)
+{
+    struct endpoint *e = owner;
+
+    stream_wish(&e->stream, WISH_RETURN, why);
+    progress(e);
+}
+
 static void finish_close(struct endpoint *e)
 {
     if (atomic_load(&e->queued) || !stream_on_tcp(&e->stream) ||
@@ -488,7 +495,9 @@ static void *helper_main(void *arg)
 }
 
 static const struct loop_calls calls = {ours_keep, ours_close};
-static const struct link_events events = {on_message, on_channel_dead};
+static const struct link_events events = {.message = on_message,
+                                          .channel_dead = on_channel_dead,
+                                          .broken = on_broken};
 
 static int start_thread(void)
 {

@@ -56,8 +56,8 @@ static uint64_t next_random(uint64_t *state)
 
 static size_t random_length(uint64_t *state, uint64_t most)
 {
-    uint64_t len = 1 + (next_random(state) >> 20) %
-                           (1ull << next_random(state) % 15);
+    uint64_t len =
+        1 + (next_random(state) >> 20) % (1ull << next_random(state) % 15);
 
     return (size_t)(len < most ? len : most);
 }
@@ -98,8 +98,7 @@ static bool counts(void *owner, uint64_t *wrote, uint64_t *took)
     return true;
 }
 
-static void on_done(struct meeting *meeting, struct link *link,
-                    enum reason why)
+static void on_done(struct meeting *meeting, struct link *link, enum reason why)
 {
     struct end *e = meeting->owner;
 
@@ -112,11 +111,11 @@ static void on_done(struct meeting *meeting, struct link *link,
 static bool end_open(struct end *e, bool initiator, uint32_t ring_size)
 {
     static const struct loop_calls calls = {keep, give_back};
-    static const struct link_events events = {on_message, on_death};
+    static const struct link_events events = {.message = on_message,
+                                              .channel_dead = on_death};
     uint32_t pid = (uint32_t)getpid();
-    struct shm_config config = {.max_memory = 1 << 30,
-                                .max_links = 16,
-                                .meet_ns = 2000000000};
+    struct shm_config config = {
+        .max_memory = 1 << 30, .max_links = 16, .meet_ns = 2000000000};
 
     e->token = (uint64_t)(initiator + 1) << 48 | pid;
     e->ringer = bell_ringer_open();
@@ -345,9 +344,9 @@ int main(int argc, char **argv)
         pattern[i] = i < PATTERN_PERIOD ? (uint8_t)next_random(&state)
                                         : pattern[i - PATTERN_PERIOD];
     for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
-        failed |= run(runs[i].size, runs[i].first,
-                      (uint64_t)runs[i].kb * 1000 * times,
-                      runs[i].by_turns, &sleeps);
+        failed |=
+            run(runs[i].size, runs[i].first,
+                (uint64_t)runs[i].kb * 1000 * times, runs[i].by_turns, &sleeps);
     if (!failed)
         printf("%u MB both ways over links, %llu sleeps\n", 48 * times,
                (unsigned long long)sleeps);

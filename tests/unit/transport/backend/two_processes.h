@@ -70,8 +70,7 @@ static bool party_counts(void *owner, uint64_t *wrote, uint64_t *took)
     return !p->uncounted;
 }
 
-static void on_done(struct meeting *meeting, struct link *link,
-                    enum reason why)
+static void on_done(struct meeting *meeting, struct link *link, enum reason why)
 {
     struct party *p = meeting->owner;
 
@@ -83,7 +82,8 @@ static void on_done(struct meeting *meeting, struct link *link,
 static void side_start(struct side *s, uint64_t token)
 {
     static const struct loop_calls calls = {side_keep, side_close};
-    static const struct link_events events = {on_message, on_death};
+    static const struct link_events events = {.message = on_message,
+                                              .channel_dead = on_death};
 
     s->config = (struct shm_config){
         .bell_token = token << 32 | (uint32_t)getpid(),
