@@ -32,6 +32,25 @@ static inline void full_fence(void)
 #endif
 }
 
+/*
+ * This line is soon read, or written: its way here from the peer's cache takes
+ * as long as a hundred instructions, which need not wait for it.
+ */
+static inline void expect_read(const void *line)
+{
+    __builtin_prefetch(line, 0);
+}
+
+static inline void expect_write(const void *line)
+{
+#ifdef __x86_64__
+    /* The builtin asks for ownership only with -mprfchw. */
+    __asm__ volatile("prefetchw %0" ::"m"(*(const char *)line));
+#else
+    __builtin_prefetch(line, 1);
+#endif
+}
+
 /* Monotonic nanoseconds; no system call. */
 static inline uint64_t clock_ns(void)
 {

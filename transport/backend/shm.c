@@ -140,6 +140,7 @@ static void shm_release(struct link *link, uint64_t took)
     note_cpu(l);
     atomic_store_explicit(&l->words->direction[!l->side].release, took,
                           memory_order_release);
+    expect_write(&l->words->direction[l->side].commit); /* of the answer */
     if (took - l->released < l->ring_size / 4)
         return;
     /* The wish is taken only when it can be granted: a writer that looks in

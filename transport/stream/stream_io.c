@@ -10,8 +10,11 @@
 #include <sys/ioctl.h>
 #include <linux/sockios.h>
 
+#include "transport/pause.h"
 #include "transport/stream/overlay.h"
 #include "transport/stream/stream.h"
+
+enum { ANSWER_LINES = 3, LINE = 64 }; /* what a short answer takes */
 
 static size_t length_of(const struct iovec *iov, int n)
 {
@@ -52,6 +55,16 @@ static ssize_t take(struct stream *s, const struct iovec *iov, int n,
     return (ssize_t)len;
 }
 
+/* Who reads a request soon writes an answer: have its lines here by then. */
+static void expect_answer(const struct stream *s)
+{
+    const struct byte_ring *tx = &s->link->tx;
+    uint64_t at = __atomic_load_n(&s->h.wrote, __ATOMIC_RELAXED);
+
+    for (unsigned i = 0; i < ANSWER_LINES; i++, at += LINE)
+        expect_write(tx->bytes + (at & (tx->size - 1)));
+}
+
 /* rx lock held. */
 static ssize_t recv_link(struct stream *s, const struct iovec *iov, int n,
                          size_t len, int flags)
@@ -73,6 +86,7 @@ static ssize_t recv_link(struct stream *s, const struct iovec *iov, int n,
             return 0;
         return -EAGAIN;
     }
+    expect_answer(s);
     done = take(s, iov, n, len, s->h.landed, flags);
     if (!(flags & MSG_PEEK))
         s->link->ops->release(s->link, s->h.took);
@@ -209,7 +223,8 @@ static ssize_t send_link(struct stream *s, const struct iovec *iov, int n,
     struct byte_ring *tx = &s->link->tx;
     uint64_t room = tx->size - (s->h.wrote - s->h.freed);
 
-    if (room < len) {
+    /* Early enough that ready_link() need not look at the peer's line, too. */
+    if (room < len || room - len < tx->size / 2) {
         uint64_t freed;
 
         if (s->link->ops->freed(s->link, s->h.freed, s->h.wrote, &freed) < 0)
@@ -358,8 +373,10 @@ static short ready_link(struct stream *s)
 
     if (link == NULL)
         return POLLIN | POLLOUT; /* it has just changed: look again */
-    if (link->ops->arrived(link) != took)
+    if (link->ops->arrived(link) != took) {
         ready |= POLLIN | POLLRDNORM;
+        expect_read(link->rx.bytes + (took & (link->rx.size - 1)));
+    }
     if (__builtin_expect(atomic_load_explicit(&s->shut_rd,
                                               memory_order_relaxed),
                          0)) {
