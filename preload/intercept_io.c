@@ -115,7 +115,7 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
     struct endpoint *e = fd_endpoint(fd);
 
-    return likely(e == NULL) ? REAL(read)(fd, buf, len)
+    return likely(e == NULL) ? FAST(read)(fd, buf, len)
                              : read_ours(e, fd, buf, len);
 }
 
@@ -135,7 +135,7 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
 {
     struct endpoint *e = fd_endpoint(fd);
 
-    return likely(e == NULL) ? REAL(write)(fd, buf, len)
+    return likely(e == NULL) ? FAST(write)(fd, buf, len)
                              : write_ours(e, fd, buf, len);
 }
 

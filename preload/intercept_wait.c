@@ -87,7 +87,7 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
         return REAL(epoll_wait)(epfd, events, max, timeout);
     if (timeout > 0 || !is_plain(o))
         goto ours;
-    n = REAL(epoll_wait)(epfd, events, max, timeout);
+    n = FAST(epoll_wait)(epfd, events, max, timeout);
     if (likely(n <= 0 || is_plain(o)))
         return n;
     /* A stream went up behind our back and its bell is among the events. */
@@ -133,13 +133,22 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
     return (int)posix_result(poll_wait(fds, n, nanoseconds(timeout), mask));
 }
 
-EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
+static __attribute__((noinline)) int poll_ours(struct pollfd *fds, nfds_t n,
+                                               int timeout)
 {
-    if (fds == NULL || n > 65536 || !poll_has_endpoints(fds, n) ||
-        in_vfork_child())
+    if (n > 65536 || !poll_has_endpoints(fds, n) || in_vfork_child())
         return REAL(poll)(fds, n, timeout);
     return (int)posix_result(poll_wait(
         fds, n, timeout < 0 ? -1 : (int64_t)timeout * 1000000, NULL));
+}
+
+EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    if (likely(fds != NULL))
+        for (nfds_t i = 0; i < n; i++)
+            if (fd_find(fds[i].fd) != NULL)
+                return poll_ours(fds, n, timeout);
+    return FAST(poll)(fds, n, timeout);
 }
 
 /* ---- select, as a poll ---- */

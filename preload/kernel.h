@@ -88,6 +88,21 @@
     X(void, quick_exit, (int))                                                 \
     X(pid_t, vfork, (void))
 
+/* Of these, the ones whose cost on a foreign descriptor counts. */
+#define KERNEL_FAST(X)                                                         \
+    X(ssize_t, read, (int fd, void *buf, size_t len), (fd, buf, len))          \
+    X(ssize_t, write, (int fd, const void *buf, size_t len), (fd, buf, len))   \
+    X(ssize_t, readv, (int fd, const struct iovec *iov, int n), (fd, iov, n))  \
+    X(ssize_t, writev, (int fd, const struct iovec *iov, int n), (fd, iov, n)) \
+    X(ssize_t, recv, (int fd, void *buf, size_t len, int flags),               \
+      (fd, buf, len, flags))                                                   \
+    X(ssize_t, send, (int fd, const void *buf, size_t len, int flags),         \
+      (fd, buf, len, flags))                                                   \
+    X(int, poll, (struct pollfd * fds, nfds_t n, int ms), (fds, n, ms))        \
+    X(int, epoll_wait,                                                         \
+      (int fd, struct epoll_event *events, int max, int ms),                   \
+      (fd, events, max, ms))
+
 #define KERNEL_FIELD(result, name, arguments) result(*name) arguments;
 
 struct kernel {
@@ -98,6 +113,9 @@ extern struct kernel kernel;
 
 /* Fills the table; harmless to call again. */
 void kernel_resolve(void);
+
+/* REAL() without the look whether it is known: KERNEL_FAST only. */
+#define FAST(name) (kernel.name)
 
 #define REAL(name)                                                             \
     (__builtin_expect(kernel.name != NULL, 1)                                  \
