@@ -119,8 +119,7 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
                              : read_ours(e, fd, buf, len);
 }
 
-OURS ssize_t write_ours(struct endpoint *e, int fd, const void *buf,
-                        size_t len)
+OURS ssize_t write_ours(struct endpoint *e, int fd, const void *buf, size_t len)
 {
     struct iovec iov = {(void *)buf, len};
 
@@ -147,8 +146,8 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
         return REAL(readv)(fd, iov, n);
     if (!go_bare_in(e, 0))
         return posix_result(endpoint_recv(e, iov, n, 0));
-    return bare_done_in(e, REAL(readv)(fd, iov, n),
-                        iov_bytes(iov, (size_t)n), 0);
+    return bare_done_in(e, REAL(readv)(fd, iov, n), iov_bytes(iov, (size_t)n),
+                        0);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
@@ -251,8 +250,7 @@ static void look_for_passed_on(const struct msghdr *msg)
          c = CMSG_NXTHDR((struct msghdr *)msg, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
-        for (size_t i = 0;
-             i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+        for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
             struct endpoint *passed;
             int fd;
 
@@ -277,8 +275,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
     if (likely(e == NULL) || msg->msg_iovlen > 1024)
         return REAL(sendmsg)(fd, msg, flags);
     if (!go_bare_out(e, flags))
-        return posix_result(endpoint_send(e, msg->msg_iov,
-                                          (int)msg->msg_iovlen, flags));
+        return posix_result(
+            endpoint_send(e, msg->msg_iov, (int)msg->msg_iovlen, flags));
     return bare_done_out(e, REAL(sendmsg)(fd, msg, flags));
 }
 
@@ -290,11 +288,10 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,
     if (likely(intercepted(fd) == NULL))
         return REAL(recvmmsg)(fd, msgs, n, flags, timeout);
     while (done < n) {
-        ssize_t rc = recvmsg(fd, &msgs[done].msg_hdr,
-                             (flags & ~MSG_WAITFORONE) |
-                                 (done > 0 && (flags & MSG_WAITFORONE)
-                                      ? MSG_DONTWAIT
-                                      : 0));
+        ssize_t rc = recvmsg(
+            fd, &msgs[done].msg_hdr,
+            (flags & ~MSG_WAITFORONE) |
+                (done > 0 && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0));
 
         if (rc < 0)
             return done > 0 ? (int)done : -1;
@@ -350,7 +347,69 @@ EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off,
     return REAL(splice)(in, in_off, out, out_off, n, flags);
 }
 
+/* -1 is "where it stands", the only offset that a socket has. */
+EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off64_t off,
+                          int flags)
+{
+    if (off == -1 && flags == 0)
+        return readv(fd, iov, n);
+    kernel_only(fd);
+    return REAL(preadv64v2)(fd, iov, n, off, flags);
+}
+ALIAS(preadv64v2)
+ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags);
+
+EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t off,
+                           int flags)
+{
+    if (off == -1 && flags == 0)
+        return writev(fd, iov, n);
+    kernel_only(fd);
+    return REAL(pwritev64v2)(fd, iov, n, off, flags);
+}
+ALIAS(pwritev64v2)
+ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags);
+
+/* libc formats straight into the descriptor, past our write(). */
+EXPORT int vdprintf(int fd, const char *format, va_list arguments)
+{
+    kernel_only(fd);
+    return REAL(vdprintf)(fd, format, arguments);
+}
+
+EXPORT int dprintf(int fd, const char *format, ...)
+{
+    va_list arguments;
+    int rc;
+
+    va_start(arguments, format);
+    rc = vdprintf(fd, format, arguments);
+    va_end(arguments);
+    return rc;
+}
+
 /* ---- what _FORTIFY_SOURCE calls, and older names ---- */
+
+int __vdprintf_chk(int fd, int flag, const char *format, va_list arguments);
+int __dprintf_chk(int fd, int flag, const char *format, ...);
+
+EXPORT int __vdprintf_chk(int fd, int flag, const char *format,
+                          va_list arguments)
+{
+    kernel_only(fd);
+    return REAL(__vdprintf_chk)(fd, flag, format, arguments);
+}
+
+EXPORT int __dprintf_chk(int fd, int flag, const char *format, ...)
+{
+    va_list arguments;
+    int rc;
+
+    va_start(arguments, format);
+    rc = __vdprintf_chk(fd, flag, format, arguments);
+    va_end(arguments);
+    return rc;
+}
 
 ssize_t __read_chk(int fd, void *buf, size_t len, size_t size);
 ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags);
@@ -365,8 +424,7 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
     return read(fd, buf, len);
 }
 
-EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size,
-                          int flags)
+EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags)
 {
     if (len > size)
         __chk_fail();

@@ -48,6 +48,10 @@
     X(int, sendmmsg, (int, struct mmsghdr *, unsigned, int))                   \
     X(ssize_t, sendfile, (int, int, off_t *, size_t))                          \
     X(ssize_t, splice, (int, off64_t *, int, off64_t *, size_t, unsigned))     \
+    X(ssize_t, preadv64v2, (int, const struct iovec *, int, off64_t, int))     \
+    X(ssize_t, pwritev64v2, (int, const struct iovec *, int, off64_t, int))    \
+    X(int, vdprintf, (int, const char *, va_list))                             \
+    X(int, __vdprintf_chk, (int, int, const char *, va_list))                  \
     X(int, poll, (struct pollfd *, nfds_t, int))                               \
     X(int, ppoll, (struct pollfd *, nfds_t, const struct timespec *,           \
                    const sigset_t *))                                          \

@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -385,6 +386,25 @@ static void sends_file(void)
     talk("afterwards", a, b);
 }
 
+/* What libc writes past write(), and vectors with an offset. */
+static void formats_and_vectors(void)
+{
+    char got[64] = {0}, text[] = "vector";
+    struct iovec out = {text, 6}, in = {got, 6};
+
+    said("dprintf", dprintf(a, "%d bytes and %s\n", 17, "a word"));
+    said("recv", recv(b, got, 20, MSG_WAITALL));
+    printf("  %s", got);
+    talk("after dprintf", a, b);
+    memset(got, 0, sizeof(got));
+    said("pwritev2", pwritev2(b, &out, 1, -1, 0));
+    said("preadv2", preadv2(a, &in, 1, -1, 0));
+    printf("  %s\n", got);
+    said("at 0", pwritev2(b, &out, 1, 0, 0));
+    said("flags", preadv2(a, &in, 1, -1, RWF_NOWAIT));
+    talk("after preadv2", a, b);
+}
+
 static void no_descriptors(void)
 {
     struct rlimit limit;
@@ -528,6 +548,7 @@ static const struct {
     {"pass_on", pass_on},
     {"stdio", stdio},
     {"sends_file", sends_file},
+    {"formats_and_vectors", formats_and_vectors},
     {"no_descriptors", no_descriptors},
     {"close_while_reading", close_while_reading},
     {"becomes_daemon", becomes_daemon},
