@@ -248,7 +248,7 @@ int message_decode(const uint8_t *in, size_t len,
         .reason = reason_from(get_u32(in + 40)),
         .link = get_u32(in + 44),
     };
-    if (seen.type < MESSAGE_HELLO || seen.type > MESSAGE_BYE)
+    if (seen.type < MESSAGE_HELLO || seen.type > MESSAGE_LAST)
         return seen.flags & MESSAGE_MAY_IGNORE ? -EOPNOTSUPP : -EBADMSG;
     if (seen.flags & ~MESSAGE_MAY_IGNORE || !all_zero(in + 48, 12))
         return -EBADMSG;
@@ -318,6 +318,45 @@ int hello_decode(const uint8_t *in, size_t len, struct hello_body *body)
     memcpy(seen.addr_server, in + 8, 16);
     memcpy(seen.addr_client, in + 24, 16);
     if (!hello_is_sound(&seen))
+        return -EBADMSG;
+    *body = seen;
+    return 0;
+}
+
+void device_encode(const struct device_body *body,
+                   uint8_t out[DEVICE_BODY_SIZE])
+{
+    put_u64(out + 0, body->nonce[0]);
+    put_u64(out + 8, body->nonce[1]);
+    memcpy(out + 16, body->proof, 16);
+    put_u32(out + 32, body->kept[0]);
+    put_u32(out + 36, body->kept[1]);
+    put_u64(out + 40, body->ring);
+    put_u64(out + 48, body->word);
+    put_u64(out + 56, body->key);
+    put_u32(out + 64, body->index);
+    memset(out + 68, 0, 8);
+    put_u32(out + 76, control_check(out, 76));
+}
+
+int device_decode(const uint8_t *in, size_t len, struct device_body *body)
+{
+    struct device_body seen;
+
+    if (len < DEVICE_BODY_SIZE || !all_zero(in + 68, 8))
+        return -EBADMSG;
+    if (get_u32(in + 76) != control_check(in, 76))
+        return -EBADMSG;
+    seen = (struct device_body){
+        .nonce = {get_u64(in + 0), get_u64(in + 8)},
+        .kept = {get_u32(in + 32), get_u32(in + 36)},
+        .ring = get_u64(in + 40),
+        .word = get_u64(in + 48),
+        .key = get_u64(in + 56),
+        .index = get_u32(in + 64),
+    };
+    memcpy(seen.proof, in + 16, 16);
+    if (seen.index > UINT16_MAX)
         return -EBADMSG;
     *body = seen;
     return 0;

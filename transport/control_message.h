@@ -20,6 +20,7 @@ enum {
     MESSAGE_SIZE = 64,
     HELLO_BODY_SIZE = 80, /* follows a HELLO and a WELCOME, nothing else */
     HELLO_SIZE = MESSAGE_SIZE + HELLO_BODY_SIZE,
+    DEVICE_BODY_SIZE = 80, /* between hosts: follows those, and a CONFIRM */
 };
 
 enum {
@@ -74,6 +75,12 @@ enum message_type {
     MESSAGE_WELCOME, /* with a body; answers HELLO */
     MESSAGE_REFUSE,  /* reason; answers HELLO */
     MESSAGE_BYE,     /* reason */
+    /* Only on links over a device: */
+    MESSAGE_CONFIRM, /* with a device body; answers WELCOME */
+    MESSAGE_WANT,    /* wake me when there is room */
+    MESSAGE_ROOM,    /* there is room; answers WANT */
+    MESSAGE_CREDIT,  /* number, offset: data and messages seen so far */
+    MESSAGE_LAST = MESSAGE_CREDIT
 };
 
 enum message_flag {
@@ -103,7 +110,7 @@ void message_encode(const struct control_message *message,
 int message_decode(const uint8_t *in, size_t len,
                    struct control_message *message);
 
-/* Bytes that follow a message of this type: HELLO_BODY_SIZE or 0. */
+/* Bytes that follow a message of this type on a channel within a host. */
 size_t message_body_size(enum message_type type);
 
 struct hello_body {
@@ -125,6 +132,23 @@ void hello_encode(const struct hello_body *body, uint8_t out[HELLO_BODY_SIZE]);
 
 /* Reads a body of len bytes. 0, or -EBADMSG as above. */
 int hello_decode(const uint8_t *in, size_t len, struct hello_body *body);
+
+/* What two ends on different hosts say besides: keys and proof. */
+struct device_body {
+    uint64_t nonce[2];   /* of the sender, new for each meeting */
+    uint8_t proof[16];   /* over the first bytes; transport/proof.h */
+    uint32_t kept[2];    /* bytes kept by way; in WELCOME: those hashed */
+    uint64_t ring;       /* remote address of the ring the sender reads */
+    uint64_t word;       /* ... of the word that says what was consumed */
+    uint64_t key;        /* for both */
+    uint32_t index;      /* of the link at the sender */
+};
+
+void device_encode(const struct device_body *body,
+                   uint8_t out[DEVICE_BODY_SIZE]);
+
+/* Reads a body of len bytes. 0, or -EBADMSG. */
+int device_decode(const uint8_t *in, size_t len, struct device_body *body);
 
 /*
  * CRC32C (Castagnoli) of len bytes. control_check picks the instruction of

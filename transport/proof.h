@@ -22,7 +22,7 @@ enum { PROOF_BYTES = 1024, PROOF_LEAST = 16, PROOF_SIZE = 16 };
 enum proof_way { PROOF_TO_SERVER, PROOF_TO_CLIENT };
 
 struct proof_log {
-    uint32_t have[2];            /* by way: bytes kept */
+    uint32_t have[2]; /* by way: bytes kept */
     uint8_t bytes[2][PROOF_BYTES];
 };
 
@@ -39,5 +39,8 @@ void proof_note(struct proof_log *log, enum proof_way way,
 int proof_make(const struct proof_log *log, const uint32_t n[2],
                const uint64_t nonce_server[2], const uint64_t nonce_client[2],
                int by_server, uint8_t out[PROOF_SIZE]);
+
+/* SipHash-2-4 under the key (k0, k1), two little-endian numbers. */
+uint64_t proof_hash(uint64_t k0, uint64_t k1, const void *bytes, size_t len);
 
 #endif

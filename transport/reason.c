@@ -105,6 +105,16 @@ static const struct {
                          "the lines on standard error"},
     [REASON_OTHER] = {"other", "a reason that this release does not know: "
                                "look at the other end"},
+    [REASON_MEMLOCK] = {"memlock",
+                        "memory for a device could not be locked: raise "
+                        "RLIMIT_MEMLOCK (ulimit -l) or lower ring_size"},
+    [REASON_NO_DEVICE] = {"no_device", "this host has no RDMA device"},
+    [REASON_NO_ROUTE] = {"no_route",
+                         "no RDMA device of this host has a route to the "
+                         "peer"},
+    [REASON_NO_PROOF] = {"no_proof",
+                         "too few bytes yet to prove who the peer is, or the "
+                         "two ends saw different ones"},
 };
 
 static_assert(sizeof(words) / sizeof(words[0]) == REASON_COUNT,
@@ -150,6 +160,10 @@ static_assert(REASON_SETTLE == 35, "fixed");
 static_assert(REASON_CLOSED == 36, "fixed");
 static_assert(REASON_INTERNAL == 37, "fixed");
 static_assert(REASON_OTHER == 38, "fixed");
+static_assert(REASON_MEMLOCK == 39, "fixed");
+static_assert(REASON_NO_DEVICE == 40, "fixed");
+static_assert(REASON_NO_ROUTE == 41, "fixed");
+static_assert(REASON_NO_PROOF == 42, "fixed");
 
 enum reason reason_from(uint32_t value)
 {

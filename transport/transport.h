@@ -65,8 +65,10 @@ struct transport_ops {
     /* A channel message about the stream of this link; 0 or -errno. */
     int (*send)(struct link *link, struct control_message *message);
     /*
-     * Read what the channel still holds, now. -EPIPE when it ended there.
-     * Helper thread only.
+     * Read what the channel still holds, now: all that the peer said before
+     * it wrote what is seen on TCP. -EPIPE when it ended there. -EAGAIN when
+     * this takes a question to the peer: a message PONG comes then, behind
+     * all of it; drain again after that. Helper thread only.
      */
     int (*drain)(struct link *link);
     /*

@@ -58,7 +58,7 @@ static void try_message(const uint8_t *in, size_t len)
     if (rc < 0)
         return;
     must(len >= MESSAGE_SIZE);
-    must(m.type >= MESSAGE_HELLO && m.type <= MESSAGE_BYE);
+    must(m.type >= MESSAGE_HELLO && m.type <= MESSAGE_LAST);
     must(m.offset <= CONTROL_OFFSET_MOST && m.reason < REASON_COUNT);
     message_encode(&m, out);
     must(memcmp(in, out, 40) == 0);
@@ -82,12 +82,27 @@ static void try_hello(const uint8_t *in, size_t len)
     must(memcmp(in, out, HELLO_BODY_SIZE) == 0);
 }
 
+static void try_device(const uint8_t *in, size_t len)
+{
+    struct device_body d;
+    uint8_t out[DEVICE_BODY_SIZE];
+    int rc = device_decode(in, len, &d);
+
+    must(rc == 0 || rc == -EBADMSG);
+    if (rc < 0)
+        return;
+    must(len >= DEVICE_BODY_SIZE && d.index <= UINT16_MAX);
+    device_encode(&d, out);
+    must(memcmp(in, out, DEVICE_BODY_SIZE) == 0);
+}
+
 static void try_all(const uint8_t *bytes, size_t len)
 {
     if (len >= RECORD_SIZE)
         try_record(bytes);
     try_message(bytes, len);
     try_hello(bytes, len);
+    try_device(bytes, len);
     if (len > MESSAGE_SIZE)
         try_hello(bytes + MESSAGE_SIZE, len - MESSAGE_SIZE);
 }
@@ -113,6 +128,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     if (len >= HELLO_BODY_SIZE) {
         write_check(sound, HELLO_BODY_SIZE - 4);
         try_hello(sound, len);
+        try_device(sound, len); /* of the same size */
+        memset(sound + 68, 0, 8);
+        write_check(sound, DEVICE_BODY_SIZE - 4);
+        try_device(sound, len);
     }
     return 0;
 }
@@ -161,7 +180,7 @@ static size_t seed_hello(uint64_t n, uint8_t *buf)
 static size_t seed_message(uint64_t n, uint8_t *buf)
 {
     struct control_message m = {
-        .type = (enum message_type)(1 + n % MESSAGE_BYE),
+        .type = (enum message_type)(1 + n % MESSAGE_LAST),
         .flags = n >> 4 & 1 ? MESSAGE_MAY_IGNORE : 0,
         .stream = (uint32_t)(n >> 5),
         .epoch = 1 + (uint32_t)(n >> 9) % 1000,

@@ -327,7 +327,7 @@ START_TEST(every_type_of_message_comes_back_as_it_was)
 {
     uint8_t bytes[MESSAGE_SIZE + 1], again[MESSAGE_SIZE];
 
-    for (int type = MESSAGE_HELLO; type <= MESSAGE_BYE; type++) {
+    for (int type = MESSAGE_HELLO; type <= MESSAGE_LAST; type++) {
         struct control_message m = some_message((enum message_type)type), back;
 
         message_encode(&m, bytes + 1);
@@ -375,7 +375,7 @@ START_TEST(an_unknown_message_is_skipped_only_when_it_says_so)
     uint8_t bytes[MESSAGE_SIZE];
 
     for (int type = 0; type < 256; type++) {
-        if (type >= MESSAGE_HELLO && type <= MESSAGE_BYE)
+        if (type >= MESSAGE_HELLO && type <= MESSAGE_LAST)
             continue;
         m.type = (enum message_type)type;
         m.flags = MESSAGE_MAY_IGNORE;
@@ -413,7 +413,7 @@ START_TEST(a_message_of_the_handover_names_its_epoch_and_a_possible_offset)
 {
     uint8_t bytes[MESSAGE_SIZE];
 
-    for (int type = MESSAGE_HELLO; type <= MESSAGE_BYE; type++) {
+    for (int type = MESSAGE_HELLO; type <= MESSAGE_LAST; type++) {
         struct control_message m = some_message((enum message_type)type), back;
         bool needs = type == MESSAGE_PROPOSE || type == MESSAGE_ACCEPT ||
                      type == MESSAGE_BUSY || type == MESSAGE_CANCEL;
