@@ -120,8 +120,8 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 
     if (set == NULL || bad_time(timeout))
         return REAL(epoll_pwait2)(epfd, events, max, timeout, mask);
-    return (int)posix_result(epoll_set_wait(set, epfd, events, max,
-                                            nanoseconds(timeout), mask));
+    return (int)posix_result(
+        epoll_set_wait(set, epfd, events, max, nanoseconds(timeout), mask));
 }
 
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
@@ -138,18 +138,22 @@ static __attribute__((noinline)) int poll_ours(struct pollfd *fds, nfds_t n,
 {
     if (n > 65536 || !poll_has_endpoints(fds, n) || in_vfork_child())
         return REAL(poll)(fds, n, timeout);
-    return (int)posix_result(poll_wait(
-        fds, n, timeout < 0 ? -1 : (int64_t)timeout * 1000000, NULL));
+    return (int)posix_result(
+        poll_wait(fds, n, timeout < 0 ? -1 : (int64_t)timeout * 1000000, NULL));
 }
 
+/* libc's header says of `fds` that poll only writes there. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    if (likely(fds != NULL))
-        for (nfds_t i = 0; i < n; i++)
-            if (fd_find(fds[i].fd) != NULL)
-                return poll_ours(fds, n, timeout);
+    /* One descriptor, which is the kernel's: no loop and no frame. */
+    for (nfds_t i = 0; i < n && fds != NULL; i++)
+        if (fd_find(fds[i].fd) != NULL || n > 1)
+            return poll_ours(fds, n, timeout);
     return FAST(poll)(fds, n, timeout);
 }
+#pragma GCC diagnostic pop
 
 /* ---- select, as a poll ---- */
 
@@ -162,8 +166,8 @@ enum {
 static bool in_set(int fd, const fd_set *set)
 {
     /* Not FD_ISSET: programs pass larger arrays than fd_set. */
-    return set != NULL && (((const unsigned long *)set)[fd / 64] >>
-                               (fd % 64) & 1);
+    return set != NULL &&
+           (((const unsigned long *)set)[fd / 64] >> (fd % 64) & 1);
 }
 
 static bool select_has_endpoints(int n, const fd_set *in, const fd_set *out,
@@ -243,8 +247,8 @@ EXPORT int pselect(int n, fd_set *restrict in, fd_set *restrict out,
     if (!process.ready || n <= 0 || n > 65536 || bad_time(timeout) ||
         in_vfork_child() || !select_has_endpoints(n, in, out, except))
         return REAL(pselect)(n, in, out, except, timeout, mask);
-    return (int)posix_result(select_by_poll(n, in, out, except,
-                                            nanoseconds(timeout), mask));
+    return (int)posix_result(
+        select_by_poll(n, in, out, except, nanoseconds(timeout), mask));
 }
 
 EXPORT int select(int n, fd_set *restrict in, fd_set *restrict out,
@@ -258,8 +262,7 @@ EXPORT int select(int n, fd_set *restrict in, fd_set *restrict out,
         !select_has_endpoints(n, in, out, except))
         return REAL(select)(n, in, out, except, timeout);
     if (timeout == NULL)
-        return (int)posix_result(
-            select_by_poll(n, in, out, except, -1, NULL));
+        return (int)posix_result(select_by_poll(n, in, out, except, -1, NULL));
     /* Linux leaves the time not slept in the argument. */
     t.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
     t.tv_nsec = timeout->tv_usec % 1000000 * 1000;
@@ -267,8 +270,8 @@ EXPORT int select(int n, fd_set *restrict in, fd_set *restrict out,
     rc = select_by_poll(n, in, out, except, nanoseconds(&t), NULL);
     clock_gettime(CLOCK_MONOTONIC, &after);
     {
-        int64_t left = nanoseconds(&t) - (nanoseconds(&after) -
-                                          nanoseconds(&before));
+        int64_t left =
+            nanoseconds(&t) - (nanoseconds(&after) - nanoseconds(&before));
 
         left = left < 0 || rc == 0 ? 0 : left;
         timeout->tv_sec = left / 1000000000;
