@@ -136,24 +136,23 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 static __attribute__((noinline)) int poll_ours(struct pollfd *fds, nfds_t n,
                                                int timeout)
 {
-    if (n > 65536 || !poll_has_endpoints(fds, n) || in_vfork_child())
+    if (fds == NULL || n > 65536 || !poll_has_endpoints(fds, n) ||
+        in_vfork_child())
         return REAL(poll)(fds, n, timeout);
     return (int)posix_result(
         poll_wait(fds, n, timeout < 0 ? -1 : (int64_t)timeout * 1000000, NULL));
 }
 
-/* libc's header says of `fds` that poll only writes there. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
+    /* libc's header calls them written only: volatile silences gcc. */
+    const volatile struct pollfd *p = fds;
+
     /* One descriptor, which is the kernel's: no loop and no frame. */
-    for (nfds_t i = 0; i < n && fds != NULL; i++)
-        if (fd_find(fds[i].fd) != NULL || n > 1)
-            return poll_ours(fds, n, timeout);
-    return FAST(poll)(fds, n, timeout);
+    if (likely(n == 1 && p != NULL && fd_find(p->fd) == NULL))
+        return FAST(poll)(fds, n, timeout);
+    return poll_ours(fds, n, timeout);
 }
-#pragma GCC diagnostic pop
 
 /* ---- select, as a poll ---- */
 
