@@ -143,16 +143,18 @@ static __attribute__((noinline)) int poll_ours(struct pollfd *fds, nfds_t n,
         poll_wait(fds, n, timeout < 0 ? -1 : (int64_t)timeout * 1000000, NULL));
 }
 
-EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
-{
-    /* libc's header calls them written only: volatile silences gcc. */
-    const volatile struct pollfd *p = fds;
+int __poll(struct pollfd *fds, nfds_t n, int timeout);
 
+/* Under this name, since libc's header says that poll reads nothing. */
+EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
+{
     /* One descriptor, which is the kernel's: no loop and no frame. */
-    if (likely(n == 1 && p != NULL && fd_find(p->fd) == NULL))
+    if (likely(n == 1 && fds != NULL && fd_find(fds->fd) == NULL))
         return FAST(poll)(fds, n, timeout);
     return poll_ours(fds, n, timeout);
 }
+ALIAS(__poll)
+int poll(struct pollfd *fds, nfds_t n, int timeout);
 
 /* ---- select, as a poll ---- */
 
@@ -301,8 +303,6 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n,
     return ppoll(fds, n, timeout, mask);
 }
 
-ALIAS(poll)
-int __poll(struct pollfd *fds, nfds_t n, int timeout);
 ALIAS(select)
 int __select(int n, fd_set *restrict in, fd_set *restrict out,
              fd_set *restrict except, struct timeval *restrict timeout);
