@@ -2,7 +2,7 @@
  * Reading, writing and waiting on a managed stream as POSIX has it.
  *
  * A blocking call tries, looks at the link for a while (the ladder of
- * docs/performance.md), arms its waiter, looks once more and sleeps in
+ * docs/epoll.md), arms its waiter, looks once more and sleeps in
  * poll(2) on its bell and, while bytes may come by TCP, on the socket.
  */
 #include <errno.h>
