@@ -10,6 +10,9 @@
  * "returns": also, streams are forced back to TCP at random steps. "peeking":
  * the stream may move, but a reader that looks ahead sees all as on TCP.
  *
+ * SETTLE_MS is waited before the first call, and a little of it now and then
+ * in the other modes: time for the library to move the stream.
+ *
  * What the kernel's TCP sent goes to standard error: "kernel_sent N of M".
  */
 #include <errno.h>
@@ -39,6 +42,7 @@ static uint64_t sent[2];      /* by each end */
 static uint64_t took[2];      /* by the other end, of those */
 static uint64_t chance;
 static bool moving, rests;
+static unsigned settle;
 static uint64_t seed;
 
 static uint64_t below(uint64_t n)
@@ -411,7 +415,7 @@ static void rest(void)
     for (int from = 0; from < 2; from++)
         while (took[from] < sent[from])
             step_receive(from);
-    sleep_ms(rests ? 4 : 0);
+    sleep_ms(rests ? 4 + settle / 10 : 0);
 }
 
 int main(int argc, char **argv)
@@ -428,7 +432,8 @@ int main(int argc, char **argv)
     rests = argc > 5;
     moving = rests && strcmp(argv[5], "peeking") != 0;
     set_up(argv[1]);
-    sleep_ms((unsigned)atoi(argv[4]));
+    settle = (unsigned)atoi(argv[4]);
+    sleep_ms(settle);
     for (int i = 0; i < steps; i++) {
         if (returns && below(200) == 0)
             spawn_true();

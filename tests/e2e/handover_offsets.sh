@@ -10,6 +10,9 @@ if [ -n "$RANGES" ]; then
 elif [ -n "$LONG" ]; then
     at=$(($(date +%s) % 3700))
     ranges="0-199 $at-$((at + 150)) 4080-4110"
+elif [ "$SLOW" -gt 1 ]; then
+    at=$(($(date +%s) % 3900))
+    ranges="0-1 $at-$((at + 2)) 4095-4096"
 else
     at=$(($(date +%s) % 3900))
     ranges="0-12 $at-$((at + 20)) 4094-4097"
@@ -40,12 +43,11 @@ limit=40
 moved=0
 while [ "$runs" -gt 0 ]; do
     runs=$((runs - 1)) seed=$((seed + 1))
-    for wait in blocking poll ppoll select pselect epoll-lt epoll-et \
-        epoll-oneshot; do
+    for wait in $waits; do
         for more in processes threads; do
             settings="FASTSOCK_UPGRADE_AFTER=$((seed % 60))"
-            shim "$P/streams" $wait 4 $seed 30000000 $more returns=5 delay=10 \
-                >"$dir/out" 2>&1 || fail "streams $wait $more seed $seed:" \
+            shim "$P/streams" $wait 4 $seed $((30000000 / SLOW)) $more \
+                returns=5 delay=10 >"$dir/out" 2>&1 || fail "streams $wait $more seed $seed:" \
                 "exit $? $(tail -n 1 "$dir/out")"
             moved=$((moved + 1))
         done
