@@ -1,7 +1,13 @@
 """Writes until the server is killed, keeping a journal; later compares.
 
 usage: kvserver_kill.py write PORT JOURNAL PID
+       kvserver_kill.py crash PORT JOURNAL FILE
        kvserver_kill.py verify PORT JOURNAL
+
+"write" kills the server itself. "crash" makes FILE, which has somebody end the
+whole machine: its journal is JOURNAL.0, JOURNAL.1, ..., one of each connection,
+to which what may be written goes before it is sent, and what was acknowledged
+as soon as that is known.
 
 Several connections write keys of their own, many requests at a time. The
 journal has, for each key, what it may hold: the state after the last
@@ -34,8 +40,9 @@ def content(pieces):
 
 
 class Writer(threading.Thread):
-    def __init__(self, port, number, states):
-        super().__init__()
+    def __init__(self, port, number, states, log=None):
+        super().__init__(daemon=True)
+        self.log = log
         self.r = random.Random(os.urandom(8))
         self.socket = socket.create_connection(("127.0.0.1", port), 10)
         self.file = self.socket.makefile("rb")
@@ -92,6 +99,10 @@ class Writer(threading.Thread):
             self.error = "%s: expected %d, got %r" % (key, state, reply)
             raise ConnectionError
 
+    def note(self, what, details):
+        if self.log:
+            self.log.write(pickle.dumps((what, details)))
+
     def run(self):
         pending = []
         try:
@@ -103,10 +114,13 @@ class Writer(threading.Thread):
                     self.states.setdefault(key, [None]).append(state)
                     pending.append((key, state))
                     request += one
+                self.note("sent", pending)
                 self.socket.sendall(request)
+                sent = len(pending)
                 while pending:
                     self.acknowledge(*pending[0])
                     del pending[0]
+                self.note("acknowledged", sent)
         except (ConnectionError, TimeoutError) as e:
             if isinstance(e, TimeoutError):
                 self.error = "no reply in 10 s"
@@ -139,6 +153,45 @@ def write(port, journal, pid):
           sum(w.unacknowledged for w in writers))
 
 
+def crash(port, journal, file):
+    writers = [Writer(port, i, {}, open("%s.%d" % (journal, i), "xb", 0))
+               for i in range(CONNECTIONS)]
+    for w in writers:
+        w.start()
+    while sum(w.acknowledged for w in writers) < 1000:
+        time.sleep(0.01)
+        for w in writers:
+            if not w.is_alive():
+                sys.exit(w.error or "the server closed a connection")
+    time.sleep(random.uniform(0, 1))
+    open(file, "w").close()
+    time.sleep(30)
+    sys.exit("%s is there, and nobody has ended the machine" % file)
+
+
+def read_logs(journal):
+    """The states that the logs of crash() allow, and how many were certain."""
+    states = {}
+    certain = 0
+    for i in range(CONNECTIONS):
+        sent = []
+        with open("%s.%d" % (journal, i), "rb") as log:
+            while True:
+                try:
+                    what, details = pickle.load(log)
+                except (EOFError, pickle.UnpicklingError):
+                    break  # the last one may be cut short: it was not sent
+                if what == "sent":
+                    sent = details
+                    for key, state in sent:
+                        states.setdefault(key, [None]).append(state)
+                    continue
+                for key, _ in sent[:details]:
+                    del states[key][0]
+                certain += details
+    return states, certain
+
+
 def get(file, s, key):
     s.sendall(b"get %s\r\n" % key.encode())
     line = file.readline()
@@ -157,8 +210,12 @@ def matches(value, state):
 
 
 def verify(port, journal):
-    with open(journal, "rb") as f:
-        states = pickle.load(f)
+    if os.path.exists(journal):
+        with open(journal, "rb") as f:
+            states = pickle.load(f)
+    else:
+        states, certain = read_logs(journal)
+        print(certain, "acknowledged writes,", len(states), "keys")
     wrong = 0
     with socket.create_connection(("127.0.0.1", port), 10) as s:
         file = s.makefile("rb")
@@ -179,5 +236,7 @@ def verify(port, journal):
 
 if sys.argv[1] == "write":
     write(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+elif sys.argv[1] == "crash":
+    crash(int(sys.argv[2]), sys.argv[3], sys.argv[4])
 else:
     verify(int(sys.argv[2]), sys.argv[3])
