@@ -22,6 +22,10 @@ endif
 DEPS := gcc make pkg-config libc6-dev libconfig-dev libpmem-dev check \
 	memcached libmemcached-tools python3-minimal python3 procps iproute2 util-linux \
 	gnuplot-nox
+# What `make check-guest` needs besides.
+GUEST_DEPS := qemu-system-x86 seabios busybox-static kmod cpio xz-utils zstd \
+	python3 util-linux iproute2 rdma-core ibverbs-providers rdmacm-utils \
+	ndctl e2fsprogs
 
 CONFIG_SRC    := $(wildcard config/*.c)
 TRANSPORT_SRC := $(wildcard transport/*.c transport/backend/*.c transport/stream/*.c)

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Runs groups of tests and ends with "N passed, N failed, N skipped".
-# usage: BUILD=build tests/run.sh unit|static|fuzz|stress|e2e ...
+# usage: BUILD=build tests/run.sh unit|static|fuzz|stress|e2e|guest ...
 #        ONLY=pattern runs only the tests whose name contains it.
+#        SLOW=10 on a machine that is ten times slower than usual.
 # A test is a program or script. Exit 0 is passed, 77 is skipped (its last
 # line says why), anything else failed (its output is shown). Unit tests are
 # Check programs: each of their checks counts.
-: "${BUILD:=build}"
+: "${BUILD:=build}" "${SLOW:=1}"
 BUILD=$(cd "$BUILD" && pwd) || exit 2
 export BUILD
 cd "$(dirname "$0")/.." || exit 2
@@ -15,10 +16,14 @@ trap 'rm -f "$out"' EXIT
 
 now() { date +%s%N; }
 
+wanted() {
+    case $1 in *"$ONLY"*) ;; *) return 1 ;; esac
+}
+
 one() { # name limit command...
-    name=$1 limit=$2
+    name=$1 limit=$(($2 * SLOW))
     shift 2
-    case $name in *"$ONLY"*) ;; *) return ;; esac
+    wanted "$name" || return
     start=$(now)
     timeout -k 5 "$limit" "$@" >"$out" 2>&1 </dev/null
     rc=$?
@@ -46,6 +51,23 @@ one() { # name limit command...
     fi
 }
 
+# This script, run elsewhere by a command: its lines are shown as they come,
+# its sums are added to ours. One that comes to no sums is one failure.
+elsewhere() { # name limit command...
+    name=$1 limit=$2
+    shift 2
+    timeout -k 5 "$limit" "$@" 2>&1 </dev/null | tr -d '\r' | tee "$out" |
+        sed -u '/^[0-9]* passed, [0-9]* failed, [0-9]* skipped$/d'
+    # shellcheck disable=SC2046
+    set -- $(tail -n 1 "$out" |
+        sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    if [ $# -ne 3 ]; then
+        echo "FAIL  $name: did not come to its end"
+        set -- 0 1 0
+    fi
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
 for group in "$@"; do
     case $group in
     unit)
@@ -68,6 +90,22 @@ for group in "$@"; do
     e2e)
         for t in tests/e2e/*.sh; do
             one "${t%.sh}" "$([ -n "$LONG" ] && echo 600 || echo 180)" sh "$t"
+        done ;;
+    guest)
+        inside=
+        for t in tests/guest/tests/*.sh; do
+            wanted "${t%.sh}" && inside=yes
+        done
+        one tests/guest/mkguest 600 bash tests/guest/mkguest.sh
+        [ -z "$inside" ] || elsewhere tests/guest/tests 600 \
+            bash tests/guest/guest_run.sh --env BUILD --env ONLY --env LONG \
+            --pmem 512M --pmem 256M -t 590 -- env SLOW=10 sh tests/run.sh in_guest
+        for t in tests/guest/crash/*.sh; do
+            one "${t%.sh}" 300 bash tests/guest/crash_run.sh "$t"
+        done ;;
+    in_guest) # what the group above starts in there
+        for t in tests/guest/tests/*.sh; do
+            one "${t%.sh}" 30 sh "$t"
         done ;;
     esac
 done

@@ -62,7 +62,14 @@ check-long: deps
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static fuzz stress e2e
 
-.PHONY: tests check check-unit check-long
+# In a virtual machine with RDMA devices, persistent memory and a kernel that
+# may be killed. See tests/guest/README.md.
+check-guest: deps
+	$(Q)$(MAKE) --no-print-directory deps DEPS='$(GUEST_DEPS)'
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)BUILD=$(B) sh tests/run.sh guest
+
+.PHONY: tests check check-unit check-long check-guest
 
 # The library under sanitizers cannot be preloaded into programs that lack
 # them: here unit tests, fuzzers and stress run, which link all of its code.

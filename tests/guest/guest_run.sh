@@ -4,7 +4,7 @@
 #   -c, --cpus N       emulated CPUs (2)
 #   -m, --memory SIZE  (1G)
 #   -t, --timeout S    of the whole run, seconds (600)
-#   --pmem FILE:SIZE   an NVDIMM; its contents stay in FILE (repeatable)
+#   --pmem [FILE:]SIZE an NVDIMM; its contents stay in FILE (repeatable)
 #   --rw FOLDER        of the host, writable in the guest (repeatable)
 #   --env NAME         hands a variable over (repeatable)
 #   --keep FOLDER      leaves console.log, dmesg and the like there
@@ -93,10 +93,12 @@ share() {
         -device "virtio-9p-pci,fsdev=$1,mount_tag=$1")
 }
 
-# nvdimm number FILE:SIZE
+# nvdimm number [FILE:]SIZE
 nvdimm() {
     local file=${2%:*} size
-    size=$(numfmt --from=iec "${2##*:}") || die 2 "--pmem $2: expected FILE:SIZE"
+    [ "$file" != "$2" ] || file=$job/pmem$1
+    size=$(numfmt --from=iec "${2##*:}") ||
+        die 2 "--pmem $2: expected [FILE:]SIZE, as in /tmp/a:512M"
     [ -e "$file" ] || truncate -s "$size" "$file" || die 2 "no file $file"
     arguments+=(-object "memory-backend-file,id=pm$1,share=on,mem-path=$file,size=$size,align=2M"
         -device "nvdimm,id=nv$1,memdev=pm$1")
