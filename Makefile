@@ -21,14 +21,15 @@ endif
 # and the tests need.
 DEPS := gcc make pkg-config libc6-dev libconfig-dev libpmem-dev check \
 	memcached libmemcached-tools python3-minimal python3 procps iproute2 util-linux \
-	gnuplot-nox
+	gnuplot-nox libibverbs-dev librdmacm-dev rdma-core
 # What `make check-guest` needs besides.
 GUEST_DEPS := qemu-system-x86 seabios busybox-static kmod cpio xz-utils zstd \
 	python3 util-linux iproute2 rdma-core ibverbs-providers rdmacm-utils \
 	ndctl e2fsprogs
 
 CONFIG_SRC    := $(wildcard config/*.c)
-TRANSPORT_SRC := $(wildcard transport/*.c transport/backend/*.c transport/stream/*.c)
+VERBS_SRC     := $(wildcard transport/backend/verbs*.c)
+TRANSPORT_SRC := $(filter-out $(VERBS_SRC),$(wildcard transport/*.c transport/backend/*.c transport/stream/*.c))
 TOOL_SRC      := $(wildcard preload/fastsock_*.c)
 PRELOAD_SRC   := $(filter-out $(TOOL_SRC),$(wildcard preload/*.c)) $(wildcard preload/*.S)
 STORE_SRC     := $(wildcard store/pm/*.c store/engine/*.c store/protocol/*.c store/server/*.c)
@@ -40,10 +41,11 @@ obj = $(patsubst %,$(B)/%.o,$(basename $(1)))
 
 CONFIG_OBJ    := $(call obj,$(CONFIG_SRC))
 TRANSPORT_OBJ := $(call obj,$(TRANSPORT_SRC))
+VERBS_OBJ     := $(call obj,$(VERBS_SRC))
 PRELOAD_OBJ   := $(call obj,$(PRELOAD_SRC))
 STORE_OBJ     := $(call obj,$(STORE_SRC))
 
-PROGRAMS := $(B)/libfastsock.so $(B)/kvserver $(B)/fastsock
+PROGRAMS := $(B)/libfastsock.so $(B)/libfastsock-verbs.so $(B)/kvserver $(B)/fastsock
 
 all: $(PROGRAMS)
 
@@ -55,6 +57,12 @@ $(B)/libfastsock.so: $(PRELOAD_OBJ) $(TRANSPORT_OBJ) $(CONFIG_OBJ) preload/expor
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libfastsock.so -Wl,-z,now \
 		-Wl,--version-script=preload/exports.map \
 		-o $@ $(filter %.o,$^)
+
+# A module with what it uses of transport/: none of that has state of its own.
+$(B)/libfastsock-verbs.so: $(VERBS_OBJ) $(call obj,$(wildcard transport/*.c))
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libfastsock-verbs.so -Wl,-z,now \
+		-o $@ $^ -libverbs -lrdmacm
 
 $(B)/kvserver: $(B)/store/main.o $(STORE_OBJ) $(CONFIG_OBJ)
 	$(if $(V),,@echo '  LD    $@')
@@ -101,7 +109,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/share/man/man1 \
 		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/doc/fastsock
 	install -m 755 $(B)/kvserver $(B)/fastsock $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(B)/libfastsock.so $(DESTDIR)$(LIBDIR)
+	install -m 755 $(B)/libfastsock.so $(B)/libfastsock-verbs.so $(DESTDIR)$(LIBDIR)
 	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 docs/man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 644 config/fastsock.conf README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/fastsock
