@@ -59,8 +59,8 @@ elsewhere() { # name limit command...
     timeout -k 5 "$limit" "$@" 2>&1 </dev/null | tr -d '\r' | tee "$out" |
         sed -u '/^[0-9]* passed, [0-9]* failed, [0-9]* skipped$/d'
     # shellcheck disable=SC2046
-    set -- $(tail -n 1 "$out" |
-        sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    set -- $(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' \
+        "$out" | tail -n 1)
     if [ $# -ne 3 ]; then
         echo "FAIL  $name: did not come to its end"
         set -- 0 1 0

@@ -15,6 +15,8 @@ share() { # tag, folder, options
         give_up "no share $1"
 }
 
+# How far it came, for the case that it goes no further.
+echo "GUEST: /init"
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -22,6 +24,7 @@ while read -r module; do
     insmod "$module" || echo "GUEST: insmod $module failed"
 done </boot.modules
 
+echo "GUEST: modules are loaded"
 share hostroot /lower ro,cache=loose
 mount -t tmpfs -o mode=755 tmpfs /upper
 mkdir /upper/up /upper/work
@@ -42,4 +45,5 @@ ln -s fd/2 $root/dev/stderr
 mkdir -p $root/lib/modules $root/run/job
 mount -o bind /lib/modules $root/lib/modules
 share job $root/run/job rw,cache=none
+echo "GUEST: the shares are there"
 exec chroot $root /bin/bash /run/job/stage2
