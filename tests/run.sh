@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs groups of tests and ends with "N passed, N failed, N skipped".
-# usage: BUILD=build tests/run.sh unit|static|fuzz|stress|e2e|guest ...
+# usage: BUILD=build tests/run.sh unit|static|fuzz|crash|stress|e2e|guest ...
 #        ONLY=pattern runs only the tests whose name contains it.
 #        SLOW=10 on a machine that is ten times slower than usual.
 # A test is a program or script. Exit 0 is passed, 77 is skipped (its last
@@ -83,6 +83,9 @@ for group in "$@"; do
             [ "$t" = tests/fuzz/driver.c ] && continue
             one "${t%.c}" 300 "$BUILD/${t%.c}" ${LONG:+2000000}
         done ;;
+    crash)
+        one tests/crash/images 600 "$BUILD/tests/crash/crash" ${LONG:+long}
+        one tests/crash/mutants 300 "$BUILD/tests/crash/crash" mutants ;;
     stress)
         for t in tests/stress/*.c; do
             one "${t%.c}" 300 "$BUILD/${t%.c}" ${LONG:+long}

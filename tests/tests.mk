@@ -49,6 +49,8 @@ $(B)/tests/e2e/hostile/hostile_peer: %: %.o $(E2E_SUPPORT) $(B)/rooms.a
 
 E2E_HOSTILE := $(B)/tests/e2e/hostile/hostile_peer
 
+include tests/crash/crash.mk
+
 tests: $(PROGRAMS) $(UNIT) $(FUZZ) $(STRESS) $(E2E_PROG) $(E2E_HOSTILE) $(BENCH_PROGRAMS)
 
 check-unit: $(UNIT)
@@ -56,11 +58,11 @@ check-unit: $(UNIT)
 
 check: deps
 	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)BUILD=$(B) sh tests/run.sh unit static fuzz stress e2e
+	$(Q)BUILD=$(B) sh tests/run.sh unit static fuzz crash stress e2e
 
 check-long: deps
 	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static fuzz stress e2e
+	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static fuzz crash stress e2e
 
 # In a virtual machine with RDMA devices, persistent memory and a kernel that
 # may be killed. See tests/guest/README.md.

@@ -1,0 +1,222 @@
+/* See judge.h. */
+#include "tests/crash/judge.h"
+
+#include "tests/crash/subject.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TIME_AFTER                                                             \
+    5000 /* all times of flush_all are before, exptimes after                  \
+          */
+
+/* kv_commit() sweeps flushed items in the commit of the flush itself, so that a
+ * crash may leave some of them gone and the flush undone. */
+static const bool flush_is_whole = false;
+
+/* One look at all items of a recovered pool. */
+struct look {
+    const struct expectation *expected;
+    struct kv *kv;
+    unsigned char *seen; /* by key */
+    bool fine;
+    char *what;
+    size_t what_size;
+};
+
+__attribute__((format(printf, 2, 3))) static bool wrong(struct look *l,
+                                                        const char *format, ...)
+{
+    va_list args;
+    if (!l->fine)
+        return false; /* the first one counts */
+    l->fine = false;
+    va_start(args, format);
+    vsnprintf(l->what, l->what_size, format, args);
+    va_end(args);
+    return false;
+}
+
+static struct state state_of(const struct kv_item *item)
+{
+    return (struct state){.present = true,
+                          .len = item->len,
+                          .flags = item->flags,
+                          .exptime = item->exptime,
+                          .cas = item->cas,
+                          .bytes = (unsigned char *)(uintptr_t)item->value};
+}
+
+static bool visit(void *context, const void *name, size_t len,
+                  const struct kv_item *item)
+{
+    struct look *l = context;
+    const struct expectation *e = l->expected;
+    struct state state = state_of(item);
+    int k = model_find(e->model, name, len);
+    if (k < 0)
+        return wrong(l, "an item that nobody stored: %.*s",
+                     (int)(len < 60 ? len : 60), (const char *)name);
+    if (l->seen[k])
+        return wrong(l, "key %d is there twice", k);
+    l->seen[k] = 1;
+    if (!model_allows(e->model, e->window, k, &state))
+        return wrong(l,
+                     "key %d has neither an old nor a new state: %u bytes, "
+                     "flags %u, exptime %u, cas %llu",
+                     k, state.len, state.flags, state.exptime,
+                     (unsigned long long)state.cas);
+    return true;
+}
+
+/* What the walk found is what a lookup finds. */
+static void look_up(struct look *l, int k)
+{
+    const struct expectation *e = l->expected;
+    const struct key *key = &e->model->keys[k];
+    struct kv_item item;
+    enum kv_result result = kv_get(l->kv, key->name, key->len, &item);
+    if (result != (l->seen[k] ? KV_OK : KV_MISS)) {
+        wrong(l, "key %d: a walk %s it, a lookup says %d", k,
+              l->seen[k] ? "finds" : "does not find", (int)result);
+    } else if (l->seen[k]) {
+        struct state state = state_of(&item);
+        if (!model_allows(e->model, e->window, k, &state))
+            wrong(l, "key %d reads as neither an old nor a new state", k);
+    }
+}
+
+static void look_at_items(struct look *l)
+{
+    const struct expectation *e = l->expected;
+    int flushed = 0, kept = 0;
+    kv_each(l->kv, visit, l);
+    for (int k = 0; k < e->model->n_keys && l->fine; k++) {
+        if (!l->seen[k] && !model_allows(e->model, e->window, k, NULL))
+            wrong(l, "key %d is lost", k);
+        bool changed = model_changed(e->model, e->window, k);
+        if (changed || k % 16 == (int)(e->window.begun % 16))
+            look_up(l, k);
+        if (changed && model_flush_only(e->model, e->window, k)) {
+            flushed += !l->seen[k];
+            kept += l->seen[k];
+        }
+    }
+    if (flush_is_whole && flushed > 0 && kept > 0 && !e->model->cache)
+        wrong(l, "half a flush: %d keys gone, %d there", flushed, kept);
+}
+
+static bool count(void *context, const void *name, size_t len,
+                  const struct kv_item *item)
+{
+    (void)name;
+    (void)len;
+    (void)item;
+    ++*(int *)context;
+    return true;
+}
+
+/* A flush for later comes when its time has come, and no other one does. */
+static void look_at_flush(struct look *l)
+{
+    const struct expectation *e = l->expected;
+    uint32_t low, high;
+    int before = 0, after = 0;
+    model_flush_range(e->model, e->window, &low, &high);
+    kv_each(l->kv, count, &before);
+    kv_set_time(l->kv, TIME_AFTER);
+    kv_each(l->kv, count, &after);
+    if (low != 0 && after > 0)
+        wrong(l, "a flush for later is forgotten: %d items there", after);
+    if (high == 0 && after != before)
+        wrong(l, "a flush that nobody asked for: %d of %d items there", after,
+              before);
+    kv_set_time(l->kv, SUBJECT_NOW);
+}
+
+/* A recovered pool is as good as any other. */
+static void use(struct look *l)
+{
+    const struct model *model = l->expected->model;
+    unsigned char value[300];
+    char fault[200] = "no memory";
+    memset(value, 'u', sizeof(value));
+    for (int i = 0; i < 24; i++) {
+        const struct key *key = &model->keys[i * 5 % model->n_keys];
+        size_t len = (size_t)(i * 37) % sizeof(value);
+        if (i % 4 == 3)
+            kv_delete(l->kv, key->name, key->len);
+        else
+            kv_store(l->kv, KV_SET, key->name, key->len, 0, 0, 0, value, len,
+                     NULL);
+        if (i % 5 == 0 && kv_commit(l->kv) != KV_OK)
+            wrong(l, "a commit after the recovery fails");
+    }
+    kv_commit(l->kv);
+    if (subject_audit(l->kv, fault, sizeof(fault)) < 0)
+        wrong(l, "in use after the recovery: %s", fault);
+}
+
+static void look_at_state(struct look *l)
+{
+    const struct expectation *e = l->expected;
+    struct kv_statistics stats;
+    char fault[200] = "no memory";
+    kv_stats(l->kv, &stats);
+    if (stats.repaired > 0 && !(e->damaged && e->phase == PHASE_OPENING))
+        wrong(l, "%llu entries had to be repaired",
+              (unsigned long long)stats.repaired);
+    if (stats.was_clean && e->phase == PHASE_OPEN)
+        wrong(l, "an open pool says that it was closed in order");
+    if (!stats.was_clean && e->phase == PHASE_CLOSED)
+        wrong(l, "a pool that was closed in order does not say so");
+    if (subject_audit(l->kv, fault, sizeof(fault)) < 0)
+        wrong(l, "audit: %s", fault);
+    if (stats.cas <= model_cas(e->model, e->window))
+        wrong(l, "cas id %llu would be given twice",
+              (unsigned long long)stats.cas);
+}
+
+static void restore(struct image *image, const struct recorder *r, bool all)
+{
+    if (all) {
+        image_restore_all(image);
+        return;
+    }
+    for (size_t i = 0; i < r->n_events; i++)
+        if (r->events[i].kind == EVENT_STORE || r->events[i].kind == EVENT_COPY)
+            image_restore(image, r->events[i].first, r->events[i].n);
+}
+
+bool judge(struct image *image, struct recorder *recorder,
+           const struct expectation *e, char *what, size_t what_size)
+{
+    struct look l = {
+        .expected = e, .fine = true, .what = what, .what_size = what_size};
+    char error[256] = "";
+    bool making = e->phase == PHASE_MAKING;
+
+    recorder_restart(recorder);
+    l.seen = calloc((size_t)e->model->n_keys + 1, 1);
+    if (!l.seen ||
+        subject_open(image->path, making ? SUBJECT_POOL : 0, e->model->cache,
+                     &recorder->hook, &l.kv, error, sizeof(error)) < 0) {
+        wrong(&l, "does not open: %s", error);
+        goto restore_image;
+    }
+    recorder_mark(recorder, EVENT_OPENED, 0);
+    look_at_state(&l);
+    look_at_items(&l);
+    if (e->model->n_flushes > 0 && l.fine)
+        look_at_flush(&l);
+    if (e->use && l.fine)
+        use(&l);
+    subject_abandon(l.kv);
+
+restore_image:
+    restore(image, recorder, making);
+    free(l.seen);
+    return l.fine;
+}

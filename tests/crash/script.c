@@ -1,0 +1,366 @@
+/*
+ * The operations: each is begun in log and model, carried out, and its outcome
+ * given to the model afterwards; which crash sees which of it is worked out
+ * when the log is read.
+ */
+#include "tests/crash/script.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LARGEST 3000 /* bytes of a value */
+
+void script_wrong(struct script *s, const char *format, ...)
+{
+    va_list args;
+    if (s->error[0] != '\0')
+        return;
+    va_start(args, format);
+    vsnprintf(s->error, sizeof(s->error), format, args);
+    va_end(args);
+}
+
+uint32_t script_roll(struct script *s, uint32_t sides)
+{
+    s->random ^= s->random << 13;
+    s->random ^= s->random >> 7;
+    s->random ^= s->random << 17;
+    return (uint32_t)(s->random * 0x2545f4914f6cdd1d >> 33) % sides;
+}
+
+__attribute__((format(printf, 2, 3))) static uint32_t
+begin(struct script *s, const char *format, ...)
+{
+    uint32_t op = model_begin(&s->model);
+    va_list args;
+    if (op >= s->max_texts) {
+        s->max_texts = op * 2 + 64;
+        s->texts = realloc(s->texts, s->max_texts * sizeof(*s->texts));
+        if (!s->texts)
+            exit(2);
+    }
+    va_start(args, format);
+    vsnprintf(s->texts[op], sizeof(s->texts[op]), format, args);
+    va_end(args);
+    recorder_mark(&s->log, EVENT_OP, op);
+    return op;
+}
+
+static unsigned char *random_bytes(struct script *s, uint32_t len)
+{
+    unsigned char *bytes = malloc((size_t)len + 1);
+    uint32_t seed = script_roll(s, 1u << 20);
+    if (!bytes)
+        exit(2);
+    for (uint32_t i = 0; i < len; i++)
+        bytes[i] = (unsigned char)(seed * 31 + i * 7 + (i >> 8) * 13 + 1);
+    return bytes;
+}
+
+/* Store by the ordinary call or, now and then, straight into the pool. */
+static enum kv_result store(struct script *s, enum kv_mode mode, int k,
+                            const struct state *state, uint64_t old_cas,
+                            uint64_t *cas)
+{
+    const struct key *key = &s->model.keys[k];
+    struct kv_reservation r;
+    if (state->len <= 40 || script_roll(s, 3) != 0)
+        return kv_store(s->kv, mode, key->name, key->len, state->flags,
+                        state->exptime, old_cas, state->bytes, state->len, cas);
+    enum kv_result result = kv_reserve(s->kv, key->len, state->len, &r);
+    if (result != KV_OK)
+        return result;
+    memcpy(r.buffer, state->bytes, state->len);
+    recorder_wrote(&s->log, r.buffer, state->len);
+    return kv_publish(s->kv, &r, mode, key->name, key->len, state->flags,
+                      state->exptime, old_cas, cas);
+}
+
+/* The state is stored, or, out of space or in a cache, perhaps not. */
+static void finish_store(struct script *s, int k, enum kv_result result,
+                         struct state *state)
+{
+    if (result == KV_OK) {
+        model_give_cas(&s->model, state->op, state->cas);
+        model_add(&s->model, k, state);
+        return;
+    }
+    free(state->bytes);
+    if (result != KV_NO_SPACE && !s->cache)
+        script_wrong(s, "storing key %d gives result %d", k, (int)result);
+}
+
+void script_put(struct script *s, int k, uint32_t len)
+{
+    struct state state = {
+        .present = true,
+        .len = len,
+        .flags = script_roll(s, 1u << 30),
+        .exptime = script_roll(s, 3) ? 0 : 10000 + script_roll(s, 1000)};
+    bool there = model_now(&s->model, k)->present;
+    enum kv_mode mode = s->cache || script_roll(s, 2) ? KV_SET
+                        : there                       ? KV_REPLACE
+                                                      : KV_ADD;
+    state.bytes = random_bytes(s, len);
+    state.op = begin(s, "store key %d, %u bytes", k, len);
+    enum kv_result result = store(s, mode, k, &state, 0, &state.cas);
+    finish_store(s, k, result, &state);
+}
+
+static unsigned char *join(const struct state *first,
+                           const struct state *second)
+{
+    unsigned char *bytes = malloc((size_t)first->len + second->len + 1);
+    if (!bytes)
+        exit(2);
+    memcpy(bytes, first->bytes, first->len);
+    memcpy(bytes + first->len, second->bytes, second->len);
+    return bytes;
+}
+
+/* Change an item that is there: by its cas id, or add to one of its ends. */
+void script_modify(struct script *s, int k, uint32_t len)
+{
+    const struct state *old = model_now(&s->model, k);
+    enum kv_mode mode = (enum kv_mode)(KV_APPEND + script_roll(s, 3));
+    if (old->len + len > LARGEST)
+        mode = KV_CAS;
+    struct state given = {
+        .present = true, .len = len, .bytes = random_bytes(s, len)};
+    struct state state = given;
+    state.op = begin(s, "mode %d on key %d, %u bytes", (int)mode, k, len);
+    enum kv_result result =
+        store(s, mode, k, &given, mode == KV_CAS ? old->cas : 0, &state.cas);
+    if (mode != KV_CAS) {
+        state.bytes = mode == KV_APPEND ? join(old, &given) : join(&given, old);
+        state.len = old->len + len;
+        state.flags = old->flags;
+        state.exptime = old->exptime;
+        free(given.bytes);
+    }
+    finish_store(s, k, result, &state);
+}
+
+static unsigned char *text_of(const char *digits, uint32_t *len)
+{
+    uint32_t n = (uint32_t)strlen(digits);
+    uint32_t all = n > *len ? n : *len;
+    unsigned char *bytes = malloc((size_t)all + 1);
+    if (!bytes)
+        exit(2);
+    memset(bytes, ' ', all);
+    memcpy(bytes, digits, n);
+    *len = all;
+    return bytes;
+}
+
+/* A number for script_arith(). */
+void script_number(struct script *s, int k)
+{
+    char digits[24];
+    uint32_t value = script_roll(s, 100000);
+    struct state state = {.present = true, .flags = value};
+    snprintf(digits, sizeof(digits), "%u", value);
+    state.bytes = text_of(digits, &state.len);
+    state.op = begin(s, "store key %d, number %s", k, digits);
+    enum kv_result result = store(s, KV_SET, k, &state, 0, &state.cas);
+    finish_store(s, k, result, &state);
+}
+
+void script_arith(struct script *s, int k)
+{
+    const struct key *key = &s->model.keys[k];
+    const struct state old = *model_now(&s->model, k);
+    struct state state = {.present = true,
+                          .len = old.len,
+                          .flags = old.flags,
+                          .exptime = old.exptime};
+    bool incr = script_roll(s, 2);
+    uint64_t delta = script_roll(s, 4)
+                         ? script_roll(s, 100000)
+                         : (uint64_t)script_roll(s, 1u << 30) << 20;
+    uint64_t value = 0;
+    char digits[24];
+    state.op =
+        begin(s, "%s key %d by %" PRIu64, incr ? "incr" : "decr", k, delta);
+    enum kv_result result =
+        kv_arith(s->kv, key->name, key->len, incr, delta, &value, &state.cas);
+    snprintf(digits, sizeof(digits), "%" PRIu64, value);
+    state.bytes = text_of(digits, &state.len);
+    finish_store(s, k, result, &state);
+}
+
+void script_erase(struct script *s, int k)
+{
+    const struct key *key = &s->model.keys[k];
+    bool there = model_now(&s->model, k)->present;
+    struct state state = {.op = begin(s, "erase key %d", k)};
+    enum kv_result result = kv_delete(s->kv, key->name, key->len);
+    if (!s->cache && result != (there ? KV_OK : KV_MISS))
+        script_wrong(s, "erasing key %d gives result %d", k, (int)result);
+    model_add(&s->model, k, &state);
+}
+
+void script_touch(struct script *s, int k)
+{
+    const struct key *key = &s->model.keys[k];
+    struct state state = *model_now(&s->model, k);
+    uint32_t exptime = 10000 + script_roll(s, 5000);
+    if (!state.present)
+        return;
+    state.op = begin(s, "touch key %d, %u", k, exptime);
+    state.exptime = exptime;
+    enum kv_result result = kv_touch(s->kv, key->name, key->len, exptime);
+    if (result == KV_OK) {
+        unsigned char *bytes = malloc((size_t)state.len + 1);
+        if (!bytes)
+            exit(2);
+        memcpy(bytes, state.bytes, state.len);
+        state.bytes = bytes;
+        model_add(&s->model, k, &state);
+    } else if (!s->cache) {
+        script_wrong(s, "touching key %d gives result %d", k, (int)result);
+    }
+}
+
+void script_flush_all(struct script *s, uint32_t when)
+{
+    uint32_t op = begin(s, "flush_all at %u", when);
+    struct state gone = {.op = op, .by_flush = true};
+    if (kv_flush_all(s->kv, when) != KV_OK)
+        script_wrong(s, "flush_all fails");
+    for (int k = 0; when <= SUBJECT_NOW && k < s->model.n_keys; k++)
+        if (model_now(&s->model, k)->present)
+            model_add(&s->model, k, &gone);
+    model_add_flush(&s->model, op, when <= SUBJECT_NOW ? 0 : when);
+}
+
+static bool mark_present(void *context, const void *name, size_t len,
+                         const struct kv_item *item)
+{
+    struct script *s = context;
+    int k = model_find(&s->model, name, len);
+    (void)item;
+    if (k >= 0)
+        s->model.keys[k].here = true;
+    return true;
+}
+
+/* What a cache has evicted is gone as soon as that is acknowledged. */
+static void notice_evicted(struct script *s, uint32_t op)
+{
+    struct state gone = {.op = op};
+    for (int k = 0; k < s->model.n_keys; k++)
+        s->model.keys[k].here = false;
+    kv_each(s->kv, mark_present, s);
+    for (int k = 0; k < s->model.n_keys; k++)
+        if (!s->model.keys[k].here && model_now(&s->model, k)->present)
+            model_add(&s->model, k, &gone);
+}
+
+void script_commit(struct script *s)
+{
+    uint32_t op = begin(s, "commit");
+    if (kv_commit(s->kv) != KV_OK)
+        script_wrong(s, "a commit fails");
+    if (s->cache)
+        notice_evicted(s, op);
+    s->model.acked = s->model.ops;
+    recorder_mark(&s->log, EVENT_ACK, s->model.acked);
+}
+
+int script_pick(struct script *s, bool present)
+{
+    int n = s->model.n_keys, first = (int)script_roll(s, (uint32_t)n);
+    for (int i = 0; i < n; i++)
+        if (model_now(&s->model, (first + i) % n)->present == present)
+            return (first + i) % n;
+    return -1;
+}
+
+void script_look(struct script *s)
+{
+    kv_stats(s->kv, &s->before);
+    s->look = s->log.n_events;
+    recorder_mark(&s->log, EVENT_LOOK, 0);
+}
+
+void script_skip(struct script *s)
+{
+    recorder_mark(&s->log, EVENT_SKIP, 0);
+}
+
+void script_unlook(struct script *s)
+{
+    s->log.events[s->look].kind = EVENT_SKIP;
+}
+
+void script_open(struct script *s, uint64_t size)
+{
+    char error[200] = "";
+    if (subject_open(s->path, size, s->cache, &s->log.hook, &s->kv, error,
+                     sizeof(error)) < 0) {
+        script_wrong(s, "cannot open: %s", error);
+        s->kv = NULL;
+    }
+}
+
+void script_close(struct script *s)
+{
+    if (kv_close(s->kv) != 0)
+        script_wrong(s, "closing fails");
+    s->kv = NULL;
+}
+
+static void store_some(struct script *s, int n)
+{
+    for (int i = 0; i < n; i++) {
+        uint32_t len =
+            script_roll(s, 4) ? script_roll(s, 40) : script_roll(s, 900);
+        script_put(s, (int)script_roll(s, (uint32_t)s->model.n_keys), len);
+        if (i % 8 == 7)
+            script_commit(s);
+    }
+    script_commit(s);
+}
+
+bool script_run(struct script *s, const struct script_kind *kind, uint64_t seed,
+                struct sites *sites)
+{
+    *s = (struct script){.cache = kind->cache,
+                         .random = (seed + 1) * 0x9e3779b97f4a7c15};
+    recorder_init(&s->log, sites, true);
+    model_init(&s->model, kind->keys);
+    s->model.cache = kind->cache;
+    s->fd = memfd_create("pool", MFD_CLOEXEC);
+    snprintf(s->path, sizeof(s->path), "/proc/self/fd/%d", s->fd);
+    if (!kind->by_itself) {
+        script_open(s, SUBJECT_POOL);
+        if (s->kv)
+            store_some(s, kind->stored);
+    }
+    for (int i = 0; i < (kind->by_itself ? 1 : kind->steps); i++)
+        if (s->error[0] == '\0')
+            kind->step(s);
+    if (s->kv && s->error[0] == '\0') {
+        recorder_compare(&s->log);
+        if (s->log.past_us)
+            script_wrong(s, "a store went past persist.h");
+    }
+    return s->error[0] == '\0';
+}
+
+void script_fini(struct script *s)
+{
+    if (s->kv)
+        subject_abandon(s->kv);
+    recorder_fini(&s->log);
+    model_fini(&s->model);
+    close(s->fd);
+    free(s->texts);
+}
