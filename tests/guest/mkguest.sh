@@ -66,8 +66,8 @@ find_package() {
 }
 
 kernel_name() {
-    name=$(apt-cache depends "$meta" 2>/dev/null |
-        awk '/Depends: linux-image-/ { print $2; exit }')
+    name=$({ apt-cache depends "$meta" 2>/dev/null || true; } |
+        awk '/Depends: linux-image-/ { print $2 }' | head -n 1)
 }
 
 download() {
