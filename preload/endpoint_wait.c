@@ -76,10 +76,11 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
 }
 
 static int sleep_for(struct endpoint *e, short events, struct waiter *w,
-                     uint64_t until_ns, uint32_t told,
-                     struct spin *spin)
+                     uint64_t until_ns, uint32_t told, struct spin *spin)
 {
-    struct pollfd p[2] = {{.fd = w->bell, .events = POLLIN}};
+    struct pollfd p[3] = {{.fd = w->bell, .events = POLLIN},
+                          {.fd = e->stream.fd},
+                          {.fd = -1, .events = POLLIN}};
     struct timespec left, *wait = NULL;
     struct peer *peer;
     int rc = 0;
@@ -88,11 +89,14 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
 
     atomic_store(&w->asleep, 1);
     tcp = stream_wait_for(&e->stream, events, &peer);
-    if (peer != NULL)
+    if (peer != NULL) {
         peer_ops(peer)->peer_arm(peer, w->id, true);
+        p[2].fd = peer_wake_fd(peer);
+    }
     full_fence();
-    p[1].fd = e->stream.fd;
     p[1].events = tcp;
+    if (tcp == 0)
+        p[1].fd = -1;
     if (until_ns != 0) {
         uint64_t now = clock_ns();
 
@@ -104,8 +108,8 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     if (!is_ready(e, events) && told == atomic_load(&e->stream.told)) {
         stats_count(STATS_SLEEP);
         /* A plain recv is restarted after signals just as theirs is. */
-        if (tcp != 0 || wait != NULL)
-            rc = REAL(ppoll)(p, tcp != 0 ? 2 : 1, wait, spin_mask(spin, NULL));
+        if (tcp != 0 || wait != NULL || p[2].fd >= 0)
+            rc = REAL(ppoll)(p, 3, wait, spin_mask(spin, NULL));
         else if (spin_restore(spin))
             errno = EINTR, rc = -1;
         else
@@ -244,8 +248,8 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
         if (done == 0)
             rc = stream_recv(&e->stream, iov, n, pass);
         else
-            rc = stream_recv(&e->stream, part,
-                             rest_of(iov, n, done, part, 64), pass);
+            rc = stream_recv(&e->stream, part, rest_of(iov, n, done, part, 64),
+                             pass);
         if (rc > 0) {
             done += (size_t)rc;
             if (!all || done == len)
@@ -276,8 +280,7 @@ static ssize_t broken_pipe(int flags)
  */
 static void hold(struct endpoint *e)
 {
-    uint64_t until =
-        clock_ns() + process.settings.handover_hold_usec * 1000;
+    uint64_t until = clock_ns() + process.settings.handover_hold_usec * 1000;
     struct waiter *w = waiter_self();
 
     if (w != NULL && endpoint_watch(e, w->id)) {

@@ -10,6 +10,7 @@
 struct epoll_peer {
     struct peer *peer; /* a reference is held */
     unsigned regs;
+    bool wakes; /* by a descriptor: peer_wake_fd() */
 };
 
 struct epoll_set {
@@ -18,6 +19,7 @@ struct epoll_set {
     struct lock lock;
     _Atomic unsigned n_managed;
     _Atomic bool bell_in; /* the bell is in the kernel's set */
+    int wake_fd;          /* and this, which devices wake by; -1: none */
     _Atomic bool nested;  /* the kernel alone; see epoll_set_nest() */
     _Atomic bool promote; /* some reg has `promote` set */
     struct waiter *waiter;
@@ -27,13 +29,13 @@ struct epoll_set {
     unsigned n_hot, hot_size, rotate;
     struct epoll_peer *peers;
     unsigned n_peers;
-    int sleepers; /* threads */
+    int sleepers;   /* threads */
     bool contended; /* a stream was being changed during the last look */
-    unsigned hits; /* user-level events since the kernel was asked */
+    unsigned hits;  /* user-level events since the kernel was asked */
     struct epoll_set *next;
 };
 
-extern const char epoll_bell_cookie;
+extern const char epoll_bell_cookie, epoll_wake_cookie;
 
 void epoll_registry_lock(void);
 void epoll_registry_unlock(void);

@@ -23,7 +23,7 @@ static struct lock registry;
 static struct epoll_set *all_sets;
 
 /* The bell's registration in the kernel's set carries this address. */
-const char epoll_bell_cookie;
+const char epoll_bell_cookie, epoll_wake_cookie;
 
 void epoll_registry_lock(void)
 {
@@ -52,11 +52,30 @@ struct epoll_set *epoll_set_create(int epfd)
     set->object.kind = OBJECT_EPOLL;
     set->object.plain = process.settings.poll_kernel_usec == 0;
     set->epfd = epfd;
+    set->wake_fd = -1;
     lock_take(&registry);
     set->next = all_sets;
     all_sets = set;
     lock_give(&registry);
     return set;
+}
+
+/* Set lock held. The kernel's set has the descriptor while a peer needs it. */
+static void watch_devices(struct epoll_set *set)
+{
+    epoll_data_t cookie = {.ptr = (void *)&epoll_wake_cookie};
+    int fd = -1;
+
+    for (unsigned i = 0; i < set->n_peers && fd < 0; i++)
+        if (set->peers[i].wakes)
+            fd = peer_wake_fd(set->peers[i].peer);
+    if (fd == set->wake_fd)
+        return;
+    if (set->wake_fd >= 0)
+        kernel_ctl(set, EPOLL_CTL_DEL, set->wake_fd, 0, cookie);
+    if (fd >= 0)
+        kernel_ctl(set, EPOLL_CTL_ADD, fd, EPOLLIN, cookie);
+    set->wake_fd = fd;
 }
 
 /* Registry and set locks held. */
@@ -67,6 +86,7 @@ static void put_peer(struct epoll_set *set, struct peer *peer)
             peer_ops(peer)->peer_arm(peer, set->waiter->id, false);
             peer_ops(peer)->peer_put(peer);
             set->peers[i] = set->peers[--set->n_peers];
+            watch_devices(set);
             return;
         }
 }
@@ -86,7 +106,9 @@ static bool get_peer(struct epoll_set *set, struct peer *peer)
     set->peers = grown;
     peer_ops(peer)->peer_get(peer);
     set->peers[set->n_peers].peer = peer;
+    set->peers[set->n_peers].wakes = peer_wake_fd(peer) >= 0;
     set->peers[set->n_peers++].regs = 1;
+    watch_devices(set);
     return true;
 }
 
@@ -434,7 +456,8 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     bool managed;
     int rc;
 
-    if (atomic_load_explicit(&set->nested, memory_order_relaxed) && op == EPOLL_CTL_ADD)
+    if (atomic_load_explicit(&set->nested, memory_order_relaxed) &&
+        op == EPOLL_CTL_ADD)
         endpoint_banish(e, REASON_NESTED_EPOLL);
     /* Under the stream's locks a stream cannot leave TCP meanwhile. */
     stream_lock_all(&e->stream);
@@ -448,8 +471,8 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     } else if (op == EPOLL_CTL_MOD) {
         rc = change_reg(set, reg, event);
     } else if (op == EPOLL_CTL_DEL) {
-        rc = managed || reg->outside ? 0
-                                     : kernel_ctl(set, op, fd, 0, reg->data);
+        rc =
+            managed || reg->outside ? 0 : kernel_ctl(set, op, fd, 0, reg->data);
         drop_reg(reg);
     } else {
         rc = -EINVAL;
@@ -498,6 +521,7 @@ void epoll_sets_after_fork(void)
         set->n_peers = set->n_hot = 0;
         atomic_store(&set->n_managed, 0);
         atomic_store(&set->bell_in, false);
+        set->wake_fd = -1;
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
             r->managed = r->hot = false;
     }

@@ -28,9 +28,8 @@ enum {
     QUICK_LOOKS = 24
 };
 
-static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT &&
-                  POLLERR == EPOLLERR && POLLHUP == EPOLLHUP &&
-                  POLLRDHUP == EPOLLRDHUP,
+static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
+                  POLLHUP == EPOLLHUP && POLLRDHUP == EPOLLRDHUP,
               "poll and epoll name the same bits");
 
 /* What epoll would report for it now; 0 is nothing. Set lock held. */
@@ -115,8 +114,8 @@ static void cool_down(struct epoll_set *set, struct epoll_reg *reg)
     epoll_make_cold(set, reg);
     /* It may have come just before the mark was asked for. */
     if (stream_ready_pinned(&reg->endpoint->stream) &
-        (POLLNVAL | ((reg->events | EPOLLERR | EPOLLHUP) &
-                     ~(uint32_t)EPOLLOUT)))
+        (POLLNVAL |
+         ((reg->events | EPOLLERR | EPOLLHUP) & ~(uint32_t)EPOLLOUT)))
         epoll_make_hot(set, reg);
 }
 
@@ -145,8 +144,7 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
         reg = set->hot[at++];
         hit = events_of(reg, false);
         if (hit == 0) {
-            if (set->n_hot > HOT_ENOUGH &&
-                ++reg->quiet_scans > QUIET_ENOUGH) {
+            if (set->n_hot > HOT_ENOUGH && ++reg->quiet_scans > QUIET_ENOUGH) {
                 cool_down(set, reg);
                 cooled = true;
             }
@@ -176,6 +174,22 @@ static int collect(struct epoll_set *set, struct epoll_event *events, int max)
     return n;
 }
 
+/* A device has something for links of the set, or of others in the process. */
+static void hear_devices(struct epoll_set *set)
+{
+    lock_take(&set->lock);
+    for (unsigned i = 0; i < set->n_peers; i++) {
+        struct peer *peer = set->peers[i].peer;
+
+        if (!set->peers[i].wakes)
+            continue;
+        peer_ops(peer)->peer_arm(peer, set->waiter->id, false);
+        if (set->sleepers > 0)
+            peer_ops(peer)->peer_arm(peer, set->waiter->id, true);
+    }
+    lock_give(&set->lock);
+}
+
 /* Takes our bell out of what the kernel reported. */
 int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
                            int n)
@@ -187,6 +201,10 @@ int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
             /* Another thread may have drained it before us. */
             if (set->waiter != NULL)
                 bell_drain(set->waiter->bell);
+            continue;
+        }
+        if (events[i].data.ptr == (const void *)&epoll_wake_cookie) {
+            hear_devices(set);
             continue;
         }
         events[kept++] = events[i];
@@ -204,8 +222,8 @@ static int ask_kernel(struct epoll_set *set, int epfd,
 }
 
 static int sleep_in_kernel(struct epoll_set *set, int epfd,
-                           struct epoll_event *events, int max,
-                           int64_t left_ns, const sigset_t *mask)
+                           struct epoll_event *events, int max, int64_t left_ns,
+                           const sigset_t *mask)
 {
     int64_t ms = left_ns < 0 ? -1 : (left_ns + 999999) / 1000000;
     int n;
@@ -372,9 +390,8 @@ done:
     return n;
 }
 
-int epoll_set_wait(struct epoll_set *set, int epfd,
-                   struct epoll_event *events, int max, int64_t timeout_ns,
-                   const sigset_t *mask)
+int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
+                   int max, int64_t timeout_ns, const sigset_t *mask)
 {
     uint64_t until = UINT64_MAX;
     int n;

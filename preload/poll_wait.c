@@ -23,12 +23,12 @@
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
-enum { SMALL = 64 };
+enum { SMALL = 64, EXTRA = 2 }; /* the bell, and what devices wake by */
 
 struct poll_work {
     struct pollfd *fds; /* the application's */
     nfds_t n;
-    struct pollfd *copy;        /* n + 1 */
+    struct pollfd *copy;        /* n + EXTRA */
     struct endpoint **endpoint; /* NULL: the kernel's */
     struct peer **peer;         /* armed, with a reference */
     bool *bare;
@@ -100,8 +100,8 @@ static int look(struct poll_work *w)
 
         if (e == NULL || w->bare[i])
             continue;
-        w->fds[i].revents = stream_ready(&e->stream) &
-                            (w->fds[i].events | POLLERR | POLLHUP);
+        w->fds[i].revents =
+            stream_ready(&e->stream) & (w->fds[i].events | POLLERR | POLLHUP);
         ready += w->fds[i].revents != 0;
     }
     return ready;
@@ -166,8 +166,13 @@ static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
     return hit;
 }
 
+/* One descriptor stands for all devices of all peers of a backend. */
 static void arm(struct poll_work *w, struct waiter *waiter)
 {
+    struct pollfd *wake = &w->copy[w->n + 1];
+
+    w->copy[w->n] = (struct pollfd){.fd = waiter->bell, .events = POLLIN};
+    *wake = (struct pollfd){.fd = -1, .events = POLLIN};
     atomic_store(&waiter->asleep, 1);
     for (nfds_t i = 0; i < w->n; i++) {
         struct endpoint *e = w->endpoint[i];
@@ -180,8 +185,11 @@ static void arm(struct poll_work *w, struct waiter *waiter)
             w->copy[i].fd = e->stream.fd;
             w->copy[i].events = tcp;
         }
-        if (w->peer[i] != NULL)
+        if (w->peer[i] != NULL) {
             peer_ops(w->peer[i])->peer_arm(w->peer[i], waiter->id, true);
+            if (wake->fd < 0)
+                wake->fd = peer_wake_fd(w->peer[i]);
+        }
     }
     full_fence();
 }
@@ -245,10 +253,8 @@ static int wait_managed(struct poll_work *w, uint64_t until,
         arm(w, waiter);
         rc = look(w);
         if (rc == 0) {
-            w->copy[w->n].fd = waiter->bell;
-            w->copy[w->n].events = POLLIN;
             stats_count(STATS_SLEEP);
-            rc = look_kernel(w, 1, left(until, &t), spin_mask(&s, mask));
+            rc = look_kernel(w, EXTRA, left(until, &t), spin_mask(&s, mask));
         }
         disarm(w, waiter);
         if (s.began_ns != 0)
@@ -282,8 +288,7 @@ static int wait_bare(struct poll_work *w, uint64_t until, const sigset_t *mask)
     return rc < 0 ? -errno : rc;
 }
 
-static int wait_until(struct poll_work *w, uint64_t until,
-                      const sigset_t *mask)
+static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
 {
     for (;;) {
         bool bare;
@@ -303,7 +308,7 @@ int poll_wait(struct pollfd *fds, nfds_t n, int64_t timeout_ns,
               const sigset_t *mask)
 {
     struct {
-        struct pollfd copy[SMALL + 1];
+        struct pollfd copy[SMALL + EXTRA];
         struct endpoint *endpoint[SMALL];
         struct peer *peer[SMALL];
         bool bare[SMALL];
@@ -322,7 +327,7 @@ int poll_wait(struct pollfd *fds, nfds_t n, int64_t timeout_ns,
     w.peer = small.peer;
     w.bare = small.bare;
     if (n > SMALL) {
-        char *at = malloc((n + 1) * sizeof(struct pollfd) +
+        char *at = malloc((n + EXTRA) * sizeof(struct pollfd) +
                           n * (2 * sizeof(void *) + sizeof(bool)));
 
         if (at == NULL)
@@ -331,7 +336,7 @@ int poll_wait(struct pollfd *fds, nfds_t n, int64_t timeout_ns,
         w.endpoint = (struct endpoint **)at;
         w.peer = (struct peer **)(w.endpoint + n);
         w.copy = (struct pollfd *)(w.peer + n);
-        w.bare = (bool *)(w.copy + n + 1);
+        w.bare = (bool *)(w.copy + n + EXTRA);
     }
     rc = wait_until(&w, until, mask);
     free(big);

@@ -123,6 +123,14 @@ static inline const struct transport_ops *peer_ops(const struct peer *peer)
     return peer->ops;
 }
 
+/* -1: the bell is enough. */
+static inline int peer_wake_fd(struct peer *peer)
+{
+    const struct transport_ops *ops = peer_ops(peer);
+
+    return ops->peer_wake_fd != NULL ? ops->peer_wake_fd(peer) : -1;
+}
+
 /*
  * What a backend calls. All from the helper thread.
  *   message: for the stream of link->owner.
