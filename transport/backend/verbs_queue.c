@@ -127,6 +127,7 @@ static bool flush_outbox(struct verbs_peer *p)
             return false;
         cut(p, &o->message);
         free(o->body);
+        o->body = NULL;
         atomic_store_explicit(&o->turn, p->out_head + VERBS_OUTBOX,
                               memory_order_release);
         p->out_head++;
