@@ -23,6 +23,7 @@ int command_run(int argc, char **argv);
 int command_ss(int argc, char **argv);
 int command_explain(int argc, char **argv);
 int command_settings(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
 int command_version(int argc, char **argv);
 

@@ -18,6 +18,8 @@ static const char general[] =
     "library\n"
     "  explain PID[/FD]          say in words what happens to them, and why\n"
     "  settings [--config FILE]  list the settings with their values\n"
+    "  doctor [--root DIR]       say what the transports find on this "
+    "machine\n"
     "  version                   print the version\n"
     "  help [COMMAND]            print this text, or more about a command\n"
     "\n"
@@ -80,14 +82,28 @@ static const char settings[] =
     "Exit status: 0 done, 1 there are mistakes: each is named on standard\n"
     "error, and programs would stay on TCP; 2 mistake in the arguments.\n";
 
+static const char doctor[] =
+    "usage: fastsock doctor [--root DIR]\n"
+    "\n"
+    "Says for each transport what of it is there, what is missing and how to\n"
+    "get it. Needs no root.\n"
+    "\n"
+    "  --root DIR  read sys, proc, dev and etc below DIR, as for a saved tree\n"
+    "\n"
+    "Each line begins with ok, missing or hint; the last lines say for each\n"
+    "transport whether it would be used.\n"
+    "Exit status: 0 the first of the setting transports is usable, 1 it is\n"
+    "not, 2 mistake in the arguments.\n";
+
 static const char version[] = "usage: fastsock version\n";
 static const char help[] = "usage: fastsock help [COMMAND]\n";
 
 static const struct {
     const char *command, *text;
 } texts[] = {
-    {"run", run},           {"ss", ss},     {"explain", explain},
-    {"settings", settings}, {"help", help}, {"version", version},
+    {"run", run},           {"ss", ss},         {"explain", explain},
+    {"settings", settings}, {"doctor", doctor}, {"help", help},
+    {"version", version},
 };
 
 int command_help_print(const char *command, FILE *out)
@@ -112,8 +128,8 @@ int command_help(int argc, char **argv)
     if (command_help_print(argc > 1 ? argv[1] : NULL, stdout) == 0)
         return COMMAND_DONE;
     return command_usage("help",
-                         "expected run, ss, explain, settings, version or "
-                         "help, not '%s'",
+                         "expected run, ss, explain, settings, doctor, "
+                         "version or help, not '%s'",
                          argv[1]);
 }
 

@@ -13,9 +13,9 @@ static const struct {
 } commands[] = {
     {"run", command_run},         {"ss", command_ss},
     {"explain", command_explain}, {"settings", command_settings},
-    {"version", command_version}, {"--version", command_version},
-    {"help", command_help},       {"--help", command_help},
-    {"-h", command_help},
+    {"doctor", command_doctor},   {"version", command_version},
+    {"help", command_help},       {"--version", command_version},
+    {"--help", command_help},     {"-h", command_help},
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
@@ -46,8 +46,8 @@ int main(int argc, char **argv)
         return finish(commands[i].call(argc - 1, argv + 1));
     }
     text_error("",
-               "expected run, ss, explain, settings, version or help, not "
-               "'%s'; see 'fastsock help'",
+               "expected run, ss, explain, settings, doctor, version or help, "
+               "not '%s'; see 'fastsock help'",
                argv[1]);
     return COMMAND_USAGE;
 }
