@@ -251,8 +251,8 @@ int contract_run(const char *name, const struct contract *what)
     contract = what;
     tcase_set_timeout(tcase, (double)what->patience_ns / 1e9 * 6);
     tcase_add_checked_fixture(tcase, start, stop);
-    if (getenv("ONLYTHREADS")==NULL) add_meeting_cases(tcase);
-    if (getenv("ONLYTHREADS")==NULL) add_link_cases(tcase);
+    add_meeting_cases(tcase);
+    add_link_cases(tcase);
     add_thread_cases(tcase);
     if (what->more != NULL)
         what->more(tcase);

@@ -182,6 +182,7 @@ static void run(void *(*one)(void *), void *(*other)(void *), uint64_t goal,
     loop_wake(there.loop);
     pthread_join(thread[0], NULL);
     pthread_join(thread[1], NULL);
+    ck_assert_int_eq(left[0].breaks + right[0].breaks, 0);
     ck_assert_msg(a.failed == NULL && b.failed == NULL,
                   "%s; %s; %llu %llu %llu %llu, %llu %llu %llu %llu",
                   a.failed != NULL ? a.failed : "-",

@@ -86,10 +86,13 @@ static bool post_message(struct verbs_peer *p, const struct control_message *m,
 static bool post_counted(struct verbs_peer *p, const struct control_message *m,
                          const uint8_t *body, uint32_t body_size)
 {
-    if (!window_open(&p->control) || !post_message(p, m, body, body_size))
+    if (!window_open(&p->control))
         return false;
-    window_send(&p->control);
-    return true;
+    window_send(&p->control); /* the answer may be faster than we are */
+    if (post_message(p, m, body, body_size))
+        return true;
+    window_unsend(&p->control);
+    return false;
 }
 
 static bool flush_credit(struct verbs_peer *p)
@@ -166,10 +169,11 @@ static bool post_piece(struct verbs_link *l, uint64_t at, uint32_t len)
     if (in_use(p) >= VERBS_SENDS_DATA || !window_open(&p->data))
         return false;
     atomic_store(&l->last, p->posted);
-    if (!post(p, &wr, KIND_SLOT, false))
-        return false;
-    window_send(&p->data);
-    return true;
+    window_send(&p->data); /* the answer may be faster than we are */
+    if (post(p, &wr, KIND_SLOT, false))
+        return true;
+    window_unsend(&p->data);
+    return false;
 }
 
 static bool flush_bytes(struct verbs_link *l)

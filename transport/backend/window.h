@@ -29,16 +29,22 @@ static inline bool window_open(const struct window *w)
            w->size;
 }
 
+/* Counted before it is sent. */
 static inline void window_send(struct window *w)
 {
-    atomic_fetch_add_explicit(&w->sent, 1, memory_order_relaxed);
+    atomic_fetch_add(&w->sent, 1);
+}
+
+/* It could not be sent after all. */
+static inline void window_unsend(struct window *w)
+{
+    atomic_fetch_sub(&w->sent, 1);
 }
 
 /* The peer has seen `upto`. -EPROTO when it cannot have. */
 static inline int window_return(struct window *w, uint64_t upto)
 {
-    if (upto < atomic_load_explicit(&w->returned, memory_order_relaxed) ||
-        upto > atomic_load_explicit(&w->sent, memory_order_relaxed))
+    if (upto < atomic_load(&w->returned) || upto > atomic_load(&w->sent))
         return -EPROTO;
     atomic_store_explicit(&w->returned, upto, memory_order_relaxed);
     return 0;
