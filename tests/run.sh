@@ -100,11 +100,11 @@ for group in "$@"; do
             wanted "${t%.sh}" && inside=yes
         done
         one tests/guest/mkguest 600 bash tests/guest/mkguest.sh
-        [ -z "$inside" ] || elsewhere tests/guest/tests 600 \
+        [ -z "$inside" ] || elsewhere tests/guest/tests 800 \
             bash tests/guest/guest_run.sh --env BUILD --env ONLY --env LONG \
-            --pmem 512M --pmem 256M -t 590 -- env SLOW=10 sh tests/run.sh in_guest
+            --pmem 512M --pmem 256M -t 780 -- env SLOW=10 sh tests/run.sh in_guest
         for t in tests/guest/crash/*.sh; do
-            one "${t%.sh}" 300 bash tests/guest/crash_run.sh "$t"
+            one "${t%.sh}" 500 bash tests/guest/crash_run.sh "$t"
         done ;;
     in_guest) # what the group above starts in there
         for t in tests/guest/tests/*.sh; do

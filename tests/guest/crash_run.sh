@@ -15,7 +15,7 @@ export SHARE=$work/share SLOW=10
 mkdir "$SHARE"
 
 boot() { # before or after
-    "$here/guest_run.sh" -t 140 --pmem "$work/pmem:256M" --rw "$SHARE" \
+    "$here/guest_run.sh" -t 240 --pmem "$work/pmem:256M" --rw "$SHARE" \
         --env SHARE --env BUILD --env SLOW -- sh "$1" "$2"
 }
 
