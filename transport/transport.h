@@ -77,11 +77,10 @@ struct transport_ops {
      */
     bool (*peer_alive)(struct link *link);
     /*
-     * True: bytes committed before a process was killed have all landed at
-     * its peer. Without it the end of a killed peer is never an orderly one.
+     * All bytes up to `wrote` are in the peer's memory. NULL: they always are,
+     * and stay there when this process is killed. With a device a commit may
+     * die with its writer, so the end of a killed peer is never an orderly one.
      */
-    bool outlives;
-    /* All bytes up to `wrote` are in the peer's memory. NULL: always. */
     bool (*delivered)(struct link *link, uint64_t wrote);
     /* Done with it; says BYE. Helper thread only. */
     void (*free)(struct link *link);

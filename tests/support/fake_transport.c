@@ -18,11 +18,13 @@ static struct fake_link *opposite(struct fake_link *l)
     return &l->wire->end[!l->side];
 }
 
-void fake_wire_start(struct fake_wire *w, uint32_t size, bool by_hand)
+void fake_wire_start(struct fake_wire *w, uint32_t size, bool by_hand,
+                     bool device)
 {
     assert(size <= FAKE_RING_MOST && (size & (size - 1)) == 0);
     memset(w, 0, sizeof(*w));
     w->by_hand = by_hand;
+    w->device = device;
     for (int side = 0; side < 2; side++) {
         w->ring[side][0] = memory[side * 2];
         w->ring[side][1] = memory[side * 2 + 1];
@@ -34,8 +36,8 @@ void fake_wire_start(struct fake_wire *w, uint32_t size, bool by_hand)
 
         l->wire = w;
         l->side = side;
-        l->peer.ops = &fake_ops;
-        l->link.ops = &fake_ops;
+        l->peer.ops = device ? &fake_device_ops : &fake_ops;
+        l->link.ops = l->peer.ops;
         l->link.peer = &l->peer;
         l->link.tx.size = l->link.rx.size = size;
         l->link.tx.bytes = w->ring[side][0];
@@ -210,7 +212,10 @@ void fake_channel_end(struct fake_wire *w, bool lose0, bool lose1)
 
 void fake_peer_gone(struct fake_wire *w, int side)
 {
-    fake_land(w, side, UINT64_MAX);
+    if (!w->device)
+        fake_land(w, side, UINT64_MAX);
+    else
+        w->end[side].committed = w->end[side].visible_commit;
     w->channel_dead = true;
     w->gone[side] = true;
 }
@@ -263,27 +268,20 @@ static void *peer_next_mark(struct peer *peer, unsigned waiter)
     return NULL;
 }
 
-const struct transport_ops fake_ops = {
-    .name = "fake",
-    .start = start,
-    .commit = commit,
-    .landed = landed,
-    .release = release,
-    .freed = freed,
-    .want_room = want_room,
-    .arrived = arrived,
-    .watch = watch,
-    .set_marked = set_marked,
-    .peer_is_here = peer_is_here,
-    .set_aborted = set_aborted,
-    .aborted = aborted,
-    .send = say,
-    .drain = drain,
-    .peer_alive = peer_alive,
-    .free = give_back,
-    .peer_get = peer_get,
-    .peer_put = peer_get,
-    .peer_arm = peer_arm,
-    .peer_has_mark = peer_has_mark,
-    .peer_next_mark = peer_next_mark,
-};
+static bool delivered(struct link *link, uint64_t wrote)
+{
+    return of(link)->visible_commit >= wrote;
+}
+
+#define FAKE_OPS                                                               \
+    .start = start, .commit = commit, .landed = landed, .release = release,    \
+    .freed = freed, .want_room = want_room, .arrived = arrived,                \
+    .watch = watch, .set_marked = set_marked, .peer_is_here = peer_is_here,    \
+    .set_aborted = set_aborted, .aborted = aborted, .send = say,               \
+    .drain = drain, .peer_alive = peer_alive, .free = give_back,               \
+    .peer_get = peer_get, .peer_put = peer_get, .peer_arm = peer_arm,          \
+    .peer_has_mark = peer_has_mark, .peer_next_mark = peer_next_mark
+
+const struct transport_ops fake_ops = {.name = "fake", FAKE_OPS};
+const struct transport_ops fake_device_ops = {
+    .name = "fake device", .delivered = delivered, FAKE_OPS};

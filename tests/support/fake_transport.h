@@ -6,8 +6,9 @@
  * hosts. A commit lands at once, or when the test calls fake_land(); after a
  * break nothing lands. Messages wait in a queue until fake_deliver().
  *
- * peer_alive() is true until fake_peer_gone(), before which everything that
- * was committed must have landed: that is what the contract promises.
+ * As memory between two hosts' processes a wire may be a device: what was
+ * committed and had not landed is lost with the process that wrote it. Else
+ * all of it has landed when fake_peer_gone() makes peer_alive() false.
  */
 #ifndef TESTS_SUPPORT_FAKE_TRANSPORT_H
 #define TESTS_SUPPORT_FAKE_TRANSPORT_H
@@ -25,10 +26,10 @@ struct fake_link {
     struct fake_wire *wire;
     int side;
     bool in_use;
-    bool aborted;        /* what this end has said */
+    bool aborted; /* what this end has said */
     bool wants_room;
-    uint64_t committed, released; /* what this end has said */
-    uint64_t visible_commit, visible_release; /* what of it has landed */
+    uint64_t committed, released;                /* what this end has said */
+    uint64_t visible_commit, visible_release;    /* what of it has landed */
     struct control_message queue[FAKE_MESSAGES]; /* said by this end */
     unsigned n_messages, at_message;
 };
@@ -37,6 +38,7 @@ struct fake_wire {
     struct fake_link end[2];
     uint8_t *ring[2][2]; /* [sender][its copy, the receiver's memory] */
     bool by_hand;        /* commits and releases land by fake_land() */
+    bool device;         /* not memory: see above */
     bool broken;         /* nothing lands any more */
     bool channel_dead;   /* nothing can be said any more */
     bool gone[2];        /* this end's process has died */
@@ -50,7 +52,8 @@ struct fake_wire {
 };
 
 /* size: of each ring, a power of two. */
-void fake_wire_start(struct fake_wire *w, uint32_t size, bool by_hand);
+void fake_wire_start(struct fake_wire *w, uint32_t size, bool by_hand,
+                     bool device);
 /* Hands out end[side] to a stream. */
 struct link *fake_link_take(struct fake_wire *w, int side, void *owner);
 
@@ -61,9 +64,9 @@ bool fake_deliver(struct fake_wire *w, int side);
 unsigned fake_messages(const struct fake_wire *w, int side);
 /* The channel ends; lose: with what `side` has sent. */
 void fake_channel_end(struct fake_wire *w, bool lose0, bool lose1);
-/* The process of `side` died: all that it committed has landed. */
+/* The process of `side` died. */
 void fake_peer_gone(struct fake_wire *w, int side);
 
-extern const struct transport_ops fake_ops;
+extern const struct transport_ops fake_ops, fake_device_ops;
 
 #endif

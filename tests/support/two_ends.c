@@ -67,14 +67,14 @@ static void on_message(void *owner, const struct control_message *m)
         stream_message(&e->stream, m, e->refuse ? REASON_BUSY : REASON_NONE);
 }
 
-static void meet(struct two_ends *t, uint32_t ring, bool by_hand)
+static void meet(struct two_ends *t, const struct two_ends_settings *s)
 {
-    fake_wire_start(&t->wire, ring, by_hand);
+    fake_wire_start(&t->wire, s->ring, s->link_by_hand, s->device);
     t->wire.message = on_message;
     for (int i = 0; i < 2; i++) {
         t->knows_dead[i] = false;
-        stream_set_link(&t->end[i].stream, fake_link_take(&t->wire, i,
-                                                          &t->end[i]));
+        stream_set_link(&t->end[i].stream,
+                        fake_link_take(&t->wire, i, &t->end[i]));
     }
 }
 
@@ -95,7 +95,7 @@ void two_ends_start(struct two_ends *t, const struct two_ends_settings *s)
         stream_init(&e->stream, fds[i], i == 0, &fake_tcp_calls, &owner_calls,
                     &e->bytes);
     }
-    meet(t, s->ring, s->link_by_hand);
+    meet(t, s);
 }
 
 bool end_is_alive(const struct end *e)
@@ -145,8 +145,7 @@ static ssize_t count_read(struct end *e, ssize_t rc)
     if (e->took > peer_of(e)->wrote)
         e->pair->wrong = "a byte was read that nobody wrote";
     /* The kernel, too, tells of a reset once, to whoever comes first. */
-    if (e->eof && e->took != peer_of(e)->wrote &&
-        e->write_error != ECONNRESET)
+    if (e->eof && e->took != peer_of(e)->wrote && e->write_error != ECONNRESET)
         e->pair->wrong = "end of file before the last byte";
     return rc;
 }
@@ -276,6 +275,8 @@ bool end_help(struct end *e)
     if (!end_is_alive(e))
         return false;
     told = atomic_load(&s->told);
+    if (e->pair->wire.broken && s->link != NULL && !s->link_broken)
+        stream_link_broken(s, REASON_LINK_BROKEN);
     moved = say_willing(e);
     moved |= stream_progress(s);
     if (handover_at_arrive(&s->h))
@@ -411,9 +412,8 @@ const char *two_ends_where(const struct two_ends *t)
             (int)e->wrote, (int)e->took, (int)h->leave, (int)h->arrive,
             e->stream.out_have - e->stream.out_done,
             (int)fake_tcp_unread(e->fd), fake_messages(&t->wire, i),
-            e->eof ? " eof" : "",
-            h->in_record ? " records" : "", e->read_error, e->write_error,
-            e->closed ? " closed" : "", e->gone ? " gone" : "",
+            e->eof ? " eof" : "", h->in_record ? " records" : "", e->read_error,
+            e->write_error, e->closed ? " closed" : "", e->gone ? " gone" : "",
             e->stream.wish, reason_token(h->why));
     }
     return text;

@@ -47,7 +47,7 @@ struct two_ends {
 struct two_ends_settings {
     struct fake_tcp_settings tcp;
     uint32_t ring;
-    bool link_by_hand;
+    bool link_by_hand, device;
     uint64_t seed;
 };
 

@@ -337,7 +337,6 @@ const struct transport_ops verbs_ops = {
     .send = link_send,
     .drain = link_drain,
     .peer_alive = link_peer_alive,
-    .outlives = false,
     .delivered = link_delivered,
     .free = link_free,
     .peer_get = link_peer_get,

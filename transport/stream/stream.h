@@ -74,6 +74,7 @@ struct stream {
     bool leave_said;     /* END + LEAVING, and then nothing but FIN */
     bool raw_left;       /* DEAD, and TCP may hold bytes up to raw_until */
     bool swallow;        /* one more write succeeds, as after a FIN */
+    bool link_broken;    /* it carries nothing more; no way up with it */
     struct linger linger;
     uint64_t reset_until_ns;
     uint64_t raw_until;
@@ -190,6 +191,8 @@ int stream_try_up(struct stream *s);
 void stream_message(struct stream *s, const struct control_message *m,
                     enum reason refuse);
 void stream_channel_dead(struct stream *s);
+/* Helper. The link carries nothing more: back to TCP by its copy. */
+void stream_link_broken(struct stream *s, enum reason why);
 /* Ask for the way back to TCP; done when stream_on_tcp() says so. */
 /* WISH_NONE takes it back. */
 void stream_wish(struct stream *s, enum stream_wish wish, enum reason why);

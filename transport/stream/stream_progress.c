@@ -19,16 +19,22 @@ static bool look_at_link(struct stream *s)
         return true;
     return s->link->ops->landed(s->link, s->h.took, s->h.landed,
                                 &s->h.landed) == 0 &&
-           s->link->ops->freed(s->link, s->h.freed, s->h.wrote,
-                               &s->h.freed) == 0;
+           s->link->ops->freed(s->link, s->h.freed, s->h.wrote, &s->h.freed) ==
+               0;
 }
 
 /* The initiator gives up without our seeing it, until it uses the link. */
 static bool both_are_up(const struct handover *h)
 {
-    return h->stage == STAGE_UP && (h->initiator || h->seq_in > 1 ||
-                                    h->landed > h->arrive ||
-                                    h->freed > h->leave);
+    return h->stage == STAGE_UP &&
+           (h->initiator || h->seq_in > 1 || h->landed > h->arrive ||
+            h->freed > h->leave);
+}
+
+/* Bytes that were committed are in the peer's memory, whatever happens. */
+static bool link_is_memory(const struct stream *s)
+{
+    return s->link->ops->delivered == NULL;
 }
 
 /*
@@ -36,7 +42,8 @@ static bool both_are_up(const struct handover *h)
  * memory the bytes outlive their writer: what landed is delivered. Then it
  * ends as the kernel would have ended it: in EOF if the peer said END, or if
  * its process died in stage UP having taken all of ours; else in ECONNRESET.
- * In other stages it may have written raw bytes that the reset swallowed.
+ * In other stages it may have written raw bytes that the reset swallowed, and
+ * over a device bytes that never landed.
  */
 static bool verdict(struct stream *s)
 {
@@ -52,7 +59,8 @@ static bool verdict(struct stream *s)
         if (s->tcp->now_ns() < s->reset_until_ns)
             return false;
     } else {
-        clean = both_are_up(&s->h) && s->h.freed == s->h.wrote;
+        clean =
+            link_is_memory(s) && both_are_up(&s->h) && s->h.freed == s->h.wrote;
     }
     s->reset_seen = false;
     if (s->h.stage == STAGE_UP || s->h.in_record)
@@ -64,6 +72,15 @@ static bool verdict(struct stream *s)
     stream_set_why(s, REASON_PEER_GONE);
     stream_tell(s);
     return true;
+}
+
+static bool await_verdict(struct stream *s)
+{
+    if (!s->reset_seen) {
+        s->reset_seen = true;
+        s->reset_until_ns = s->tcp->now_ns() + RESET_WAIT_NS;
+    }
+    return verdict(s);
 }
 
 bool stream_tcp_failed(struct stream *s, int error)
@@ -84,8 +101,8 @@ bool stream_tcp_failed(struct stream *s, int error)
         /* We took the socket's error away from the application: keep it.
          * EPIPE says that a FIN came first, which the reader will find. */
         s->raw_left = true;
-        s->raw_until = handover_rx_mode(&s->h) == RX_LIMITED ? s->h.arrive
-                                                             : UINT64_MAX;
+        s->raw_until =
+            handover_rx_mode(&s->h) == RX_LIMITED ? s->h.arrive : UINT64_MAX;
         s->h.stage = STAGE_DEAD;
         s->h.why = REASON_PEER_GONE;
         s->error = error == -EPIPE ? 0 : -error;
@@ -93,11 +110,15 @@ bool stream_tcp_failed(struct stream *s, int error)
         stream_tell(s);
         return true;
     }
-    if (!s->reset_seen) {
-        s->reset_seen = true;
-        s->reset_until_ns = s->tcp->now_ns() + RESET_WAIT_NS;
-    }
-    return verdict(s);
+    return await_verdict(s);
+}
+
+/* It left in order, and its last bytes may be a moment behind its FIN. */
+static bool is_still_landing(const struct stream *s)
+{
+    return !link_is_memory(s) && s->h.end_leaving &&
+           (s->h.stage == STAGE_UP || s->h.stage == STAGE_FROZEN) &&
+           s->h.landed < s->h.left_at;
 }
 
 /* One step of reading what belongs to the protocol. */
@@ -139,6 +160,8 @@ static bool read_tcp(struct stream *s)
     rc = overlay_get_record(s, &r);
     if (rc == 0 && s->in_have == 0) {
         look_at_link(s);
+        if (is_still_landing(s))
+            return await_verdict(s);
         handover_fin(&s->h, &d);
         if (s->h.stage == STAGE_UP) {
             s->out_have = s->out_done = 0; /* nobody is there to read it */
@@ -187,8 +210,8 @@ static bool write_tcp(struct stream *s)
         stream_leave_managed(s);
         return true;
     }
-    if (s->fin_due && (s->h.stage == STAGE_CANCELLED ||
-                       s->h.stage == STAGE_GAVE_UP)) {
+    if (s->fin_due &&
+        (s->h.stage == STAGE_CANCELLED || s->h.stage == STAGE_GAVE_UP)) {
         stream_send_fin(s, SHUT_WR);
         return true;
     }
@@ -238,8 +261,10 @@ static void leave_link(struct stream *s, struct handover_do *d)
             overlay_linger_restore(s); /* the process may go: FIN follows */
         return;
     }
-    if (s->wish == WISH_LEAVE && !s->h.end_sent) {
-        /* The bytes are in the peer's memory: nothing to wait for. */
+    if (s->wish == WISH_LEAVE && !s->h.end_sent && !s->link_broken) {
+        /* Once the bytes are in the peer's memory nothing is waited for. */
+        if (!link_is_memory(s) && !s->link->ops->delivered(s->link, s->h.wrote))
+            return;
         handover_end(&s->h, true, d);
         s->leave_said = true;
         return;

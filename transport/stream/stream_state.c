@@ -12,8 +12,8 @@
 #include "transport/stream/stream_private.h"
 
 void stream_init(struct stream *s, int fd, bool initiator,
-                 const struct tcp_calls *tcp,
-                 const struct stream_calls *calls, struct stream_bytes *bytes)
+                 const struct tcp_calls *tcp, const struct stream_calls *calls,
+                 struct stream_bytes *bytes)
 {
     memset(s, 0, sizeof(*s));
     handover_init(&s->h, initiator);
@@ -157,6 +157,7 @@ void stream_set_link(struct stream *s, struct link *link)
 {
     stream_lock_all(s);
     s->link = link;
+    s->link_broken = false;
     s->h.channel_dead = false;
     stream_unlock_all(s);
 }
@@ -201,7 +202,7 @@ int stream_try_up(struct stream *s)
 
     stream_lock_all(s);
     if (s->h.stage != STAGE_RAW || s->managed || s->link == NULL ||
-        s->wish != WISH_NONE || s->out_have != 0)
+        s->link_broken || s->wish != WISH_NONE || s->out_have != 0)
         goto unlock;
     if (!quiet(s)) {
         stream_set_why(s, REASON_BARE_READ);
@@ -245,6 +246,8 @@ static enum reason may_accept(struct stream *s)
 {
     if (s->h.stage != STAGE_RAW || s->managed || s->wish != WISH_NONE)
         return REASON_BUSY;
+    if (s->link_broken)
+        return REASON_LINK_BROKEN;
     if (!quiet(s)) {
         s->willing_due = true;
         return REASON_BARE_READ;
@@ -271,11 +274,9 @@ void stream_message(struct stream *s, const struct control_message *m,
         s->propose_again = true;
         goto unlock;
     }
-    if (m->type == MESSAGE_PROPOSE && refuse == REASON_NONE &&
-        !s->h.initiator)
+    if (m->type == MESSAGE_PROPOSE && refuse == REASON_NONE && !s->h.initiator)
         refuse = may_accept(s);
-    if (m->type == MESSAGE_PROPOSE && refuse == REASON_NONE &&
-        would_part(s, m))
+    if (m->type == MESSAGE_PROPOSE && refuse == REASON_NONE && would_part(s, m))
         refuse = REASON_BUSY;
     if (m->type == MESSAGE_ACCEPT && before == STAGE_PROPOSED &&
         m->epoch == s->h.epoch && would_part(s, m))
@@ -289,7 +290,7 @@ void stream_message(struct stream *s, const struct control_message *m,
         atomic_store(&s->up_wanted, false);
     if (m->type == MESSAGE_BUSY && before == STAGE_PROPOSED)
         stream_set_why(s, m->reason == REASON_BARE_READ ? REASON_BARE_READ
-                                                 : REASON_BUSY);
+                                                        : REASON_BUSY);
     stream_carry_out(s, &d, before);
 unlock:
     stream_unlock_all(s);
@@ -324,14 +325,21 @@ void stream_wish(struct stream *s, enum stream_wish wish, enum reason why)
     stream_progress(s);
 }
 
+void stream_link_broken(struct stream *s, enum reason why)
+{
+    stream_lock_all(s);
+    s->link_broken = s->link != NULL;
+    stream_unlock_all(s);
+    stream_wish(s, WISH_RETURN, why);
+}
+
 bool stream_on_tcp(struct stream *s)
 {
     bool on_tcp;
 
     stream_lock_all(s);
     on_tcp = (s->h.stage == STAGE_RAW && !s->managed) ||
-             s->h.stage == STAGE_DEAD ||
-             (s->leave_said && !s->linger_changed);
+             s->h.stage == STAGE_DEAD || (s->leave_said && !s->linger_changed);
     stream_unlock_all(s);
     return on_tcp;
 }

@@ -401,7 +401,7 @@ START_TEST(a_new_meeting_after_the_channel_died_goes_up_again)
     stream_wish(stream(1), WISH_NONE, REASON_NONE);
     ck_assert_ptr_null(stream(0)->link);
     fresh = pair.wire;
-    fake_wire_start(&pair.wire, RING, false);
+    fake_wire_start(&pair.wire, RING, false, false);
     pair.wire.message = fresh.message;
     for (int i = 0; i < 2; i++) {
         pair.knows_dead[i] = false;

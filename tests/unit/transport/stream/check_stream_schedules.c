@@ -70,6 +70,7 @@ static void prepare(uint64_t seed, unsigned wanted)
     s.tcp.buffer = pick(2) ? 48 + pick(200) : 4096;
     s.ring = 8u << pick(5);
     s.link_by_hand = pick(2);
+    s.device = seed & 1;
     total = pick(3) ? 1 + pick(80) : pick(400);
     most = pick(3) ? 1 + pick(20) : 100;
     if (faults & FAULT_SIGNALS) {

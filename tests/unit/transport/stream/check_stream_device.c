@@ -1,0 +1,163 @@
+/*
+ * Streams over a device: what was committed lands later, and never if its
+ * writer is killed first.
+ */
+#include "tests/support/two_ends.h"
+
+#include <check.h>
+#include <errno.h>
+
+enum { RING = 64, TOTAL = 90 };
+
+static struct two_ends pair;
+
+static void prepare(void)
+{
+    struct two_ends_settings s = {.tcp = {.buffer = 4096, .by_hand = true},
+                                  .ring = RING,
+                                  .link_by_hand = true,
+                                  .device = true,
+                                  .seed = 12};
+
+    two_ends_start(&pair, &s);
+    pair.end[0].no_up = true;
+    two_ends_go_up(&pair);
+    two_ends_talk(&pair, 1, 9); /* each knows that the other is up */
+    two_ends_talk(&pair, 0, 9);
+    two_ends_settle(&pair);
+}
+
+static struct stream *stream(int side)
+{
+    return &pair.end[side].stream;
+}
+
+/* All but the bytes of the link arrives and is worked on. */
+static void only_tcp_arrives(void)
+{
+    for (int i = 0; i < 20; i++)
+        for (int side = 0; side < 2; side++) {
+            fake_tcp_deliver(pair.end[side].fd, SIZE_MAX);
+            end_help(&pair.end[side]);
+        }
+}
+
+START_TEST(a_killed_writer_whose_bytes_never_landed_is_a_reset)
+{
+    prepare();
+    ck_assert_int_eq(end_write(&pair.end[0], 20), 20);
+    fake_land(&pair.wire, 0, 5);
+    end_kill(&pair.end[0]);
+    only_tcp_arrives();
+    fake_clock_advance(2000000000);
+    only_tcp_arrives();
+    ck_assert_int_eq(end_read(&pair.end[1], TOTAL), 5);
+    ck_assert_int_eq(end_read(&pair.end[1], TOTAL), -ECONNRESET);
+    ck_assert_ptr_null(pair.wrong);
+}
+END_TEST
+
+START_TEST(a_killed_peer_that_had_taken_all_is_a_reset_as_well)
+{
+    prepare();
+    end_kill(&pair.end[0]);
+    only_tcp_arrives();
+    fake_clock_advance(2000000000);
+    only_tcp_arrives();
+    ck_assert_int_eq(end_read(&pair.end[1], TOTAL), -ECONNRESET);
+}
+END_TEST
+
+START_TEST(a_process_leaves_when_its_last_byte_is_delivered)
+{
+    prepare();
+    ck_assert_int_eq(end_write(&pair.end[0], 20), 20);
+    end_exit(&pair.end[0]);
+    only_tcp_arrives();
+    ck_assert(!pair.end[0].gone);
+    fake_land(&pair.wire, 0, 19);
+    only_tcp_arrives();
+    ck_assert(!pair.end[0].gone);
+    fake_land(&pair.wire, 0, 1);
+    only_tcp_arrives();
+    ck_assert(pair.end[0].gone);
+    ck_assert(two_ends_finish(&pair, TOTAL));
+    ck_assert_ptr_null(pair.wrong);
+    ck_assert(pair.end[1].eof);
+}
+END_TEST
+
+/* The device has acknowledged; the receiver looks a moment too early. */
+START_TEST(a_fin_waits_for_bytes_that_are_still_landing)
+{
+    uint64_t landed;
+
+    prepare();
+    ck_assert_int_eq(end_write(&pair.end[0], 20), 20);
+    fake_land(&pair.wire, 0, 20);
+    landed = pair.wire.end[0].visible_commit;
+    end_exit(&pair.end[0]);
+    for (int i = 0; i < 4; i++)
+        end_help(&pair.end[0]);
+    ck_assert(pair.end[0].gone);
+    pair.wire.end[0].visible_commit = landed - 20;
+    pair.wire.gone[0] = false; /* not before all has been looked at */
+    only_tcp_arrives();
+    ck_assert(stream(1)->reset_seen);
+    ck_assert_int_eq(end_read(&pair.end[1], TOTAL), -EAGAIN);
+    pair.wire.end[0].visible_commit = landed;
+    only_tcp_arrives();
+    ck_assert_int_eq(end_read(&pair.end[1], TOTAL), 20);
+    ck_assert_int_eq(end_read(&pair.end[1], TOTAL), 0);
+}
+END_TEST
+
+/* Both want to leave, and the link cannot say that anything was delivered. */
+START_TEST(processes_that_leave_over_a_broken_link_repeat_on_tcp)
+{
+    prepare();
+    ck_assert_int_eq(end_write(&pair.end[0], 20), 20);
+    ck_assert_int_eq(end_write(&pair.end[1], 30), 30);
+    pair.wire.broken = true;
+    end_exit(&pair.end[0]);
+    two_ends_settle(&pair);
+    ck_assert_int_eq(end_read(&pair.end[1], TOTAL), 20);
+    ck_assert(pair.end[0].gone);
+    ck_assert_ptr_null(pair.wrong);
+}
+END_TEST
+
+START_TEST(a_broken_link_is_never_gone_up_with_again)
+{
+    prepare();
+    pair.wire.broken = true;
+    two_ends_settle(&pair);
+    stream_wish(stream(0), WISH_NONE, REASON_NONE);
+    stream_wish(stream(1), WISH_NONE, REASON_NONE);
+    ck_assert(stream_on_tcp(stream(0)) && stream_on_tcp(stream(1)));
+    ck_assert_int_lt(stream_try_up(stream(0)), 0);
+    two_ends_talk(&pair, 0, 40);
+    ck_assert(stream_on_tcp(stream(0)));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("stream device");
+    TCase *tc = tcase_create("later, or never");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(tc, a_killed_writer_whose_bytes_never_landed_is_a_reset);
+    tcase_add_test(tc, a_killed_peer_that_had_taken_all_is_a_reset_as_well);
+    tcase_add_test(tc, a_process_leaves_when_its_last_byte_is_delivered);
+    tcase_add_test(tc, a_fin_waits_for_bytes_that_are_still_landing);
+    tcase_add_test(tc, processes_that_leave_over_a_broken_link_repeat_on_tcp);
+    tcase_add_test(tc, a_broken_link_is_never_gone_up_with_again);
+    suite_add_tcase(suite, tc);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
