@@ -117,6 +117,9 @@ void rule_apply(const struct rule *rule, const struct settings *settings,
 {
     out->accelerate =
         override_or(rule, RULE_ACCELERATE, settings->accelerate) != 0;
+    out->transports = rule != NULL && rule_has(rule, RULE_TRANSPORTS)
+                          ? rule->transports
+                          : settings->transports;
     out->upgrade_after =
         override_or(rule, RULE_UPGRADE_AFTER, settings->upgrade_after);
     out->upgrade_bytes =

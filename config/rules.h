@@ -16,7 +16,12 @@
 struct settings;
 struct sockaddr;
 
-enum { RULES_MAX = 1024, RULE_PROGRAM_MAX = 256, RULE_ERROR_MAX = 256 };
+enum {
+    RULES_MAX = 1024,
+    RULE_PROGRAM_MAX = 256,
+    RULE_NAMES_MAX = 64,
+    RULE_ERROR_MAX = 256
+};
 
 /* The keys of a rule: bits of rule.set, conditions before overrides. */
 enum rule_key {
@@ -25,6 +30,7 @@ enum rule_key {
     RULE_PEER,
     RULE_PORT,
     RULE_ACCELERATE,
+    RULE_TRANSPORTS,
     RULE_UPGRADE_AFTER,
     RULE_UPGRADE_BYTES,
     RULE_POLL_USEC,
@@ -41,6 +47,7 @@ struct rule {
     unsigned prefix;                /* bits of peer that count */
     uint16_t port_from, port_to;    /* both included */
     uint64_t value[RULE_KEYS];      /* of overrides; accelerate is 0 or 1 */
+    char transports[RULE_NAMES_MAX]; /* in order of choice */
 };
 
 struct rule_list {
@@ -51,6 +58,7 @@ struct rule_list {
 /* What one connection gets in the end. */
 struct stream_settings {
     bool accelerate;
+    const char *transports; /* "shm,verbs"; of the rule or the settings */
     uint64_t upgrade_after; /* socket calls */
     uint64_t upgrade_bytes;
     uint64_t poll_usec;
@@ -68,7 +76,10 @@ const struct rule *rules_match(const struct rule_list *list,
                                const struct sockaddr *local,
                                const struct sockaddr *peer);
 
-/* The settings of a connection; rule may be NULL (none matched). */
+/*
+ * The settings of a connection; rule may be NULL (none matched). What `out`
+ * points to belongs to rule and settings.
+ */
 void rule_apply(const struct rule *rule, const struct settings *settings,
                 struct stream_settings *out);
 

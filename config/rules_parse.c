@@ -20,6 +20,7 @@ static const char *const key_name[RULE_KEYS] = {
     [RULE_PEER] = "peer",
     [RULE_PORT] = "port",
     [RULE_ACCELERATE] = "accelerate",
+    [RULE_TRANSPORTS] = "transports",
     [RULE_UPGRADE_AFTER] = "upgrade_after",
     [RULE_UPGRADE_BYTES] = "upgrade_bytes",
     [RULE_POLL_USEC] = "poll_usec",
@@ -156,6 +157,21 @@ refused:
     return refuse("a port 1 to 65535, or a range like 7000-7999", text, error);
 }
 
+/* "+" may stand for the comma, which separates keys in the environment. */
+static int transports_parse(struct rule *rule, const char *text,
+                            char error[RULE_ERROR_MAX])
+{
+    char names[RULE_PROGRAM_MAX];
+    size_t len = strlen(text);
+
+    if (len >= sizeof(names))
+        return refuse("a short list of transports", text, error);
+    for (size_t i = 0; i <= len; i++)
+        names[i] = (char)(text[i] == '+' ? ',' : text[i]);
+    return setting_names(setting_find("transports"), names, rule->transports,
+                         error);
+}
+
 static int key_parse(struct rule *rule, enum rule_key key, const char *text,
                      char error[RULE_ERROR_MAX])
 {
@@ -168,6 +184,8 @@ static int key_parse(struct rule *rule, enum rule_key key, const char *text,
         return peer_parse(rule, text, error);
     case RULE_PORT:
         return port_parse(rule, text, error);
+    case RULE_TRANSPORTS:
+        return transports_parse(rule, text, error);
     default:
         return setting_number(setting_find(key_name[key]), text,
                               &rule->value[key], error);
@@ -183,8 +201,8 @@ int rule_assign(struct rule *rule, const char *key, const char *text,
     while (k < RULE_KEYS && strcmp(key_name[k], key) != 0)
         k++;
     if (k == RULE_KEYS)
-        return refuse("program, role, peer, port, accelerate, upgrade_after, "
-                      "upgrade_bytes, poll_usec or ring_size",
+        return refuse("program, role, peer, port, accelerate, transports, "
+                      "upgrade_after, upgrade_bytes, poll_usec or ring_size",
                       key, error);
     if ((rule->set & 1u << k) != 0) {
         snprintf(error, RULE_ERROR_MAX,

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define LOG_LEVELS       "none|error|warn|info|debug"
-#define TRANSPORTS       "shm"
+#define TRANSPORTS       "shm|verbs"
 #define RANGE(low, high) .min = (low), .max = (high)
 
 #define FIELD(field) .name = #field, .offset = offsetof(struct settings, field)
@@ -27,7 +27,7 @@ static const struct setting table[] = {
     {FIELD(accelerate), .type = SETTING_BOOL, .initial = "true",
      .help = "Whether connections may leave TCP at all."},
     {FIELD(transports), .type = SETTING_NAMES, .choices = TRANSPORTS,
-     .initial = "shm", .help = "What may carry them, in order of choice."},
+     .initial = "shm,verbs", .help = "What may carry them, in order of choice."},
     {FIELD(upgrade_after), .type = SETTING_NUMBER, .unit = "calls",
      RANGE(0, 1000000000), .initial = "16",
      .help = "Socket calls of either direction before a stream may leave "
@@ -239,8 +239,8 @@ static int choice_find(const char *choices, const char *text, size_t len)
     }
 }
 
-static int names_assign(const struct setting *setting, char *out,
-                        const char *text, char error[SETTING_ERROR_MAX])
+int setting_names(const struct setting *setting, const char *text,
+                  char out[SETTINGS_NAMES_MAX], char error[SETTING_ERROR_MAX])
 {
     char names[SETTINGS_NAMES_MAX];
     size_t used = 0;
@@ -299,7 +299,7 @@ int setting_assign(const struct setting *setting, struct settings *settings,
         *(unsigned *)field = (unsigned)rc;
         return 0;
     case SETTING_NAMES:
-        return names_assign(setting, field, text, error);
+        return setting_names(setting, text, field, error);
     case SETTING_USERS:
         return users_parse(text, (struct settings_users *)field, error);
     case SETTING_PATH:

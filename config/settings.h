@@ -18,7 +18,7 @@
 
 enum {
     SETTINGS_PATH_MAX = 4096,
-    SETTINGS_NAMES_MAX = 64,
+    SETTINGS_NAMES_MAX = RULE_NAMES_MAX,
     SETTINGS_USERS_MAX = 32,
     SETTINGS_VALUE_MAX = 4096 /* of any value written as text, with its NUL */
 };

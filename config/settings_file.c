@@ -203,6 +203,8 @@ static unsigned accepted_by_key(const char *key)
         return ACCEPT_STRING;
     if (strcmp(key, rule_key_name(RULE_PORT)) == 0)
         return ACCEPT_NUMBER | ACCEPT_STRING;
+    if (strcmp(key, rule_key_name(RULE_TRANSPORTS)) == 0)
+        return ACCEPT_STRING;
     for (int k = RULE_ACCELERATE; setting != NULL && k < RULE_KEYS; k++)
         if (strcmp(key, rule_key_name((enum rule_key)k)) == 0)
             return accepted_by(setting);

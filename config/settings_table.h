@@ -28,6 +28,9 @@ const struct setting *setting_find(const char *name);
  */
 int setting_number(const struct setting *setting, const char *text,
                    uint64_t *value, char error[SETTING_ERROR_MAX]);
+/* A list of the setting's choices, written as "a,b" into out. */
+int setting_names(const struct setting *setting, const char *text,
+                  char out[SETTINGS_NAMES_MAX], char error[SETTING_ERROR_MAX]);
 int setting_assign(const struct setting *setting, struct settings *settings,
                    const char *text, char error[SETTING_ERROR_MAX]);
 

@@ -4,6 +4,7 @@
 #include "preload/endpoint.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -60,9 +61,22 @@ static struct endpoint *pool_take(void)
     return e;
 }
 
+void endpoint_forget_proof(struct endpoint *e)
+{
+    struct proof_log *log;
+
+    lock_take(&e->proof_lock);
+    log = e->proof;
+    e->proof = NULL;
+    lock_give(&e->proof_lock);
+    free(log);
+}
+
 void endpoint_free(struct endpoint *e)
 {
     stats_close_row(e);
+    if (e->proof != NULL)
+        endpoint_forget_proof(e);
     lock_take(&pool.lock);
     e->next = NULL;
     if (pool.tail != NULL)
@@ -325,7 +339,7 @@ int endpoint_close(struct endpoint *e, int fd)
 void endpoint_banish(struct endpoint *e, enum reason why)
 {
     atomic_store(&e->ineligible, true);
-    if (atomic_load(&e->stream.guard) || e->meeting.active)
+    if (atomic_load(&e->stream.guard) || e->meeting.backend != NULL)
         helper_bring_back(e, why);
     else if (e->stream.h.stage == STAGE_RAW)
         e->stream.why = why;

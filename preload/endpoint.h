@@ -16,7 +16,7 @@
 #include "config/rules.h"
 #include "preload/fd_table.h"
 #include "preload/stats_layout.h"
-#include "transport/backend/shm.h"
+#include "transport/backend.h"
 #include "transport/loop.h"
 #include "transport/stream/stream.h"
 
@@ -33,7 +33,8 @@ enum {
     WORK_MEET = 1,
     WORK_PROGRESS = 2,
     WORK_CLOSE = 4,
-    WORK_RETURN = 8
+    WORK_RETURN = 8,
+    WORK_LISTEN = 16, /* let peers find us where it was accepted */
 };
 
 struct endpoint {
@@ -53,6 +54,8 @@ struct endpoint {
     struct epoll_reg *regs;   /* under the registry lock */
     struct stats_row *row;    /* in the statistics segment, or NULL */
     struct stream_settings settings;
+    struct lock proof_lock;
+    struct proof_log *proof; /* the first bytes; NULL: not kept */
 
     /* the helper's */
     _Atomic unsigned work;
@@ -63,6 +66,12 @@ struct endpoint {
     struct timer timer;
     struct connection_name name;
     struct sockaddr_storage local, peer;
+    const char *at_transport;  /* those of the list not tried yet */
+    struct backend *tried_with; /* the last one that was */
+    const char *tried_name;
+    enum reason why_not; /* of those so far, the most telling one */
+    bool tried;
+    struct proof_log *shown; /* a copy for the meeting under way */
     bool waited;         /* its rule's own upgrade_after has passed */
     bool known;          /* name, addresses and settings are filled in */
     bool closing;        /* the application has closed it */
@@ -84,6 +93,8 @@ static inline struct endpoint *endpoint_of(struct stream *s)
 /* A new socket of the application; NULL when memory is out. */
 struct endpoint *endpoint_create(int fd, int family, bool nonblocking,
                                  enum endpoint_state state, bool initiator);
+/* Nobody will ask for its first bytes any more. */
+void endpoint_forget_proof(struct endpoint *e);
 /* The last user is gone. */
 void endpoint_free(struct endpoint *e);
 void endpoint_pool_after_fork(void);

@@ -7,7 +7,6 @@
  */
 #include "preload/helper.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "config/log.h"
+#include "preload/backends.h"
 #include "preload/helper_private.h"
 #include "preload/process.h"
 #include "preload/stats.h"
@@ -27,12 +27,9 @@
 enum {
     MEET_NS = 1000000000,      /* one rendezvous */
     RETRY_NS = 2000000,        /* after BUSY or an expired hold */
-    AGAIN_NS = 100000000,      /* after a failed rendezvous, doubled */
-    NOT_YET_NS = 1000000,      /* the connection is not made yet */
     GUARD_IDLE_NS = 100000000, /* an attempt that nobody follows up */
-    FAILURES_MOST = 9,
     ATTEMPTS_MOST = 9,
-    HELPER_STACK = 256 * 1024
+    HELPER_STACK = 1024 * 1024 /* modules and what they bring run on it */
 };
 
 struct helper helper;
@@ -41,7 +38,7 @@ static void work_on(struct endpoint *e, unsigned work);
 
 /* ---- the list of endpoints that the helper cares for ---- */
 
-static void list_in(struct endpoint *e)
+void helper_list_in(struct endpoint *e)
 {
     lock_take(&helper.all_lock);
     if (!e->in_all) {
@@ -52,7 +49,7 @@ static void list_in(struct endpoint *e)
     lock_give(&helper.all_lock);
 }
 
-static void list_out(struct endpoint *e)
+void helper_list_out(struct endpoint *e)
 {
     struct endpoint **at = &helper.all;
 
@@ -66,101 +63,14 @@ static void list_out(struct endpoint *e)
     lock_give(&helper.all_lock);
 }
 
-/* ---- who and where ---- */
+/* ---- links ---- */
 
-static void fold(const struct sockaddr_storage *a, uint8_t addr[16],
-                 uint16_t *port, uint8_t *family)
-{
-    const struct sockaddr_in *in4 = (const void *)a;
-    const struct sockaddr_in6 *in6 = (const void *)a;
-
-    memset(addr, 0, 16);
-    if (a->ss_family == AF_INET) {
-        *family = 4;
-        memcpy(addr, &in4->sin_addr, 4);
-        *port = ntohs(in4->sin_port);
-    } else if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-        *family = 4;
-        memcpy(addr, in6->sin6_addr.s6_addr + 12, 4);
-        *port = ntohs(in6->sin6_port);
-    } else {
-        *family = 6;
-        memcpy(addr, &in6->sin6_addr, 16);
-        *port = ntohs(in6->sin6_port);
-    }
-}
-
-static bool same_host(const struct connection_name *n)
-{
-    static const uint8_t loopback[16] = {[15] = 1};
-
-    if (memcmp(n->server, n->client, 16) == 0)
-        return true;
-    if (n->family == 4)
-        return n->server[0] == 127 && n->client[0] == 127;
-    return memcmp(n->server, loopback, 16) == 0;
-}
-
-/* Names, addresses, rule and settings, once. The reason why not, or NONE. */
-static enum reason get_to_know(struct endpoint *e)
-{
-    struct connection_name *n = &e->name;
-    socklen_t len = sizeof(e->local);
-    uint8_t family;
-    const struct rule *rule;
-    bool client = e->stream.h.initiator;
-    struct stat st;
-
-    if (kernel_getsockname(e->stream.fd, &e->local, &len) < 0)
-        return REASON_NOT_CONNECTED;
-    len = sizeof(e->peer);
-    if (kernel_getpeername(e->stream.fd, &e->peer, &len) < 0)
-        return REASON_NOT_CONNECTED;
-    if (e->local.ss_family != AF_INET && e->local.ss_family != AF_INET6)
-        return REASON_NOT_TCP;
-    fold(client ? &e->peer : &e->local, n->server, &n->server_port, &n->family);
-    fold(client ? &e->local : &e->peer, n->client, &n->client_port, &family);
-    e->known = true;
-    if (fstat(e->stream.fd, &st) == 0)
-        e->inode = st.st_ino;
-    rule =
-        rules_match(&process.settings.rules, process.program, client,
-                    (struct sockaddr *)&e->local, (struct sockaddr *)&e->peer);
-    rule_apply(rule, &process.settings, &e->settings);
-    if (!e->settings.accelerate)
-        return rule != NULL ? REASON_OFF_BY_RULE : REASON_OFF_BY_SETTING;
-    if (n->server_port == n->client_port &&
-        memcmp(n->server, n->client, 16) == 0)
-        return REASON_NOT_TCP; /* connected to itself */
-    return same_host(n) ? REASON_NONE : REASON_OTHER_HOST;
-}
-
-static void stays(struct endpoint *e, enum reason why)
-{
-    atomic_store(&e->ineligible, true);
-    e->stream.why = why;
-    stats_update(e);
-}
-
-/* ---- meeting ---- */
-
-static bool counts(void *owner, uint64_t *wrote, uint64_t *took)
-{
-    struct endpoint *e = owner;
-    bool settled =
-        atomic_load(&e->stream.bare) == 0 && atomic_load(&e->stream.guard) == 0;
-
-    *wrote = __atomic_load_n(&e->stream.h.wrote, __ATOMIC_RELAXED);
-    *took = __atomic_load_n(&e->stream.h.took, __ATOMIC_RELAXED);
-    return settled;
-}
-
-static void try_again_in(struct endpoint *e, uint64_t ns)
+void helper_try_again_in(struct endpoint *e, uint64_t ns)
 {
     loop_timer_set(helper.loop, &e->timer, clock_ns() + ns);
 }
 
-static void watch_tcp(struct endpoint *e, bool on)
+void helper_watch_tcp(struct endpoint *e, bool on)
 {
     if (on && !e->tcp.added) {
         e->tcp.fd = e->stream.fd;
@@ -174,38 +84,12 @@ static void watch_tcp(struct endpoint *e, bool on)
 /* Back to a stream that the helper does not care for. */
 static void part(struct endpoint *e)
 {
-    meeting_cancel(&e->meeting);
+    helper_stop_meeting(e);
     loop_timer_clear(helper.loop, &e->timer);
-    watch_tcp(e, false);
+    helper_watch_tcp(e, false);
     if (e->stream.link != NULL)
         stream_drop_link(&e->stream);
-    list_out(e);
-}
-
-static void met(struct meeting *m, struct link *link, enum reason why)
-{
-    struct endpoint *e = m->owner;
-
-    if (link == NULL) {
-        list_out(e);
-        e->stream.why = why;
-        if (e->failures < FAILURES_MOST)
-            e->failures++;
-        e->not_before_ns = clock_ns() + ((uint64_t)AGAIN_NS << e->failures);
-        atomic_store(&e->countdown,
-                     (int32_t)(process.settings.upgrade_after + 1)
-                         << e->failures);
-        stats_update(e);
-        return;
-    }
-    e->failures = 0;
-    stream_set_link(&e->stream, link);
-    lock_take(&e->stream.rx);
-    link->ops->watch(link, atomic_load(&e->watch));
-    lock_give(&e->stream.rx);
-    watch_tcp(e, true);
-    if (e->stream.h.initiator)
-        try_again_in(e, 0);
+    helper_list_out(e);
 }
 
 /* ---- going up, progress, closing ---- */
@@ -217,7 +101,7 @@ static void met(struct meeting *m, struct link *link, enum reason why)
 static void retry(struct endpoint *e)
 {
     if (e->attempts < ATTEMPTS_MOST)
-        try_again_in(e, (uint64_t)RETRY_NS << e->attempts++);
+        helper_try_again_in(e, (uint64_t)RETRY_NS << e->attempts++);
     else
         atomic_store(&e->countdown,
                      (int32_t)process.settings.upgrade_after + 64);
@@ -231,7 +115,8 @@ static void try_up(struct endpoint *e)
         e->closing || e->stream.link == NULL)
         return;
     if (fstat(e->stream.fd, &st) < 0 || st.st_ino != e->inode) {
-        stays(e, REASON_CLOSED); /* closed past us, the number is another's */
+        /* Closed past us, the number is another's. */
+        helper_stays(e, REASON_CLOSED);
         part(e);
         return;
     }
@@ -253,7 +138,7 @@ static void on_timer(struct timer *timer)
     if (e->stream.reset_seen) {
         stream_progress(&e->stream);
         if (e->stream.reset_seen)
-            try_again_in(e, 10000000);
+            helper_try_again_in(e, 10000000);
         else if (e->closing)
             helper_ask(e, WORK_CLOSE);
         return;
@@ -275,7 +160,7 @@ static void say_willing(struct endpoint *e)
         e->stream.link != NULL) {
         e->stream.willing_due = false;
         e->stream.link->ops->send(e->stream.link, &m);
-        try_again_in(e, GUARD_IDLE_NS);
+        helper_try_again_in(e, GUARD_IDLE_NS);
     }
     stream_unlock_all(&e->stream);
 }
@@ -286,7 +171,7 @@ static void plan_next(struct endpoint *e)
     struct stream *s = &e->stream;
 
     if (s->reset_seen) {
-        try_again_in(e, 10000000);
+        helper_try_again_in(e, 10000000);
         return;
     }
     if (!s->h.initiator || s->h.stage != STAGE_RAW || s->managed ||
@@ -296,7 +181,7 @@ static void plan_next(struct endpoint *e)
     if (s->returns != e->returns_seen) {
         e->returns_seen = s->returns;
         e->attempts = 0;
-        try_again_in(e, process.settings.settle_ms * 1000000);
+        helper_try_again_in(e, process.settings.settle_ms * 1000000);
     } else if (s->propose_again || atomic_load(&s->up_wanted)) {
         try_up(e);
     } else if (!e->timer.added && s->why != REASON_BARE_READ) {
@@ -314,7 +199,7 @@ static void progress(struct endpoint *e)
     plan_next(e);
     if (e->stream.link != NULL && e->stream.h.channel_dead &&
         e->stream.h.stage == STAGE_RAW && !e->stream.managed &&
-        !e->meeting.active) {
+        e->meeting.backend == NULL) {
         part(e); /* meets again after some more calls */
         atomic_store(&e->countdown,
                      (int32_t)process.settings.upgrade_after + 1);
@@ -385,63 +270,27 @@ static void finish_close(struct endpoint *e)
     endpoint_free(e);
 }
 
-static void meet(struct endpoint *e)
+/* A peer is to be met, or the link that is there to be used. */
+static void go_up(struct endpoint *e)
 {
-    enum reason why;
-
-    if (e->stream.link != NULL && e->stream.h.initiator) {
+    if (e->stream.link == NULL) {
+        e->tcp.ready = on_tcp;
+        e->tcp.arg = e;
+        e->timer.expired = on_timer;
+        e->timer.arg = e;
+        helper_meet(e);
+    } else if (e->stream.h.initiator) {
         e->attempts = 0;
         try_up(e);
-        return;
     }
-    if (e->closing || e->meeting.active || e->stream.link != NULL ||
-        atomic_load(&e->ineligible))
-        return;
-    if (atomic_load(&process.no_ups) > 0) {
-        /* Somebody forks or spawns just now: ask again after some calls. */
-        atomic_store(&e->countdown,
-                     (int32_t)process.settings.upgrade_after + 1);
-        return;
-    }
-    why = get_to_know(e);
-    if (why == REASON_NOT_CONNECTED) {
-        e->not_before_ns = clock_ns() + NOT_YET_NS;
-        atomic_store(&e->countdown,
-                     (int32_t)process.settings.upgrade_after + 1);
-        return;
-    }
-    if (why != REASON_NONE) {
-        stays(e, why);
-        return;
-    }
-    if (!e->waited && e->settings.upgrade_after > endpoint_first.calls) {
-        uint64_t more = e->settings.upgrade_after - endpoint_first.calls;
-
-        e->waited = true;
-        atomic_store(&e->countdown,
-                     more > INT32_MAX ? INT32_MAX : (int32_t)more);
-        return;
-    }
-    e->tcp.ready = on_tcp;
-    e->tcp.arg = e;
-    e->timer.expired = on_timer;
-    e->timer.arg = e;
-    e->meeting.name = e->name;
-    e->meeting.initiator = e->stream.h.initiator;
-    e->meeting.ring_size = (uint32_t)e->settings.ring_size;
-    e->meeting.owner = e;
-    e->meeting.counts = counts;
-    e->meeting.done = met;
-    e->stream.why = REASON_MEETING;
-    stats_update(e);
-    list_in(e);
-    meeting_start(helper.shm, &e->meeting);
 }
 
 static void work_on(struct endpoint *e, unsigned work)
 {
+    if (work & WORK_LISTEN)
+        helper_listen(e);
     if (work & WORK_MEET)
-        meet(e);
+        go_up(e);
     if (work & WORK_RETURN)
         stream_wish(&e->stream, WISH_RETURN, REASON_LIMIT);
     if (work & (WORK_PROGRESS | WORK_RETURN))
@@ -488,6 +337,7 @@ static void *helper_main(void *arg)
     for (;;) {
         while ((e = queue_take(&work)) != NULL)
             work_on(e, work);
+        helper_end_listening();
         atomic_fetch_add(&helper.turns, 1);
         loop_turn(helper.loop, queue_is_empty, NULL);
     }
@@ -519,7 +369,7 @@ static int start_thread(void)
 /* helper.lock held. */
 static bool start(void)
 {
-    struct shm_config config = {
+    struct backend_config config = {
         .bell_token = process.bell_token,
         .max_memory = process.settings.max_memory,
         .max_links = process.settings.max_links,
@@ -536,15 +386,17 @@ static bool start(void)
     if (process.ringer < 0)
         return false;
     config.ringer = process.ringer;
-    if (loop_create(&calls, &helper.loop) < 0 ||
-        shm_create(helper.loop, &config, &events, &helper.shm) < 0 ||
-        start_thread() < 0) {
-        log_warn("no helper thread: connections stay on TCP");
-        return false;
-    }
+    if (loop_create(&calls, &helper.loop) < 0)
+        goto no_helper;
+    backends_start(helper.loop, &config, &events);
+    if (start_thread() < 0)
+        goto no_helper;
     helper.failed = false;
     helper.started = true;
     return true;
+no_helper:
+    log_warn("no helper thread: connections stay on TCP");
+    return false;
 }
 
 void helper_ask(struct endpoint *e, unsigned work)
@@ -597,8 +449,9 @@ void helper_after_fork(void)
 {
     if (!helper.started)
         return;
-    /* Memory of loop and shm is left as it is: the parent's thread may have
+    /* Memory of the loop and the backends is left as it is: the parent's thread may have
      * been inside. Descriptors are closed with all of ours. */
     memset(&helper, 0, sizeof(helper));
+    backends_after_fork();
     process.ringer = -1;
 }

@@ -26,6 +26,9 @@ void helper_release(void);
 /* The same for one endpoint. True when it is on TCP. */
 bool helper_bring_back(struct endpoint *e, enum reason why);
 
+/* A socket that accepted at this port is about to be closed. Any thread. */
+void helper_stop_listening(uint16_t port);
+
 /* In the child of a fork: there is no helper, no link, no peer. */
 void helper_after_fork(void);
 

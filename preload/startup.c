@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "config/log.h"
+#include "preload/backends.h"
 #include "preload/endpoint.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
@@ -45,6 +46,7 @@ __attribute__((constructor)) static void start_up(void)
     process.bell_token = process_new_token();
     process_count_cpus();
     endpoint_plan_first();
+    backends_look();
     process.ready = true;
 }
 

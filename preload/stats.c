@@ -118,8 +118,8 @@ void stats_update(struct endpoint *e)
     row->returns = s->returns;
     if (s->link != NULL)
         row->peer_pid = s->link->peer_pid;
-    memcpy(row->transport, up && s->link != NULL ? s->link->ops->name : "tcp",
-           4);
+    strncpy(row->transport, up && s->link != NULL ? s->link->ops->name : "tcp",
+            sizeof(row->transport) - 1);
     if (e->known && row->family == 0) {
         memcpy(row->local, e->stream.h.initiator ? e->name.client
                                                  : e->name.server, 16);

@@ -31,7 +31,7 @@ enum {
 struct end {
     const char *name;
     struct loop *loop;
-    struct shm *shm;
+    struct backend *shm;
     struct meeting meeting;
     struct link *link;
     int bell, ringer;
@@ -114,7 +114,7 @@ static bool end_open(struct end *e, bool initiator, uint32_t ring_size)
     static const struct link_events events = {.message = on_message,
                                               .channel_dead = on_death};
     uint32_t pid = (uint32_t)getpid();
-    struct shm_config config = {
+    struct backend_config config = {
         .max_memory = 1 << 30, .max_links = 16, .meet_ns = 2000000000};
 
     e->token = (uint64_t)(initiator + 1) << 48 | pid;
@@ -123,7 +123,7 @@ static bool end_open(struct end *e, bool initiator, uint32_t ring_size)
     config.bell_token = e->token;
     config.ringer = e->ringer;
     if (e->ringer < 0 || e->bell < 0 || loop_create(&calls, &e->loop) < 0 ||
-        shm_create(e->loop, &config, &events, &e->shm) < 0) {
+        fastsock_backend_shm.create(e->loop, &config, &events, &e->shm) < 0) {
         fputs("no descriptors or memory for the test: free some\n", stderr);
         return false;
     }
@@ -139,7 +139,7 @@ static bool end_open(struct end *e, bool initiator, uint32_t ring_size)
         .counts = counts,
         .done = on_done,
     };
-    meeting_start(e->shm, &e->meeting);
+    fastsock_backend_shm.meeting_start(e->shm, &e->meeting);
     return true;
 }
 
@@ -147,7 +147,7 @@ static void end_close(struct end *e)
 {
     if (e->link != NULL)
         e->link->ops->free(e->link);
-    shm_destroy(e->shm);
+    fastsock_backend_shm.destroy(e->shm);
     loop_destroy(e->loop);
     close(e->bell);
     close(e->ringer);

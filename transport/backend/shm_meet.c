@@ -28,6 +28,11 @@ enum { NAMES_DELAY_NS = 3000000 }; /* for an answer on a known channel */
 
 static void fail(struct meeting *m, enum reason why);
 
+static struct shm *shm_of(const struct meeting *m)
+{
+    return (struct shm *)m->backend;
+}
+
 int meeting_address(const struct connection_name *name, char kind,
                     char out[108])
 {
@@ -69,7 +74,7 @@ static void body_of(const struct meeting *m, struct hello_body *b)
 {
     memset(b, 0, sizeof(*b));
     m->counts(m->owner, &b->wrote, &b->took);
-    b->bell = m->shm->config.bell_token;
+    b->bell = shm_of(m)->config.bell_token;
     b->pid = (uint32_t)getpid();
     b->ring_size = m->ring_size;
     b->version_low = b->version_high = CONTROL_VERSION;
@@ -93,8 +98,8 @@ static void stop_listening(struct meeting *m)
 {
     if (m->listener.fd < 0)
         return;
-    loop_remove(m->shm->loop, &m->listener);
-    loop_calls(m->shm->loop)->close(m->listener.fd);
+    loop_remove(shm_of(m)->loop, &m->listener);
+    loop_calls(shm_of(m)->loop)->close(m->listener.fd);
     m->listener.fd = -1;
 }
 
@@ -106,10 +111,11 @@ void meeting_cancel(struct meeting *m)
         return;
     m->active = false;
     stop_listening(m);
-    loop_timer_clear(m->shm->loop, &m->timer);
-    for (at = &m->shm->meetings; *at != m; at = &(*at)->next)
+    loop_timer_clear(shm_of(m)->loop, &m->timer);
+    for (at = &shm_of(m)->meetings; *at != m; at = &(*at)->next)
         ;
     *at = m->next;
+    m->backend = NULL;
 }
 
 static void finish(struct meeting *m, struct link *link, enum reason why)
@@ -179,7 +185,7 @@ static void welcome(struct meeting *m, struct channel *channel,
 {
     struct control_message reply = {.type = MESSAGE_WELCOME,
                                     .number = number};
-    struct shm *shm = m->shm;
+    struct shm *shm = shm_of(m);
     struct shm_link *l = NULL;
     struct hello_body ours;
     struct arena *p;
@@ -279,7 +285,7 @@ static enum reason welcome_fault(struct meeting *m, struct arena *p,
         return REASON_PEER_RULE;
     if (!counts_fit(m, body))
         return REASON_FOREIGN_BYTES;
-    return may_have_link(m->shm, p->ring_size) ? REASON_NONE : REASON_LIMIT;
+    return may_have_link(shm_of(m), p->ring_size) ? REASON_NONE : REASON_LIMIT;
 }
 
 void meet_welcome(struct channel *channel, const struct control_message *msg,
@@ -355,12 +361,12 @@ static int call_on(struct meeting *m)
         kernel_close(fd);
         return rc;
     }
-    if (!channel_user_allowed(m->shm, fd, &pid)) {
+    if (!channel_user_allowed(shm_of(m), fd, &pid)) {
         m->why = REASON_OTHER_USER;
         kernel_close(fd);
         return -EPERM;
     }
-    channel = channel_open(m->shm, fd);
+    channel = channel_open(shm_of(m), fd);
     if (channel == NULL)
         return -ENOMEM;
     channel->pid = pid;
@@ -383,7 +389,7 @@ static void on_wanted(struct watch *watch, uint32_t events)
 static void on_caller(struct watch *watch, uint32_t events)
 {
     struct meeting *m = watch->arg;
-    struct shm *shm = m->shm;
+    struct shm *shm = shm_of(m);
     int fd = kernel_accept4(watch->fd, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct channel *channel;
     uint32_t pid;
@@ -404,7 +410,7 @@ static void on_caller(struct watch *watch, uint32_t events)
 static int listen_as(struct meeting *m, char kind,
                      void (*ready)(struct watch *, uint32_t))
 {
-    const struct loop_calls *calls = loop_calls(m->shm->loop);
+    const struct loop_calls *calls = loop_calls(shm_of(m)->loop);
     struct sockaddr_un un;
     socklen_t len = address_of(m, kind, &un);
     int fd = calls->keep(kernel_socket(
@@ -420,7 +426,7 @@ static int listen_as(struct meeting *m, char kind,
     m->listener.ready = ready;
     m->listener.arg = m;
     if (rc == 0)
-        rc = loop_add(m->shm->loop, &m->listener, EPOLLIN);
+        rc = loop_add(shm_of(m)->loop, &m->listener, EPOLLIN);
     if (rc < 0) {
         calls->close(fd);
         m->listener.fd = -1;
@@ -472,7 +478,7 @@ static void on_timer(struct timer *timer)
         return;
     }
     m->named = true;
-    loop_timer_set(m->shm->loop, timer, m->until_ns);
+    loop_timer_set(shm_of(m)->loop, timer, m->until_ns);
     seek(m);
 }
 
@@ -481,7 +487,7 @@ static int ask_known(struct meeting *m)
 {
     int asked = 0;
 
-    for (struct channel *c = m->shm->channels; c != NULL; c = c->next)
+    for (struct channel *c = shm_of(m)->channels; c != NULL; c = c->next)
         for (unsigned i = 0; i < c->n_served; i++)
             if (c->served[i].family == m->name.family &&
                 c->served[i].port == m->name.server_port &&
@@ -498,7 +504,7 @@ static bool asked_already(struct meeting *m)
     uint64_t now = clock_ns();
 
     for (int i = 0; i < 128; i++) {
-        struct early_hello *e = &m->shm->early[i];
+        struct early_hello *e = &shm_of(m)->early[i];
         struct channel *channel = e->channel;
 
         if (channel == NULL || e->until_ns < now ||
@@ -511,11 +517,12 @@ static bool asked_already(struct meeting *m)
     return false;
 }
 
-void meeting_start(struct shm *shm, struct meeting *m)
+void meeting_start(struct backend *backend, struct meeting *m)
 {
+    struct shm *shm = (struct shm *)backend;
     uint64_t now = clock_ns();
 
-    m->shm = shm;
+    m->backend = backend;
     m->active = true;
     m->named = true;
     m->why = REASON_NONE;
@@ -540,29 +547,4 @@ void meeting_start(struct shm *shm, struct meeting *m)
     }
     loop_timer_set(shm->loop, &m->timer, m->until_ns);
     seek(m);
-}
-
-int shm_create(struct loop *loop, const struct shm_config *config,
-               const struct link_events *events, struct shm **out)
-{
-    struct shm *shm = calloc(1, sizeof(*shm));
-
-    if (shm == NULL)
-        return -ENOMEM;
-    shm->loop = loop;
-    shm->config = *config;
-    shm->events = events;
-    *out = shm;
-    return 0;
-}
-
-void shm_destroy(struct shm *shm)
-{
-    if (shm == NULL)
-        return;
-    while (shm->meetings != NULL)
-        meeting_cancel(shm->meetings);
-    while (shm->channels != NULL)
-        channel_close(shm->channels);
-    free(shm);
 }

@@ -1,6 +1,6 @@
 /*
- * What shm.c (links), shm_channel.c (messages) and shm_meet.c (rendezvous)
- * share.
+ * What shm.c (links), shm_channel.c (messages), shm_meet.c (rendezvous) and
+ * shm_backend.c (the instance) share.
  */
 #ifndef TRANSPORT_BACKEND_SHM_PRIVATE_H
 #define TRANSPORT_BACKEND_SHM_PRIVATE_H
@@ -70,9 +70,17 @@ struct early_hello {
     struct hello_body body;
 };
 
+/* An address that was asked about: is it one of this host's? */
+struct known_address {
+    uint8_t family, addr[16];
+    bool local;
+    uint64_t until_ns; /* addresses come and go; 0: an empty place */
+};
+
 struct shm {
+    struct backend backend; /* first */
     struct loop *loop;
-    struct shm_config config;
+    struct backend_config config;
     const struct link_events *events;
     struct channel *channels;
     struct meeting *meetings;
@@ -80,6 +88,8 @@ struct shm {
     unsigned at_early;
     uint32_t next_number;
     uint64_t links, memory;
+    struct known_address known[16];
+    unsigned at_known;
 };
 
 extern const struct transport_ops shm_ops;
@@ -101,7 +111,10 @@ int channel_send(struct channel *channel, const struct control_message *m,
 void channel_drain(struct channel *channel);
 bool channel_user_allowed(struct shm *shm, int fd, uint32_t *pid);
 
-/* shm_meet.c: what a channel hands over to the rendezvous */
+/* shm_meet.c */
+void meeting_start(struct backend *backend, struct meeting *meeting);
+void meeting_cancel(struct meeting *meeting);
+/* What a channel hands over to the rendezvous */
 void meet_hello(struct channel *channel, const struct control_message *m,
                 const struct hello_body *body);
 void meet_welcome(struct channel *channel, const struct control_message *m,

@@ -179,6 +179,8 @@ static const struct {
     {"poll_usec=1000001", "poll_usec: expected a number 0 to 1000000"},
     {"upgrade_after=-1", "upgrade_after: expected a number 0 to 1000000000"},
     {"upgrade_bytes=1T", "upgrade_bytes: expected a number"},
+    {"transports=rdma", "transports: expected some of shm|verbs"},
+    {"transports=shm+shm", "transports: expected some of shm|verbs"},
     {"ring_size=6000", "ring_size: expected a power of two"},
 };
 
@@ -231,6 +233,19 @@ START_TEST(a_rule_overrides_what_it_names_and_nothing_else)
 }
 END_TEST
 
+START_TEST(a_rule_may_choose_other_transports)
+{
+    struct stream_settings out;
+
+    ck_assert_int_eq(rules_parse(&list, "transports=verbs+shm,port=7", error),
+                     0);
+    rule_apply(&list.rule[0], &settings, &out);
+    ck_assert_str_eq(out.transports, "verbs,shm");
+    rule_apply(NULL, &settings, &out);
+    ck_assert_str_eq(out.transports, settings.transports);
+}
+END_TEST
+
 START_TEST(a_rule_may_accelerate_what_the_settings_do_not)
 {
     struct stream_settings out;
@@ -275,6 +290,7 @@ int main(void)
                         (int)(sizeof(wrong) / sizeof(wrong[0])));
     tcase_add_test(t, a_word_that_is_too_long_is_refused);
     tcase_add_test(t, a_rule_overrides_what_it_names_and_nothing_else);
+    tcase_add_test(t, a_rule_may_choose_other_transports);
     tcase_add_test(t, a_rule_may_accelerate_what_the_settings_do_not);
     tcase_add_test(t, there_are_at_most_1024_rules);
     tcase_add_test(t, a_mistake_in_the_variable_is_a_complaint_that_names_it);

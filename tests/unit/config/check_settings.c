@@ -19,7 +19,7 @@ START_TEST(the_defaults_are_those_that_were_decided)
     settings_each(NULL, count_row, &rows);
     ck_assert_uint_eq(rows, 16);
     ck_assert(settings.accelerate);
-    ck_assert_str_eq(settings.transports, "shm");
+    ck_assert_str_eq(settings.transports, "shm,verbs");
     ck_assert_uint_eq(settings.upgrade_after, 16);
     ck_assert_uint_eq(settings.upgrade_bytes, 65536);
     ck_assert_uint_eq(settings.poll_usec, 50);

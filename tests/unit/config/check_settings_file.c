@@ -113,7 +113,7 @@ START_TEST(a_rule_takes_every_key)
     ck_assert_int_eq(
         load_text("rules = ( { program = \"m*\"; role = \"client\";"
                   "peer = \"10.0.0.0/8\"; port = \"80-90\"; accelerate = false;"
-                  "upgrade_after = 1; upgrade_bytes = \"2K\"; poll_usec = 3;"
+                  "transports = \"verbs, shm\"; upgrade_after = 1; upgrade_bytes = \"2K\"; poll_usec = 3;"
                   "ring_size = 4096; }, { } );",
                   NULL),
         0);
@@ -127,6 +127,7 @@ START_TEST(a_rule_takes_every_key)
     ck_assert_uint_eq(r->port_from, 80);
     ck_assert_uint_eq(r->port_to, 90);
     ck_assert_uint_eq(r->value[RULE_ACCELERATE], 0);
+    ck_assert_str_eq(r->transports, "verbs,shm");
     ck_assert_uint_eq(r->value[RULE_UPGRADE_AFTER], 1);
     ck_assert_uint_eq(r->value[RULE_UPGRADE_BYTES], 2048);
     ck_assert_uint_eq(r->value[RULE_POLL_USEC], 3);

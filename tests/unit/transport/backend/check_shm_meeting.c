@@ -274,6 +274,27 @@ START_TEST(a_welcome_for_a_cancelled_meeting_frees_the_link)
 }
 END_TEST
 
+START_TEST(addresses_of_this_host_suit_and_others_do_not)
+{
+    const struct backend_ops *ops = &fastsock_backend_shm;
+    struct connection_name n = {.family = 4,
+                                .server = {127, 0, 0, 1},
+                                .client = {127, 9, 9, 9}};
+    struct backend *b = &here.shm->backend;
+
+    ck_assert_uint_eq(ops->suits(b, &n), REASON_NONE);
+    memcpy(n.client, (uint8_t[]){192, 0, 2, 1}, 4);
+    ck_assert_uint_eq(ops->suits(b, &n), REASON_OTHER_HOST);
+    ck_assert_uint_eq(ops->suits(b, &n), REASON_OTHER_HOST);
+    memcpy(n.server, n.client, 4);
+    ck_assert_uint_eq(ops->suits(b, &n), REASON_NONE);
+    n = (struct connection_name){.family = 6,
+                                 .server = {[15] = 1},
+                                 .client = {0x20, 1, 0xd, 0xb8, [15] = 1}};
+    ck_assert_uint_eq(ops->suits(b, &n), REASON_OTHER_HOST);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("shm_meeting");
@@ -301,6 +322,7 @@ int main(void)
     tcase_add_test(t, who_waits_alone_is_told_in_time);
     tcase_add_test(t, a_cancelled_meeting_is_never_done);
     tcase_add_test(t, a_welcome_for_a_cancelled_meeting_frees_the_link);
+    tcase_add_test(t, addresses_of_this_host_suit_and_others_do_not);
     suite_add_tcase(s, t);
     sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

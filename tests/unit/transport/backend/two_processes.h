@@ -32,7 +32,7 @@ struct party {
 struct side {
     struct loop *loop;
     struct shm *shm;
-    struct shm_config config;
+    struct backend_config config;
 };
 
 static struct side here, there;
@@ -84,8 +84,9 @@ static void side_start(struct side *s, uint64_t token)
     static const struct loop_calls calls = {side_keep, side_close};
     static const struct link_events events = {.message = on_message,
                                               .channel_dead = on_death};
+    struct backend *backend;
 
-    s->config = (struct shm_config){
+    s->config = (struct backend_config){
         .bell_token = token << 32 | (uint32_t)getpid(),
         .ringer = bell_ringer_open(),
         .max_memory = 1 << 30,
@@ -93,12 +94,14 @@ static void side_start(struct side *s, uint64_t token)
         .meet_ns = 2000000000,
     };
     ck_assert_int_eq(loop_create(&calls, &s->loop), 0);
-    ck_assert_int_eq(shm_create(s->loop, &s->config, &events, &s->shm), 0);
+    ck_assert_int_eq(
+        fastsock_backend_shm.create(s->loop, &s->config, &events, &backend), 0);
+    s->shm = (struct shm *)backend;
 }
 
 static void side_stop(struct side *s)
 {
-    shm_destroy(s->shm);
+    fastsock_backend_shm.destroy(&s->shm->backend);
     loop_destroy(s->loop);
     close(s->config.ringer);
     *s = (struct side){0};
@@ -141,7 +144,7 @@ static void party_start(struct party *p, struct side *s, bool initiator,
     p->done = 0;
     p->link = NULL;
     p->deaths = p->messages = 0;
-    meeting_start(s->shm, &p->meeting);
+    meeting_start(&s->shm->backend, &p->meeting);
 }
 
 static void turn_until_done(struct party *p)
