@@ -5,21 +5,18 @@
  * starts, as it could only be a line in that program's log afterwards. What
  * was not said here (the environment, /etc/fastsock.conf) is not judged here.
  */
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "config/settings.h"
 #include "preload/fastsock_command.h"
+#include "preload/fastsock_library.h"
 #include "preload/fastsock_program.h"
 #include "preload/fastsock_text.h"
 
-#define LIBRARY  "libfastsock.so"
 #define VARIABLE "FASTSOCK_"
 
 enum { NAME_MAX_BYTES = 64 };
@@ -160,69 +157,39 @@ static int take_options(int argc, char **argv)
 
 /* ---- the library ---- */
 
-/* Would the dynamic linker find it by its plain name? Asked in a child, as
- * the library must not start up in this process. */
-static bool found_by_name(void)
-{
-    int status = 0, null_fd;
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-        dup2(null_fd, STDERR_FILENO);
-        _exit(dlopen(LIBRARY, RTLD_LAZY | RTLD_LOCAL) != NULL ? 0 : 1);
-    }
-    if (pid < 0)
-        return false;
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return false;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
 /* path: PATH_MAX bytes. */
 static int find_library(char *path)
 {
-    static const char *const places[] = {"", "../lib/"};
-    char own[PATH_MAX], tried[2][PATH_MAX + 32], full[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", own, sizeof(own) - 1);
+    char tried[LIBRARY_PLACES][LIBRARY_PATH_MAX], error[128];
 
-    if (len < 0)
-        len = 0;
-    own[len] = '\0';
-    own[strrchr(own, '/') != NULL ? strrchr(own, '/') + 1 - own : 0] = '\0';
-    for (unsigned i = 0; i < 2; i++) {
-        snprintf(tried[i], sizeof(tried[i]), "%s%s" LIBRARY, own, places[i]);
-        if (access(tried[i], R_OK) != 0 || realpath(tried[i], full) == NULL)
-            continue;
-        if (strpbrk(full, " :") != NULL) {
-            text_error("run",
-                       "%s: LD_PRELOAD cannot hold a path with a space or a "
-                       "colon; move the library",
-                       full);
-            return -EINVAL;
-        }
-        memcpy(path, full, sizeof(full));
+    if (library_find(LIBRARY_NAME, path) == 0) {
+        if (strpbrk(path, " :") == NULL)
+            return 0;
+        text_error("run",
+                   "%s: LD_PRELOAD cannot hold a path with a space or a "
+                   "colon; move the library",
+                   path);
+        return -EINVAL;
+    }
+    if (library_try(LIBRARY_NAME, NULL, error, sizeof(error)) == 0) {
+        strcpy(path, LIBRARY_NAME);
         return 0;
     }
-    if (found_by_name()) {
-        strcpy(path, LIBRARY);
-        return 0;
-    }
-    text_error(
-        "run",
-        "the library was not found: tried %s, %s and the plain name " LIBRARY
-        "; install it in one of these places or put its folder "
-        "into LD_LIBRARY_PATH",
-        tried[0], tried[1]);
+    for (unsigned i = 0; i < LIBRARY_PLACES; i++)
+        library_place(i, LIBRARY_NAME, tried[i]);
+    text_error("run",
+               "the library was not found: tried %s, %s and the plain "
+               "name " LIBRARY_NAME "; install it in one of these places or "
+               "put its folder into LD_LIBRARY_PATH",
+               tried[0], tried[1]);
     return -ENOENT;
 }
 
 static bool is_library(const char *word, size_t len)
 {
-    size_t name = strlen(LIBRARY);
+    size_t name = strlen(LIBRARY_NAME);
 
-    return len >= name && memcmp(word + len - name, LIBRARY, name) == 0 &&
+    return len >= name && memcmp(word + len - name, LIBRARY_NAME, name) == 0 &&
            (len == name || word[len - name - 1] == '/');
 }
 
