@@ -186,11 +186,11 @@ static void run(void *(*one)(void *), void *(*other)(void *), uint64_t goal,
     ck_assert_msg(a.failed == NULL && b.failed == NULL,
                   "%s; %s; %llu %llu %llu %llu, %llu %llu %llu %llu",
                   a.failed != NULL ? a.failed : "-",
-                  b.failed != NULL ? b.failed : "-", (unsigned long long)a.wrote,
-                  (unsigned long long)a.freed, (unsigned long long)a.landed,
-                  (unsigned long long)a.took, (unsigned long long)b.wrote,
-                  (unsigned long long)b.freed, (unsigned long long)b.landed,
-                  (unsigned long long)b.took);
+                  b.failed != NULL ? b.failed : "-",
+                  (unsigned long long)a.wrote, (unsigned long long)a.freed,
+                  (unsigned long long)a.landed, (unsigned long long)a.took,
+                  (unsigned long long)b.wrote, (unsigned long long)b.freed,
+                  (unsigned long long)b.landed, (unsigned long long)b.took);
     ck_assert_uint_gt(a.sleeps + b.sleeps, 0);
 }
 

@@ -172,7 +172,7 @@ static bool link_peer_is_here(struct link *link, uint32_t cpu)
     return false;
 }
 
-/* Nothing of a killed peer's is trusted anyhow: see `outlives`. */
+/* The end of a killed peer is a reset anyhow: see delivered(). */
 static void link_set_aborted(struct link *link)
 {
     (void)link;
