@@ -3,6 +3,7 @@
  */
 #include "tests/e2e/support/plain.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/tcp.h>
@@ -108,18 +109,23 @@ uint64_t bytes_hash(const void *buf, size_t len)
     return hash;
 }
 
-static socklen_t loopback(const char *family, bool listens, uint16_t port,
-                          struct sockaddr_storage *out)
+/* Loopback, or for family 4 the address of another device of this host. */
+static socklen_t address_of(const char *family, bool listens, uint16_t port,
+                            struct sockaddr_storage *out)
 {
     struct sockaddr_in *in4 = (struct sockaddr_in *)out;
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
     static const uint8_t mapped[16] = {[10] = 255, [11] = 255, [12] = 127,
                                        [15] = 1};
 
+    const char *other = getenv("E2E_ADDRESS");
+
     memset(out, 0, sizeof(*out));
     if (strcmp(family, "4") == 0) {
         in4->sin_family = AF_INET;
         in4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        if (other != NULL && inet_pton(AF_INET, other, &in4->sin_addr) != 1)
+            die("E2E_ADDRESS is %s: expected an IPv4 address", other);
         in4->sin_port = htons(port);
         return sizeof(*in4);
     }
@@ -145,7 +151,7 @@ static int tcp_socket(const char *family, int flags)
 int tcp_listen(const char *family, uint16_t *port)
 {
     struct sockaddr_storage addr;
-    socklen_t len = loopback(family, true, *port, &addr);
+    socklen_t len = address_of(family, true, *port, &addr);
     int fd = tcp_socket(family, 0), on = 1;
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -161,7 +167,7 @@ int tcp_listen(const char *family, uint16_t *port)
 int tcp_connect(const char *family, uint16_t port)
 {
     struct sockaddr_storage addr;
-    socklen_t len = loopback(family, false, port, &addr);
+    socklen_t len = address_of(family, false, port, &addr);
     int fd = tcp_socket(family, 0);
 
     if (connect(fd, (struct sockaddr *)&addr, len) < 0)
