@@ -1,5 +1,6 @@
 /*
  * usage: streams WAIT FAMILY SEED BYTES [threads] [returns=N] [delay=MS]
+ *                [greet=MS]
  *        streams WAIT FAMILY SEED BYTES server PORT_FILE | client PORT
  *
  * Both ends send BYTES at the same time and check every byte that comes.
@@ -8,7 +9,8 @@
  * the connection, a pipe, an eventfd and a timer at once; none may starve.
  * The ends are two processes, or with "threads" two threads of one, or
  * programs of their own. returns=N: each end forces the stream back to TCP N
- * times on the way.
+ * times on the way. delay=MS: they rest before the first byte; greet=MS: they
+ * exchange 64 bytes first and rest then.
  *
  * Prints "end NAME out N in N kernel_sent N" for each end.
  */
@@ -358,9 +360,25 @@ static void run_waiting(struct side *s)
     }
 }
 
+static unsigned greet_ms;
+
+static void greet(int fd)
+{
+    char bytes[64] = "how do you do";
+
+    if (write(fd, bytes, sizeof(bytes)) != sizeof(bytes) ||
+        recv(fd, bytes, sizeof(bytes), MSG_WAITALL) != sizeof(bytes) ||
+        strcmp(bytes, "how do you do") != 0)
+        die("the greeting");
+    sleep_ms(greet_ms);
+}
+
 static void *run(void *arg)
 {
     struct side *s = arg;
+
+    if (greet_ms != 0)
+        greet(s->fd);
 
     if (strcmp(s->wait, "blocking") == 0)
         run_blocking(s);
@@ -455,6 +473,8 @@ int main(int argc, char **argv)
             side[0].returns = side[1].returns = (unsigned)atoi(argv[i] + 8);
         else if (strncmp(argv[i], "delay=", 6) == 0)
             delay = (unsigned)atoi(argv[i] + 6);
+        else if (strncmp(argv[i], "greet=", 6) == 0)
+            greet_ms = (unsigned)atoi(argv[i] + 6);
         else if (strcmp(argv[i], "threads") == 0)
             threads = true;
     if (argc > 6 && strcmp(argv[5], "client") == 0) {
