@@ -85,7 +85,11 @@ for group in "$@"; do
         done ;;
     crash)
         one tests/crash/images 600 "$BUILD/tests/crash/crash" ${LONG:+long}
-        one tests/crash/mutants 300 "$BUILD/tests/crash/crash" mutants ;;
+        one tests/crash/mutants 300 "$BUILD/tests/crash/crash" mutants
+        one tests/crash/sequences 600 sh tests/crash/sequences.sh
+        [ -n "$LONG" ] || continue
+        one tests/crash/valgrind 600 sh tests/crash/valgrind.sh
+        one tests/crash/aarch64 600 sh tests/aarch64.sh run ;;
     stress)
         for t in tests/stress/*.c; do
             one "${t%.c}" 300 "$BUILD/${t%.c}" ${LONG:+long}

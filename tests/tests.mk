@@ -50,6 +50,7 @@ $(B)/tests/e2e/hostile/hostile_peer: %: %.o $(E2E_SUPPORT) $(B)/rooms.a
 E2E_HOSTILE := $(B)/tests/e2e/hostile/hostile_peer
 
 include tests/crash/crash.mk
+include tests/aarch64.mk
 
 tests: $(PROGRAMS) $(UNIT) $(FUZZ) $(STRESS) $(E2E_PROG) $(E2E_HOSTILE) $(BENCH_PROGRAMS)
 
@@ -74,10 +75,11 @@ check-guest: deps
 .PHONY: tests check check-unit check-long check-guest
 
 # The library under sanitizers cannot be preloaded into programs that lack
-# them: here unit tests, fuzzers and stress run, which link all of its code.
+# them: here unit tests, fuzzers, crash images and stress run, which link all of
+# its code.
 check-sanitized: deps
-	$(Q)$(MAKE) --no-print-directory $(UNIT) $(FUZZ) $(STRESS)
-	$(Q)BUILD=$(B) sh tests/run.sh unit fuzz stress
+	$(Q)$(MAKE) --no-print-directory $(UNIT) $(FUZZ) $(CRASH) $(STRESS)
+	$(Q)BUILD=$(B) sh tests/run.sh unit fuzz crash stress
 
 check-threads: deps
 	$(Q)$(MAKE) --no-print-directory $(STRESS)

@@ -1,9 +1,9 @@
 #!/bin/sh
 # kill -9 at any moment: every acknowledged write is there after a restart on
 # the same pool, none is torn, and one that was not acknowledged is there whole
-# or not at all. 5 rounds; LONG=1: 100.
+# or not at all. 5 rounds; LONG=1: 200.
 . "$(dirname "$0")/kvserver.inc"
-rounds=$([ -n "$LONG" ] && echo 100 || echo 5)
+rounds=$([ -n "$LONG" ] && echo 200 || echo 5)
 round=0
 while [ $round -lt "$rounds" ]; do
     round=$((round + 1))

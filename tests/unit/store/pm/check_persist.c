@@ -203,7 +203,7 @@ int main(int argc, char **argv)
         pid_t child = fork();
         if (child == 0) {
             setenv("PMEM_IS_PMEM_FORCE", "1", 1);
-            execl("/proc/self/exe", argv[0], (char *)NULL);
+            execlp(argv[0], argv[0], (char *)NULL);
             _exit(127);
         }
         waitpid(child, &status, 0);
