@@ -3,12 +3,14 @@
  */
 #include "preload/endpoint.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "preload/backends.h"
 #include "preload/epoll_set.h"
 #include "preload/helper.h"
 #include "preload/kernel.h"
@@ -61,6 +63,26 @@ static struct endpoint *pool_take(void)
     return e;
 }
 
+/*
+ * Only bytes without a gap before them are kept, in the order of the counts:
+ * where threads race for the same direction the log ends.
+ */
+void endpoint_note_proof(struct endpoint *e, bool out, const struct iovec *iov,
+                         int n, size_t len, uint64_t total)
+{
+    enum proof_way way =
+        out == e->stream.h.initiator ? PROOF_TO_SERVER : PROOF_TO_CLIENT;
+    struct proof_log *log;
+
+    if (total - len >= PROOF_BYTES)
+        return;
+    lock_take(&e->proof_lock);
+    log = e->proof;
+    if (log != NULL && log->have[way] == total - len)
+        proof_note(log, way, iov, n, len);
+    lock_give(&e->proof_lock);
+}
+
 void endpoint_forget_proof(struct endpoint *e)
 {
     struct proof_log *log;
@@ -105,8 +127,9 @@ void endpoint_plan_first(void)
         if ((s->rules.rule[i].set & 1u << RULE_UPGRADE_AFTER) &&
             s->rules.rule[i].value[RULE_UPGRADE_AFTER] < endpoint_first.calls)
             endpoint_first.calls = s->rules.rule[i].value[RULE_UPGRADE_AFTER];
-    endpoint_first.bytes_per_call =
-        bytes < 1 ? 1 : bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
+    endpoint_first.bytes_per_call = bytes < 1            ? 1
+                                    : bytes > UINT32_MAX ? UINT32_MAX
+                                                         : (uint32_t)bytes;
 }
 
 struct endpoint *endpoint_create(int fd, int family, bool nonblocking,
@@ -143,11 +166,13 @@ void endpoint_connected(struct endpoint *e)
         stats_update(e);
         return;
     }
+    if (backends_between_hosts)
+        e->proof = calloc(1, sizeof(*e->proof));
     if (after == 0)
         endpoint_grown_up(e); /* tests: before the first byte */
     else
-        atomic_store(&e->countdown, after > INT32_MAX ? INT32_MAX
-                                                      : (int32_t)after);
+        atomic_store(&e->countdown,
+                     after > INT32_MAX ? INT32_MAX : (int32_t)after);
 }
 
 void endpoint_grown_up(struct endpoint *e)
@@ -156,7 +181,8 @@ void endpoint_grown_up(struct endpoint *e)
     if (atomic_load(&e->ineligible) || e->state != ENDPOINT_CONNECTED)
         return;
     if (e->not_before_ns != 0 && clock_ns() < e->not_before_ns) {
-        atomic_store(&e->countdown, 1 + (int32_t)process.settings.upgrade_after);
+        atomic_store(&e->countdown,
+                     1 + (int32_t)process.settings.upgrade_after);
         return;
     }
     helper_ask(e, WORK_MEET);
@@ -210,8 +236,8 @@ static uint64_t with_watch(uint64_t ids, unsigned id)
             unsigned at = ids >> shift & 0xffff;
 
             if (at == 0 || (pass == 1 && waiter_is_idle(at)))
-                return (ids & ~(UINT64_C(0xffff) << shift)) |
-                       (uint64_t)id << shift;
+                return (ids & ~(UINT64_C(0xffff) << shift)) | (uint64_t)id
+                                                                  << shift;
         }
     return 0;
 }
@@ -327,8 +353,25 @@ static void leave_number(struct endpoint *e, int fd)
     endpoint_banish(e, REASON_UNSUPPORTED_CALL);
 }
 
+/* A listening socket goes: peers must not look for us there any more. */
+static void stop_listening(int fd)
+{
+    struct sockaddr_storage at;
+    socklen_t len = sizeof(at);
+
+    if (kernel_getsockname(fd, &at, &len) < 0)
+        return;
+    if (at.ss_family == AF_INET)
+        helper_stop_listening(ntohs(((struct sockaddr_in *)&at)->sin_port));
+    else if (at.ss_family == AF_INET6)
+        helper_stop_listening(ntohs(((struct sockaddr_in6 *)&at)->sin6_port));
+}
+
 int endpoint_close(struct endpoint *e, int fd)
 {
+    if (backends_between_hosts && e->state == ENDPOINT_LISTENING &&
+        atomic_load(&e->fds) == 1)
+        stop_listening(fd);
     if (atomic_fetch_sub(&e->fds, 1) > 1) {
         leave_number(e, fd);
         return REAL(close)(fd);
@@ -339,6 +382,8 @@ int endpoint_close(struct endpoint *e, int fd)
 void endpoint_banish(struct endpoint *e, enum reason why)
 {
     atomic_store(&e->ineligible, true);
+    if (e->proof != NULL)
+        endpoint_forget_proof(e);
     if (atomic_load(&e->stream.guard) || e->meeting.backend != NULL)
         helper_bring_back(e, why);
     else if (e->stream.h.stage == STAGE_RAW)

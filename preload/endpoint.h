@@ -50,9 +50,9 @@ struct endpoint {
     uint64_t inode;
     uint64_t rcvtimeo_ns, sndtimeo_ns; /* 0: for ever */
 
-    _Atomic uint64_t watch;   /* 4 x 16 bits: waiters; under stream.rx */
-    struct epoll_reg *regs;   /* under the registry lock */
-    struct stats_row *row;    /* in the statistics segment, or NULL */
+    _Atomic uint64_t watch; /* 4 x 16 bits: waiters; under stream.rx */
+    struct epoll_reg *regs; /* under the registry lock */
+    struct stats_row *row;  /* in the statistics segment, or NULL */
     struct stream_settings settings;
     struct lock proof_lock;
     struct proof_log *proof; /* the first bytes; NULL: not kept */
@@ -66,19 +66,22 @@ struct endpoint {
     struct timer timer;
     struct connection_name name;
     struct sockaddr_storage local, peer;
-    const char *at_transport;  /* those of the list not tried yet */
+    const char *at_transport;   /* those of the list not tried yet */
     struct backend *tried_with; /* the last one that was */
     const char *tried_name;
     enum reason why_not; /* of those so far, the most telling one */
     bool tried;
+    unsigned breaks;         /* of its links, not forgiven yet */
+    uint64_t broke_ns;       /* the last one */
     struct proof_log *shown; /* a copy for the meeting under way */
-    bool waited;         /* its rule's own upgrade_after has passed */
-    bool known;          /* name, addresses and settings are filled in */
-    bool closing;        /* the application has closed it */
-    bool kept;           /* stream.fd is a private descriptor of ours */
-    bool up_due;         /* propose when the timer expires */
-    unsigned failures; /* of the rendezvous, in a row */
-    unsigned attempts; /* to go up, in a row */
+    bool announced;          /* of a listening one: peers may find us there */
+    bool waited;             /* its rule's own upgrade_after has passed */
+    bool known;              /* name, addresses and settings are filled in */
+    bool closing;            /* the application has closed it */
+    bool kept;               /* stream.fd is a private descriptor of ours */
+    bool up_due;             /* propose when the timer expires */
+    unsigned failures;       /* of the rendezvous, in a row */
+    unsigned attempts;       /* to go up, in a row */
     uint32_t returns_seen;
     uint64_t not_before_ns;
     struct endpoint *all_next; /* every endpoint with the helper's interest */
@@ -93,6 +96,9 @@ static inline struct endpoint *endpoint_of(struct stream *s)
 /* A new socket of the application; NULL when memory is out. */
 struct endpoint *endpoint_create(int fd, int family, bool nonblocking,
                                  enum endpoint_state state, bool initiator);
+/* The call that moved them was on TCP; total: bytes of that way, with them. */
+void endpoint_note_proof(struct endpoint *e, bool out, const struct iovec *iov,
+                         int n, size_t len, uint64_t total);
 /* Nobody will ask for its first bytes any more. */
 void endpoint_forget_proof(struct endpoint *e);
 /* The last user is gone. */
@@ -119,10 +125,9 @@ static inline void endpoint_called(struct endpoint *e, size_t n)
         return;
     n /= endpoint_first.bytes_per_call;
     cost = n < 1 << 20 ? 1 + (int32_t)n : 1 << 20;
-    if (__builtin_expect(
-            atomic_fetch_sub_explicit(&e->countdown, cost,
-                                      memory_order_relaxed) <= cost,
-            0))
+    if (__builtin_expect(atomic_fetch_sub_explicit(
+                             &e->countdown, cost, memory_order_relaxed) <= cost,
+                         0))
         endpoint_grown_up(e);
 }
 

@@ -28,13 +28,20 @@ enum {
     MEET_NS = 1000000000,      /* one rendezvous */
     RETRY_NS = 2000000,        /* after BUSY or an expired hold */
     GUARD_IDLE_NS = 100000000, /* an attempt that nobody follows up */
+    LANDING_NS = 1000000,      /* a look whether the last byte is there */
     ATTEMPTS_MOST = 9,
     HELPER_STACK = 1024 * 1024 /* modules and what they bring run on it */
 };
 
+/* After a break; doubled by each that comes before the last is forgiven. */
+#define SETTLE_MOST_NS UINT64_C(60000000000)
+#define FORGIVEN_NS    UINT64_C(600000000000)
+
 struct helper helper;
+__thread bool helper_is_me __attribute__((tls_model("initial-exec")));
 
 static void work_on(struct endpoint *e, unsigned work);
+static void progress(struct endpoint *e);
 
 /* ---- the list of endpoints that the helper cares for ---- */
 
@@ -131,10 +138,21 @@ static void try_up(struct endpoint *e)
     retry(e);
 }
 
+/* It leaves when the peer has its last byte; nobody tells when that is. */
+static bool is_landing(const struct stream *s)
+{
+    return s->wish == WISH_LEAVE && s->h.stage == STAGE_UP && !s->leave_said &&
+           s->link != NULL && s->link->ops->delivered != NULL;
+}
+
 static void on_timer(struct timer *timer)
 {
     struct endpoint *e = timer->arg;
 
+    if (is_landing(&e->stream)) {
+        progress(e);
+        return;
+    }
     if (e->stream.reset_seen) {
         stream_progress(&e->stream);
         if (e->stream.reset_seen)
@@ -170,13 +188,13 @@ static void plan_next(struct endpoint *e)
 {
     struct stream *s = &e->stream;
 
-    if (s->reset_seen) {
-        helper_try_again_in(e, 10000000);
+    if (s->reset_seen || is_landing(s)) {
+        helper_try_again_in(e, s->reset_seen ? 10000000 : LANDING_NS);
         return;
     }
     if (!s->h.initiator || s->h.stage != STAGE_RAW || s->managed ||
         e->closing || atomic_load(&e->ineligible) || s->link == NULL ||
-        s->wish != WISH_NONE)
+        s->link_broken || s->wish != WISH_NONE)
         return;
     if (s->returns != e->returns_seen) {
         e->returns_seen = s->returns;
@@ -189,6 +207,26 @@ static void plan_next(struct endpoint *e)
     }
 }
 
+/* The stream is back from a link that broke: it waits, then meets again. */
+static void after_break(struct endpoint *e)
+{
+    uint64_t now = clock_ns(), ns = process.settings.settle_ms * 1000000;
+
+    stream_lock_all(&e->stream);
+    if (e->stream.wish == WISH_RETURN)
+        e->stream.wish = WISH_NONE;
+    stream_unlock_all(&e->stream);
+    part(e);
+    if (now - e->broke_ns > FORGIVEN_NS)
+        e->breaks = 0;
+    for (unsigned i = 0; i < e->breaks && ns < SETTLE_MOST_NS; i++)
+        ns *= 2;
+    e->breaks++;
+    e->broke_ns = now;
+    e->not_before_ns = now + (ns < SETTLE_MOST_NS ? ns : SETTLE_MOST_NS);
+    atomic_store(&e->countdown, (int32_t)process.settings.upgrade_after + 1);
+}
+
 static void progress(struct endpoint *e)
 {
     say_willing(e);
@@ -197,6 +235,9 @@ static void progress(struct endpoint *e)
         stream_check_foreign(&e->stream);
     stats_update(e);
     plan_next(e);
+    if (e->stream.link_broken && e->stream.link != NULL && !e->closing &&
+        e->stream.h.stage == STAGE_RAW && !e->stream.managed)
+        after_break(e);
     if (e->stream.link != NULL && e->stream.h.channel_dead &&
         e->stream.h.stage == STAGE_RAW && !e->stream.managed &&
         e->meeting.backend == NULL) {
@@ -253,8 +294,8 @@ static void on_broken(void *owner, enum reason why)
 {
     struct endpoint *e = owner;
 
-    stream_wish(&e->stream, WISH_RETURN, why);
-    progress(e);
+    stream_link_broken(&e->stream, why);
+    helper_ask(e, WORK_PROGRESS); /* who calls still goes over its links */
 }
 
 static void finish_close(struct endpoint *e)
@@ -333,6 +374,7 @@ static void *helper_main(void *arg)
     unsigned work;
 
     (void)arg;
+    helper_is_me = true;
     pthread_setname_np(pthread_self(), "fastsock");
     for (;;) {
         while ((e = queue_take(&work)) != NULL)
@@ -449,8 +491,8 @@ void helper_after_fork(void)
 {
     if (!helper.started)
         return;
-    /* Memory of the loop and the backends is left as it is: the parent's thread may have
-     * been inside. Descriptors are closed with all of ours. */
+    /* Memory of the loop and the backends is left as it is: the parent's thread
+     * may have been inside. Descriptors are closed with all of ours. */
     memset(&helper, 0, sizeof(helper));
     backends_after_fork();
     process.ringer = -1;

@@ -11,6 +11,12 @@
 
 #include "preload/endpoint.h"
 
+/*
+ * This is the helper thread. Libraries below a transport call libc in it, and
+ * what they call is ours: they may close descriptors that are the library's.
+ */
+extern __thread bool helper_is_me __attribute__((tls_model("initial-exec")));
+
 /* WORK_ bits for an endpoint; starts the thread if need be. Any thread. */
 void helper_ask(struct endpoint *e, unsigned work);
 

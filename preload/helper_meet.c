@@ -245,10 +245,10 @@ static void note(struct endpoint *e, const char *transport, enum reason why)
 /* No transport of the list: some other time, or never. */
 static void nobody_met(struct endpoint *e)
 {
-    bool never = !e->tried && (e->why_not == REASON_OTHER_HOST ||
-                               e->why_not == REASON_NO_DEVICE ||
-                               e->why_not == REASON_VERSION ||
-                               e->why_not == REASON_FORK);
+    bool never =
+        !e->tried &&
+        (e->why_not == REASON_OTHER_HOST || e->why_not == REASON_NO_DEVICE ||
+         e->why_not == REASON_VERSION || e->why_not == REASON_FORK);
 
     helper_list_out(e);
     e->stream.why = e->why_not;

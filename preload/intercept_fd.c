@@ -12,6 +12,7 @@
 
 #include "preload/epoll_private.h"
 #include "preload/epoll_set.h"
+#include "preload/helper.h"
 
 EXPORT int close(int fd)
 {
@@ -21,6 +22,10 @@ EXPORT int close(int fd)
         return REAL(close)(fd);
     switch (o->kind) {
     case OBJECT_OURS:
+        if (helper_is_me) {
+            fd_set_row(fd, NULL);
+            return REAL(close)(fd);
+        }
         errno = EBADF;
         return -1;
     case OBJECT_EPOLL:
@@ -144,8 +149,8 @@ static int fcntl_endpoint(struct endpoint *e, int fd, int command, long arg)
 {
     int rc;
 
-    if (command == F_SETOWN || command == F_SETSIG ||
-        command == F_SETOWN_EX || (command == F_SETFL && (arg & O_ASYNC)))
+    if (command == F_SETOWN || command == F_SETSIG || command == F_SETOWN_EX ||
+        (command == F_SETFL && (arg & O_ASYNC)))
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
     rc = REAL(fcntl64)(fd, command, arg);
     if (rc == 0 && command == F_SETFL)

@@ -16,27 +16,37 @@ extern void __chk_fail(void) __attribute__((noreturn));
 /* Not for us even on a stream: the kernel's error queue, urgent data. */
 enum { FLAGS_RECV_OTHER = MSG_OOB | MSG_ERRQUEUE, FLAGS_SEND_OTHER = MSG_OOB };
 
-static ssize_t bare_done_in(struct endpoint *e, ssize_t rc, size_t asked,
+static ssize_t bare_done_in(struct endpoint *e, ssize_t rc,
+                            const struct iovec *iov, size_t n, size_t asked,
                             int flags)
 {
     int saved = errno;
+    uint64_t total;
 
-    if (rc > 0 && !(flags & (MSG_PEEK | FLAGS_RECV_OTHER)))
-        stream_count_in(&e->stream, (size_t)rc);
-    else if (rc == 0 && asked > 0)
+    if (rc > 0 && !(flags & (MSG_PEEK | FLAGS_RECV_OTHER))) {
+        total = stream_count_in(&e->stream, (size_t)rc);
+        if (unlikely(e->proof != NULL) && !(flags & MSG_TRUNC))
+            endpoint_note_proof(e, false, iov, (int)n, (size_t)rc, total);
+    } else if (rc == 0 && asked > 0) {
         e->stream.h.fin_seen = true;
+    }
     stream_bare_leave(&e->stream);
     endpoint_called(e, rc > 0 ? (size_t)rc : 0);
     errno = saved;
     return rc;
 }
 
-static ssize_t bare_done_out(struct endpoint *e, ssize_t rc)
+static ssize_t bare_done_out(struct endpoint *e, ssize_t rc,
+                             const struct iovec *iov, size_t n)
 {
     int saved = errno;
+    uint64_t total;
 
-    if (rc > 0)
-        stream_count_out(&e->stream, (size_t)rc);
+    if (rc > 0) {
+        total = stream_count_out(&e->stream, (size_t)rc);
+        if (unlikely(e->proof != NULL))
+            endpoint_note_proof(e, true, iov, (int)n, (size_t)rc, total);
+    }
     stream_bare_leave(&e->stream);
     endpoint_called(e, rc > 0 ? (size_t)rc : 0);
     errno = saved;
@@ -108,7 +118,7 @@ OURS ssize_t read_ours(struct endpoint *e, int fd, void *buf, size_t len)
         return REAL(read)(fd, buf, len); /* of 0 bytes: never waits */
     if (!go_bare_in(e, 0))
         return posix_result(endpoint_recv(e, &iov, 1, 0));
-    return bare_done_in(e, bare_recv(e, fd, buf, len, 0), len, 0);
+    return bare_done_in(e, bare_recv(e, fd, buf, len, 0), &iov, 1, len, 0);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
@@ -127,7 +137,7 @@ OURS ssize_t write_ours(struct endpoint *e, int fd, const void *buf, size_t len)
         return REAL(write)(fd, buf, len);
     if (!go_bare_out(e, 0))
         return posix_result(endpoint_send(e, &iov, 1, 0));
-    return bare_done_out(e, REAL(write)(fd, buf, len));
+    return bare_done_out(e, REAL(write)(fd, buf, len), &iov, 1);
 }
 
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
@@ -146,8 +156,8 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
         return REAL(readv)(fd, iov, n);
     if (!go_bare_in(e, 0))
         return posix_result(endpoint_recv(e, iov, n, 0));
-    return bare_done_in(e, REAL(readv)(fd, iov, n), iov_bytes(iov, (size_t)n),
-                        0);
+    return bare_done_in(e, REAL(readv)(fd, iov, n), iov, (size_t)n,
+                        iov_bytes(iov, (size_t)n), 0);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
@@ -158,7 +168,7 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
         return REAL(writev)(fd, iov, n);
     if (!go_bare_out(e, 0))
         return posix_result(endpoint_send(e, iov, n, 0));
-    return bare_done_out(e, REAL(writev)(fd, iov, n));
+    return bare_done_out(e, REAL(writev)(fd, iov, n), iov, (size_t)n);
 }
 
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
@@ -170,7 +180,8 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
         return REAL(recv)(fd, buf, len, flags);
     if (!go_bare_in(e, flags))
         return posix_result(endpoint_recv(e, &iov, 1, flags));
-    return bare_done_in(e, bare_recv(e, fd, buf, len, flags), len, flags);
+    return bare_done_in(e, bare_recv(e, fd, buf, len, flags), &iov, 1, len,
+                        flags);
 }
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
@@ -182,7 +193,7 @@ EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
         return REAL(send)(fd, buf, len, flags);
     if (!go_bare_out(e, flags))
         return posix_result(endpoint_send(e, &iov, 1, flags));
-    return bare_done_out(e, REAL(send)(fd, buf, len, flags));
+    return bare_done_out(e, REAL(send)(fd, buf, len, flags), &iov, 1);
 }
 
 EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags,
@@ -202,7 +213,7 @@ EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags,
         return posix_result(rc);
     }
     return bare_done_in(e, REAL(recvfrom)(fd, buf, len, flags, from, from_len),
-                        len, flags);
+                        &iov, 1, len, flags);
 }
 
 EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags,
@@ -220,7 +231,8 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags,
     }
     if (!go_bare_out(e, flags))
         return posix_result(endpoint_send(e, &iov, 1, flags));
-    return bare_done_out(e, REAL(sendto)(fd, buf, len, flags, to, to_len));
+    return bare_done_out(e, REAL(sendto)(fd, buf, len, flags, to, to_len), &iov,
+                         1);
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
@@ -239,7 +251,8 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
         }
         return posix_result(rc);
     }
-    return bare_done_in(e, REAL(recvmsg)(fd, msg, flags),
+    return bare_done_in(e, REAL(recvmsg)(fd, msg, flags), msg->msg_iov,
+                        msg->msg_iovlen,
                         iov_bytes(msg->msg_iov, msg->msg_iovlen), flags);
 }
 
@@ -277,7 +290,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
     if (!go_bare_out(e, flags))
         return posix_result(
             endpoint_send(e, msg->msg_iov, (int)msg->msg_iovlen, flags));
-    return bare_done_out(e, REAL(sendmsg)(fd, msg, flags));
+    return bare_done_out(e, REAL(sendmsg)(fd, msg, flags), msg->msg_iov,
+                         msg->msg_iovlen);
 }
 
 EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/time.h>
 
+#include "preload/backends.h"
 #include "preload/epoll_set.h"
 #include "preload/helper.h"
 #include "preload/stats.h"
@@ -139,6 +140,12 @@ static int accepted(struct endpoint *listener, int fd, int flags)
         e->sndtimeo_ns = listener->sndtimeo_ns;
     }
     intercept_new_fd(fd, e != NULL ? &e->object : NULL);
+    if (unlikely(backends_between_hosts) && e != NULL &&
+        (listener == NULL || !listener->announced)) {
+        if (listener != NULL)
+            listener->announced = true;
+        helper_ask(e, WORK_LISTEN);
+    }
     errno = saved;
     return fd;
 }
@@ -181,17 +188,15 @@ static uint64_t time_of(const void *value, socklen_t len)
 }
 
 /* Options after which only the kernel can do what is expected. */
-static bool needs_kernel(int level, int name, const void *value,
-                         socklen_t len)
+static bool needs_kernel(int level, int name, const void *value, socklen_t len)
 {
     int on = 0;
 
     if (value != NULL && len >= sizeof(on))
         memcpy(&on, value, sizeof(on));
     if (level == SOL_SOCKET)
-        return (name == SO_RCVLOWAT && on > 1) ||
-               (name == SO_ZEROCOPY && on) || (name == SO_TIMESTAMP && on) ||
-               (name == SO_TIMESTAMPNS && on) ||
+        return (name == SO_RCVLOWAT && on > 1) || (name == SO_ZEROCOPY && on) ||
+               (name == SO_TIMESTAMP && on) || (name == SO_TIMESTAMPNS && on) ||
                (name == SO_TIMESTAMPING && on) || (name == SO_OOBINLINE && on);
     return level == IPPROTO_TCP &&
            (name == TCP_ULP || name == TCP_REPAIR ||

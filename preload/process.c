@@ -69,6 +69,8 @@ static void share(struct endpoint *e)
     if (e->state != ENDPOINT_CONNECTED)
         return;
     atomic_store(&e->ineligible, true);
+    if (e->proof != NULL)
+        endpoint_forget_proof(e);
     e->stream.why = REASON_SHARED_AFTER_FORK;
     stats_update(e);
 }
@@ -138,6 +140,8 @@ static void start_over(struct endpoint *e)
     atomic_store(&e->watch, 0);
     atomic_store(&e->queued, false);
     atomic_store(&e->work, 0);
+    e->proof = e->shown = NULL; /* another thread may have held the heap */
+    lock_init(&e->proof_lock);
     memset(&e->meeting, 0, sizeof(e->meeting));
     memset(&e->tcp, 0, sizeof(e->tcp));
     memset(&e->timer, 0, sizeof(e->timer));

@@ -18,8 +18,8 @@ static bool can_bind(uint8_t family, const uint8_t addr[16])
     struct sockaddr_in in4 = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
     bool v4 = family == 4;
-    int fd = kernel_socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC,
-                           0);
+    int fd =
+        kernel_socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int rc;
 
     if (fd < 0)

@@ -123,18 +123,21 @@ static inline void stream_bare_leave(struct stream *s)
         stream_bare_left_last(s);
 }
 
-static inline void stream_count_in(struct stream *s, size_t n)
+/* Both return how many it has been in all. */
+static inline uint64_t stream_count_in(struct stream *s, size_t n)
 {
     uint64_t took = __atomic_add_fetch(&s->h.took, n, __ATOMIC_RELAXED);
 
     atomic_store_explicit(&s->bytes->in, took, memory_order_relaxed);
+    return took;
 }
 
-static inline void stream_count_out(struct stream *s, size_t n)
+static inline uint64_t stream_count_out(struct stream *s, size_t n)
 {
     uint64_t wrote = __atomic_add_fetch(&s->h.wrote, n, __ATOMIC_RELAXED);
 
     atomic_store_explicit(&s->bytes->out, wrote, memory_order_relaxed);
+    return wrote;
 }
 
 /* ---- managed ---- */
