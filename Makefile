@@ -19,7 +19,7 @@ endif
 
 # Packages of Debian 12, by name: what the build needs, then what the demo
 # and the tests need.
-DEPS := gcc make pkg-config libc6-dev libconfig-dev libpmem-dev check \
+DEPS := gcc make pkg-config libc6-dev libconfig-dev libpmem-dev libxxhash-dev check \
 	memcached libmemcached-tools python3-minimal python3 procps iproute2 util-linux \
 	gnuplot-nox libibverbs-dev librdmacm-dev rdma-core
 # What `make check-guest` needs besides.

@@ -1,15 +1,17 @@
 /*
- * Opening, closing, the clock, flushing, the commit of a turn, and telling.
+ * Opening and closing a pool, the clock, flushing, the commit of a turn, and
+ * telling.
  *
- * Order at open: the region is mapped and marked as in use; table, heap and
- * list are set up empty; recovery fills them. Nothing is written between the
- * mark and the first operation but repairs.
+ * Order at open: the pool is marked as in use; table, heap and list are set up
+ * empty; recovery fills them. Nothing is written between the mark and the
+ * first operation but repairs, and the first segment of a new pool.
  */
 #include "store/engine/engine.h"
 
 #include "config/log.h"
 #include "store/engine/audit.h"
 #include "store/engine/engine_state.h"
+#include "store/engine/grow.h"
 #include "store/engine/item.h"
 #include "store/engine/recover.h"
 #include "store/engine/space.h"
@@ -20,89 +22,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BYTES_PER_ENTRY                                                        \
-    192 /* of pool, at least, for one place in the table                       \
-         */
 #define VALUE_DEFAULT (1u << 20) /* bytes */
 #define SWEEP_STEP    8          /* places per commit */
 #define FIRST_EPOCH   2          /* so that a pin of 0 holds nothing */
 
-static uint64_t places_for(uint64_t size)
+static int open_heap(struct kv *kv)
 {
-    uint64_t n = REGION_PLACES_MIN;
-    while (n * 2 * BYTES_PER_ENTRY <= size && n < REGION_PLACES_MAX)
-        n *= 2;
-    return n;
-}
-
-static enum pm_policy policy_of(enum kv_durability durability)
-{
-    switch (durability) {
-    case KV_DURABILITY_PMEM:
-        return PM_PMEM;
-    case KV_DURABILITY_SYNC:
-        return PM_SYNC;
-    case KV_DURABILITY_PROCESS:
-        return PM_PROCESS;
-    default:
-        return PM_AUTO;
+    int rc = heap_init(&kv->heap);
+    for (size_t i = 0; i < kv->pool.n_parts && rc == 0; i++) {
+        const struct region_part *part = &kv->pool.parts[i];
+        rc = heap_add(&kv->heap, part->offset, part->offset + part->size);
     }
-}
-
-static int check_options(const char *path, const struct kv_options *options,
-                         char *error, size_t error_size)
-{
-    if (options->max_value > KV_MAX_VALUE) {
-        snprintf(error, error_size,
-                 "%s: values of at most %u bytes are possible, %u were asked "
-                 "for",
-                 path, KV_MAX_VALUE, options->max_value);
-        return -EINVAL;
-    }
-    if (options->size != 0 && options->size < KV_MIN_POOL) {
-        snprintf(error, error_size,
-                 "%s: a pool has at least %d bytes, %llu were asked for", path,
-                 KV_MIN_POOL, (unsigned long long)options->size);
-        return -EINVAL;
-    }
-    return 0;
+    return rc;
 }
 
 static int open_parts(struct kv *kv)
 {
-    const struct region_header *header = kv->region.header;
-    unsigned char *base = kv->region.pm.base;
-    uint64_t places = header->table.size / sizeof(struct hop_entry);
-    int rc = hop_init(&kv->table, &kv->commit,
-                      (struct hop_entry *)(base + header->table.offset), base,
-                      places);
+    int rc = hop_init(&kv->table, &kv->commit, kv->pm->base);
     if (rc < 0)
         return rc;
-    rc = lru_init(&kv->lru, places);
-    if (rc < 0)
-        goto undo_table;
-    rc = heap_init(&kv->heap, header->heap.offset,
-                   header->heap.offset + header->heap.size);
-    if (rc < 0)
-        goto undo_heap;
-    rc = recover(kv);
-    if (rc < 0)
-        goto undo_heap;
-    return 0;
-
-undo_heap:
+    lru_init(&kv->lru, kv->evict);
+    rc = open_heap(kv);
+    if (rc == 0)
+        rc = recover(kv);
+    if (rc == 0 && kv->table.live == 0 && grow_first(kv) != KV_OK)
+        rc = -ENOSPC;
+    if (rc == 0)
+        return 0;
     heap_fini(&kv->heap);
     lru_fini(&kv->lru);
-undo_table:
     hop_fini(&kv->table);
     return rc;
 }
 
-static void tell_open(const struct kv *kv, const char *path,
-                      const struct kv_options *options)
+static void tell_open(const struct kv *kv, const char *path, bool by_default)
 {
-    if (options->durability == KV_DURABILITY_DEFAULT &&
-        kv->region.pm.policy == PM_PROCESS)
+    if (by_default && kv->pm->policy == PM_PROCESS)
         log_warn("pool %s is not on persistent memory: what is stored survives "
                  "a killed process but not a power loss; --durability sync "
                  "survives both",
@@ -113,64 +68,88 @@ static void tell_open(const struct kv *kv, const char *path,
                  path, (unsigned long long)kv->stats.repaired);
     log_info("pool %s: %llu items, %s", path,
              (unsigned long long)kv->stats.items,
-             kv->region.created     ? "new"
-             : kv->region.was_clean ? "closed in order"
-                                    : "recovered after a crash");
+             kv->region->region.created ? "new"
+             : kv->pool.was_clean       ? "closed in order"
+                                        : "recovered after a crash");
 }
 
-int kv_open_hooked(const char *path, const struct kv_options *options,
-                   const struct pm_hook *hook, struct kv **out, char *error,
-                   size_t error_size)
+static int refuse_recovery(const struct kv *kv, int rc, char *error,
+                           size_t error_size)
 {
-    struct region_options region = {.size = options->size,
-                                    .table_size = places_for(options->size) *
-                                                  sizeof(struct hop_entry),
-                                    .policy = policy_of(options->durability),
-                                    .hook = hook};
-    int rc = check_options(path, options, error, error_size);
-    if (rc < 0)
-        return rc;
-    struct kv *kv = calloc(1, sizeof(*kv));
-    if (!kv) {
-        snprintf(error, error_size, "%s: no memory", path);
-        return -ENOMEM;
-    }
-    rc = region_open(&kv->region, path, &region, error, error_size);
-    if (rc < 0)
-        goto free_kv;
-    kv->evict = options->evict;
-    kv->max_value = options->max_value ? options->max_value : VALUE_DEFAULT;
-    kv->epoch = FIRST_EPOCH;
-    commit_init(&kv->commit, &kv->region.pm);
-    borrow_init(&kv->borrow);
-    rc = open_parts(kv);
-    if (rc < 0) {
+    const char *path = kv->region->region.path;
+    if (rc == -EUCLEAN)
+        snprintf(error, error_size,
+                 "%s is damaged: the table of its pool leads nowhere; restore "
+                 "it from a copy",
+                 path);
+    else
         snprintf(error, error_size, "%s cannot be recovered: %s", path,
                  strerror(-rc));
-        goto undo_region;
-    }
+    return rc == -EUCLEAN ? -EINVAL : rc;
+}
+
+static struct kv *new_kv(struct kv_region *region,
+                         const struct kv_options *options)
+{
+    struct kv *kv = calloc(1, sizeof(*kv));
+    if (!kv)
+        return NULL;
+    kv->region = region;
+    kv->pm = &region->region.pm;
+    kv->evict = options->evict;
+    kv->contiguous = options->contiguous;
+    kv->max_value = options->max_value ? options->max_value : VALUE_DEFAULT;
+    kv->epoch = FIRST_EPOCH;
+    commit_init(&kv->commit, kv->pm);
+    borrow_init(&kv->borrow);
+    return kv;
+}
+
 #ifdef FASTSOCK_TEST
+static void audit_or_abort(struct kv *kv)
+{
     char fault[128];
     if (audit(kv, fault, sizeof(fault)) == -EUCLEAN) {
         log_error("audit after open: %s", fault);
         abort();
     }
+}
 #endif
-    tell_open(kv, path, options);
+
+int kv_pool_open(struct kv_region *region, const char *name,
+                 const struct kv_options *options, struct kv **out, char *error,
+                 size_t error_size)
+{
+    if (options->max_value > KV_MAX_VALUE)
+        return region_refuse(region->region.path, error, error_size, -EINVAL,
+                             "can have values of at most %u bytes, %u were "
+                             "asked for",
+                             KV_MAX_VALUE, options->max_value);
+    struct kv *kv = new_kv(region, options);
+    if (!kv)
+        return region_refuse(region->region.path, error, error_size, -ENOMEM,
+                             "cannot be opened: no memory");
+    int rc = pool_open(&kv->pool, &region->region, name, error, error_size);
+    if (rc < 0)
+        goto free_kv;
+    memcpy(&kv->seed, kv->pool.header->seed, sizeof(kv->seed));
+    rc = open_parts(kv);
+    if (rc < 0) {
+        rc = refuse_recovery(kv, rc, error, error_size);
+        goto undo_pool;
+    }
+#ifdef FASTSOCK_TEST
+    audit_or_abort(kv);
+#endif
+    tell_open(kv, region->region.path, region->by_default);
     *out = kv;
     return 0;
 
-undo_region:
-    region_close(&kv->region, false);
+undo_pool:
+    pool_close(&kv->pool, false);
 free_kv:
     free(kv);
     return rc;
-}
-
-int kv_open(const char *path, const struct kv_options *options, struct kv **out,
-            char *error, size_t error_size)
-{
-    return kv_open_hooked(path, options, NULL, out, error, error_size);
 }
 
 int kv_close(struct kv *kv)
@@ -180,34 +159,61 @@ int kv_close(struct kv *kv)
     assert(kv->n_reserved == 0);
     bool clean = space_commit(kv) == KV_OK;
     if (clean)
-        region_set(&kv->region, &kv->region.header->state.cas_ceiling,
+        region_set(&kv->region->region, &kv->pool.header->state.cas_ceiling,
                    kv->next_cas);
-    int rc = region_close(&kv->region, clean);
+    int rc = pool_close(&kv->pool, clean);
     borrow_fini(&kv->borrow);
     heap_fini(&kv->heap);
     lru_fini(&kv->lru);
     hop_fini(&kv->table);
+    if (kv->own_region) {
+        int closed = kv_region_close(kv->region);
+        rc = rc < 0 ? rc : closed;
+    }
     free(kv);
     return rc;
+}
+
+int kv_pool_grow(struct kv *kv, uint64_t more, char *error, size_t error_size)
+{
+    struct region_part *added;
+    size_t n;
+    int rc = pool_grow(&kv->pool, more, &added, &n, error, error_size);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = heap_add(&kv->heap, added[i].offset,
+                      added[i].offset + added[i].size);
+    free(added);
+    if (rc < 0) /* it is the pool's; the next open finds it */
+        return region_refuse(kv->region->region.path, error, error_size, rc,
+                             "has grown, but not all of it can be used before "
+                             "it is opened again: %s",
+                             strerror(-rc));
+    return 0;
 }
 
 /* Write the flush record that does not count and make it the one that will. */
 static void set_flush(struct kv *kv, uint64_t mark, uint64_t when)
 {
-    struct region_state *state = &kv->region.header->state;
+    struct region *region = &kv->region->region;
+    struct pool_state *state = &kv->pool.header->state;
     uint32_t slot = (uint32_t)!state->flush_live;
-    region_set(&kv->region, &state->flush[slot].mark, mark);
-    region_set(&kv->region, &state->flush[slot].when, when);
+    region_set(region, &state->flush[slot].mark, mark);
+    region_set(region, &state->flush[slot].when, when);
     commit_write(&kv->commit, &state->flush_live, slot);
     kv->flush_slot = slot;
     kv->flush_mark = mark;
     kv->flush_when = when;
 }
 
-static void flush_now(struct kv *kv)
+/* Committed by itself: an item that goes because of it must not be gone after
+ * a crash that undoes it. */
+static enum kv_result flush_now(struct kv *kv)
 {
     set_flush(kv, kv->next_cas, 0);
-    kv->sweep_left = (uint64_t)kv->table.mask + 1;
+    kv->sweep_left = kv->table.places;
+    return space_commit(kv);
 }
 
 void kv_set_time(struct kv *kv, uint32_t now)
@@ -224,9 +230,8 @@ enum kv_result kv_flush_all(struct kv *kv, uint32_t when)
     if (result != KV_OK)
         return result;
     if (when <= kv->now)
-        flush_now(kv);
-    else
-        set_flush(kv, kv->flush_mark, when);
+        return flush_now(kv);
+    set_flush(kv, kv->flush_mark, when);
     return KV_OK;
 }
 
@@ -253,32 +258,41 @@ enum kv_result kv_commit(struct kv *kv)
 void kv_stats(const struct kv *kv, struct kv_statistics *out)
 {
     *out = kv->stats;
-    out->pool_size = kv->region.header->size;
-    out->table_entries = (uint64_t)kv->table.mask + 1;
-    out->heap_size = kv->heap.end - kv->heap.begin;
+    out->pool_size =
+        kv->own_region ? kv->region->region.header->size : kv->pool.size;
+    out->table_entries = kv->table.places;
+    out->heap_size = kv->heap.size;
     out->heap_free = kv->heap.free_bytes;
     out->commits = kv->commit.runs;
     out->cas = kv->next_cas;
-    out->durability = pm_policy_name(kv->region.pm.policy);
-    out->was_clean = kv->region.was_clean;
+    out->durability = pm_policy_name(kv->pm->policy);
+    out->was_clean = kv->pool.was_clean;
     out->max_value = kv->max_value;
+}
+
+static bool visit_place(struct kv *kv, uint32_t place, kv_visit *visit,
+                        void *context)
+{
+    if (!lru_contains(&kv->lru, place) || space_is_stale(kv, place))
+        return true;
+    const struct hop_entry *entry = kv_entry(kv, place);
+    struct item_text text = item_read(kv->pm->base, entry);
+    struct item_source source = item_value_source(kv->pm->base, entry);
+    uint64_t meta = kv_meta(kv, place);
+    struct kv_item item = {.value = text.value,
+                           .len = text.vlen,
+                           .flags = (uint32_t)(meta >> 32),
+                           .exptime = (uint32_t)meta,
+                           .cas = entry->cas,
+                           .chain = source.chain,
+                           .skip = source.skip};
+    return visit(context, text.key, text.klen, &item);
 }
 
 void kv_each(struct kv *kv, kv_visit *visit, void *context)
 {
-    for (uint64_t i = 0; i <= kv->table.mask; i++) {
-        uint32_t place = (uint32_t)i;
-        if (!lru_contains(&kv->lru, place) || space_is_stale(kv, place))
-            continue;
-        const struct hop_entry *entry = kv_entry(kv, place);
-        struct item_text text = item_read(kv->region.pm.base, entry);
-        uint64_t meta = kv_meta(kv, place);
-        struct kv_item item = {.value = text.value,
-                               .len = text.vlen,
-                               .flags = (uint32_t)(meta >> 32),
-                               .exptime = (uint32_t)meta,
-                               .cas = entry->cas};
-        if (!visit(context, text.key, text.klen, &item))
-            return;
-    }
+    for (uint32_t s = 0; s < kv->table.n_segments; s++)
+        for (uint32_t i = 0; i < kv->table.segments[s].n; i++)
+            if (!visit_place(kv, s << HOP_SHIFT | i, visit, context))
+                return;
 }

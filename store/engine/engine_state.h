@@ -3,8 +3,8 @@
  * look at engine.h.
  *
  * Who does what: operations.c the client's operations, space.c room for them
- * and the commit, recover.c the state at open, audit.c the proof that table,
- * heap and list agree, engine.c the rest.
+ * and the commit, grow.c a table that grows, recover.c the state at open,
+ * audit.c the proof that table, heap and list agree, engine.c the rest.
  */
 #ifndef STORE_ENGINE_ENGINE_STATE_H
 #define STORE_ENGINE_ENGINE_STATE_H
@@ -12,19 +12,28 @@
 #include "store/engine/borrow.h"
 #include "store/engine/commit.h"
 #include "store/engine/engine.h"
+#include "store/engine/hash.h"
 #include "store/engine/heap.h"
 #include "store/engine/hop_table.h"
 #include "store/engine/lru.h"
-#include "store/engine/siphash.h"
-#include "store/pm/region.h"
+#include "store/pm/pool.h"
+
+struct kv_region {
+    struct region region;
+    bool by_default; /* nobody asked for a durability */
+};
 
 struct kv {
-    struct region region;
+    struct kv_region *region;
+    struct pm *pm; /* the region's */
+    struct pool pool;
+    bool own_region; /* opened with the pool, closed with it */
     struct hop_table table;
     struct heap heap;
     struct lru lru;
     struct borrow borrow;
     bool evict;
+    bool contiguous;      /* no chains are made */
     bool failed;          /* a commit did not succeed: KV_IO for ever */
     uint32_t max_value;   /* bytes */
     uint32_t now;         /* unix seconds */
@@ -34,6 +43,7 @@ struct kv {
     uint32_t sweep_place; /* where the next look begins */
     uint64_t sweep_left;  /* places that may hold flushed items */
     uint64_t expiring;    /* items with an exptime */
+    uint64_t seed;        /* of the hash of keys */
     uint64_t next_cas;
     uint64_t cas_ceiling; /* the one in the pool */
     uint64_t flush_mark;  /* items with a cas below it are gone */
@@ -45,7 +55,12 @@ struct kv {
     struct commit commit;
 };
 
-/* kv_open() with a table of functions in front of every write to the pool. */
+/* kv_region_open(), kv_open() with a table of functions in front of every write
+ * to the pool. */
+int kv_region_open_hooked(const char *path,
+                          const struct kv_region_options *options,
+                          const struct pm_hook *hook, struct kv_region **out,
+                          char *error, size_t error_size);
 int kv_open_hooked(const char *path, const struct kv_options *options,
                    const struct pm_hook *hook, struct kv **out, char *error,
                    size_t error_size);
@@ -53,12 +68,18 @@ int kv_open_hooked(const char *path, const struct kv_options *options,
 static inline uint64_t kv_hash(const struct kv *kv, const void *key,
                                size_t klen)
 {
-    return siphash(kv->region.header->seed, key, klen);
+    return hash_key(kv->seed, key, klen);
 }
 
 static inline struct hop_entry *kv_entry(const struct kv *kv, uint32_t place)
 {
-    return &kv->table.entries[place];
+    return hop_entry(&kv->table, place);
+}
+
+/* An address in the region. */
+static inline unsigned char *kv_at(const struct kv *kv, uint64_t offset)
+{
+    return kv->pm->base + offset;
 }
 
 /* exptime and flags as they will be after the commit. */

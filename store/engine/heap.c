@@ -4,9 +4,9 @@
  * joined with free neighbours at once: both ends of every free extent are in
  * one hash table.
  *
- * Invariant: n_extents >= 2 * n_used + 2. There are at most n_used + 1 free
- * extents and n_used retired or held ones, so that freeing needs no memory;
- * only heap_alloc() and heap_rebuild() ask for more.
+ * Invariant: n_extents >= 2 * n_used + n_areas + 1. There are at most n_used +
+ * n_areas free extents and n_used retired or held ones, so that freeing needs
+ * no memory; only what takes or adds space asks for more.
  */
 #include "store/engine/heap.h"
 
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SUB_BITS  3u  /* 2^3 bins per power of two */
 #define LOOK_MAX  256 /* extents tried in a bin where some are too small */
@@ -139,9 +140,10 @@ static uint32_t take_extent(struct heap *heap, uint64_t offset, uint64_t len)
 static int grow(struct heap *heap, uint64_t n_used)
 {
     uint64_t want = heap->n_extents ? heap->n_extents : FIRST_CAP;
-    if (heap->n_extents >= 2 * n_used + 2)
+    uint64_t need = 2 * n_used + heap->n_areas + 1;
+    if (heap->n_extents >= need)
         return 0;
-    while (want < 2 * n_used + 2)
+    while (want < need)
         want *= 2;
     if (want > UINT32_MAX / 4)
         return -ENOMEM;
@@ -169,31 +171,88 @@ static int grow(struct heap *heap, uint64_t n_used)
     return 0;
 }
 
-int heap_init(struct heap *heap, uint64_t begin, uint64_t end)
+int heap_init(struct heap *heap)
 {
-    *heap = (struct heap){.begin = begin,
-                          .end = end,
-                          .unused = HEAP_NONE,
-                          .retired = HEAP_NONE,
-                          .held = HEAP_NONE};
-    if (begin == 0 || begin % HEAP_UNIT || end % HEAP_UNIT || begin >= end)
-        return -EINVAL;
+    *heap = (struct heap){
+        .unused = HEAP_NONE, .retired = HEAP_NONE, .held = HEAP_NONE};
     for (size_t i = 0; i < HEAP_BINS; i++)
         heap->bins[i] = HEAP_NONE;
-    int rc = grow(heap, 0);
-    if (rc < 0)
-        return rc;
-    make_free(heap,
-              take_extent(heap, begin / HEAP_UNIT, (end - begin) / HEAP_UNIT));
-    return 0;
+    return grow(heap, 0);
 }
 
 void heap_fini(struct heap *heap)
 {
+    free(heap->areas);
     free(heap->extents);
     free(heap->edges);
+    heap->areas = NULL;
     heap->extents = NULL;
     heap->edges = NULL;
+}
+
+/* The number of areas that begin at or before offset. */
+static size_t areas_until(const struct heap *heap, uint64_t offset)
+{
+    size_t low = 0, high = heap->n_areas;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (heap->areas[middle].begin <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool heap_covers(const struct heap *heap, uint64_t offset, uint64_t len)
+{
+    size_t i = areas_until(heap, offset);
+    return i > 0 && offset <= heap->areas[i - 1].end &&
+           len <= heap->areas[i - 1].end - offset;
+}
+
+static int add_area(struct heap *heap, uint64_t begin, uint64_t end)
+{
+    size_t i = areas_until(heap, begin);
+    struct heap_area *areas =
+        realloc(heap->areas, (heap->n_areas + 1) * sizeof(*areas));
+    if (!areas)
+        return -ENOMEM;
+    heap->areas = areas;
+    if ((i > 0 && areas[i - 1].end > begin) ||
+        (i < heap->n_areas && areas[i].begin < end))
+        return -EINVAL;
+    bool below = i > 0 && areas[i - 1].end == begin;
+    bool above = i < heap->n_areas && areas[i].begin == end;
+    if (below && above) {
+        areas[i - 1].end = areas[i].end;
+        heap->n_areas--;
+        memmove(&areas[i], &areas[i + 1], (heap->n_areas - i) * sizeof(*areas));
+    } else if (below) {
+        areas[i - 1].end = end;
+    } else if (above) {
+        areas[i].begin = begin;
+    } else {
+        memmove(&areas[i + 1], &areas[i], (heap->n_areas - i) * sizeof(*areas));
+        areas[i] = (struct heap_area){begin, end};
+        heap->n_areas++;
+    }
+    return 0;
+}
+
+int heap_add(struct heap *heap, uint64_t begin, uint64_t end)
+{
+    if (begin == 0 || begin % HEAP_UNIT || end % HEAP_UNIT || begin >= end)
+        return -EINVAL;
+    int rc = grow(heap, heap->n_used + 1); /* for the area and its extent */
+    if (rc == 0)
+        rc = add_area(heap, begin, end);
+    if (rc < 0)
+        return rc;
+    heap->size += end - begin;
+    heap->n_used++;
+    heap_free(heap, begin, end - begin);
+    return 0;
 }
 
 static int by_offset(const void *a, const void *b)
@@ -202,35 +261,60 @@ static int by_offset(const void *a, const void *b)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-int heap_rebuild(struct heap *heap, struct heap_piece *pieces, size_t n,
-                 void (*refused)(void *context, uint32_t place), void *context)
+bool heap_judge(const struct heap *heap, struct heap_piece *pieces, size_t n,
+                void (*refused)(void *context, uint32_t place), void *context)
 {
-    uint64_t at = heap->begin;
-    int rc = grow(heap, n);
-    if (rc < 0)
-        return rc;
+    uint64_t at = 0;
+    uint32_t last = HEAP_NONE; /* the place of the piece that ends at at */
     if (n > 0)
         qsort(pieces, n, sizeof(*pieces), by_offset);
-    uint32_t all = heap->bins[bin_of((heap->end - at) / HEAP_UNIT)];
-    unmake_free(heap, all);
-    drop_extent(heap, all);
     for (size_t i = 0; i < n; i++) {
         const struct heap_piece *p = &pieces[i];
-        if (p->offset < at || p->offset % HEAP_UNIT || p->offset > heap->end ||
-            p->len > heap->end - p->offset ||
-            heap_round(p->len) > heap->end - p->offset) {
+        bool inside = p->offset % HEAP_UNIT == 0 && p->len <= heap->size &&
+                      heap_covers(heap, p->offset, heap_round(p->len));
+        if (inside && p->offset < at && p->place == HEAP_NONE &&
+            last != HEAP_NONE) {
+            refused(context, last);
+        } else if (!inside || p->offset < at) {
+            if (p->place == HEAP_NONE)
+                return false;
             refused(context, p->place);
             continue;
         }
-        if (p->offset > at)
-            make_free(heap, take_extent(heap, at / HEAP_UNIT,
-                                        (p->offset - at) / HEAP_UNIT));
         at = p->offset + heap_round(p->len);
-        heap->n_used++;
+        last = p->place;
     }
-    if (at < heap->end)
-        make_free(heap, take_extent(heap, at / HEAP_UNIT,
-                                    (heap->end - at) / HEAP_UNIT));
+    return true;
+}
+
+static void free_gap(struct heap *heap, uint64_t begin, uint64_t end)
+{
+    if (begin < end)
+        make_free(heap, take_extent(heap, begin / HEAP_UNIT,
+                                    (end - begin) / HEAP_UNIT));
+}
+
+int heap_rebuild(struct heap *heap, const struct heap_piece *pieces, size_t n)
+{
+    size_t i = 0;
+    int rc = grow(heap, n);
+    if (rc < 0)
+        return rc;
+    for (uint32_t bin = 0; bin < HEAP_BINS; bin++)
+        while (heap->bins[bin] != HEAP_NONE) {
+            uint32_t free_one = heap->bins[bin];
+            unmake_free(heap, free_one);
+            drop_extent(heap, free_one);
+        }
+    for (size_t a = 0; a < heap->n_areas; a++) {
+        uint64_t at = heap->areas[a].begin;
+        for (; i < n && pieces[i].offset < heap->areas[a].end; i++) {
+            free_gap(heap, at, pieces[i].offset);
+            at = pieces[i].offset + heap_round(pieces[i].len);
+        }
+        free_gap(heap, at, heap->areas[a].end);
+    }
+    heap->n_used = n;
     return 0;
 }
 
@@ -254,16 +338,9 @@ static uint32_t search(const struct heap *heap, uint64_t units)
     return HEAP_NONE;
 }
 
-uint64_t heap_alloc(struct heap *heap, uint64_t len)
+/* Take units from a free extent's lower end. */
+static uint64_t take_from(struct heap *heap, uint32_t i, uint64_t units)
 {
-    if (len > heap->end - heap->begin)
-        return 0;
-    uint64_t units = heap_round(len) / HEAP_UNIT;
-    if (grow(heap, heap->n_used + 1) < 0)
-        return 0;
-    uint32_t i = search(heap, units);
-    if (i == HEAP_NONE)
-        return 0;
     struct heap_extent *e = &heap->extents[i];
     uint64_t offset = e->offset;
     unmake_free(heap, i);
@@ -275,6 +352,48 @@ uint64_t heap_alloc(struct heap *heap, uint64_t len)
         drop_extent(heap, i);
     heap->n_used++;
     return offset * HEAP_UNIT;
+}
+
+uint64_t heap_alloc(struct heap *heap, uint64_t len)
+{
+    if (len > heap->size)
+        return 0;
+    uint64_t units = heap_round(len) / HEAP_UNIT;
+    if (grow(heap, heap->n_used + 1) < 0)
+        return 0;
+    uint32_t i = search(heap, units);
+    return i == HEAP_NONE ? 0 : take_from(heap, i, units);
+}
+
+uint64_t heap_alloc_lines(struct heap *heap, uint64_t len)
+{
+    if (grow(heap, heap->n_used + 2) < 0)
+        return 0;
+    uint64_t offset = heap_alloc(heap, len + HEAP_UNIT);
+    if (offset == 0)
+        return 0;
+    bool odd = offset % (2 * HEAP_UNIT) != 0;
+    heap->n_used++; /* the unit too many */
+    heap_free(heap, odd ? offset : offset + len, HEAP_UNIT);
+    return odd ? offset + HEAP_UNIT : offset;
+}
+
+uint64_t heap_alloc_some(struct heap *heap, uint64_t len, uint64_t *got)
+{
+    uint64_t units = heap_round(len) / HEAP_UNIT;
+    if (grow(heap, heap->n_used + 1) < 0)
+        return 0;
+    uint32_t i = HEAP_NONE;
+    for (uint32_t word = HEAP_BINS / 64; word-- > 0 && i == HEAP_NONE;)
+        if (heap->filled[word] != 0)
+            i = heap->bins[word * 64 + 63 -
+                           (uint32_t)__builtin_clzll(heap->filled[word])];
+    if (i == HEAP_NONE)
+        return 0;
+    if (heap->extents[i].len < units)
+        units = heap->extents[i].len;
+    *got = units * HEAP_UNIT < len ? units * HEAP_UNIT : len;
+    return take_from(heap, i, units);
 }
 
 /* The extent describes free space: join it with its neighbours. */
@@ -351,8 +470,8 @@ void heap_settle(struct heap *heap, uint32_t epoch)
 static int check_free(const struct heap *heap, uint32_t i)
 {
     const struct heap_extent *e = &heap->extents[i];
-    if (e->len == 0 || e->offset < heap->begin / HEAP_UNIT ||
-        e->offset + e->len > heap->end / HEAP_UNIT)
+    if (e->len == 0 ||
+        !heap_covers(heap, e->offset * HEAP_UNIT, e->len * HEAP_UNIT))
         return -EUCLEAN;
     size_t low = edge_find(heap, e->offset, 0);
     size_t high = edge_find(heap, e->offset + e->len, 1);

@@ -13,6 +13,7 @@
 #ifndef STORE_ENGINE_HEAP_H
 #define STORE_ENGINE_HEAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,7 +23,7 @@
 
 /* A piece that is free, retired or held. */
 struct heap_extent {
-    uint64_t offset; /* in units, from the start of the pool */
+    uint64_t offset; /* in units, from the start of the region */
     uint64_t len;    /* in units */
     uint32_t next;   /* in its bin or list */
     uint32_t prev;   /* in its bin */
@@ -31,14 +32,21 @@ struct heap_extent {
 
 /* A piece in use: what the table reaches, told to heap_rebuild(). */
 struct heap_piece {
-    uint64_t offset; /* bytes from the start of the pool */
+    uint64_t offset; /* bytes from the start of the region */
     uint64_t len;    /* bytes */
-    uint32_t place;  /* the caller's */
+    uint32_t place;  /* the caller's; HEAP_NONE: part of the table itself */
+};
+
+/* Space that belongs to the pool. */
+struct heap_area {
+    uint64_t begin; /* bytes from the start of the region */
+    uint64_t end;
 };
 
 struct heap {
-    uint64_t begin; /* of the area, bytes from the start of the pool */
-    uint64_t end;
+    struct heap_area *areas; /* by begin; neighbours are joined */
+    size_t n_areas;
+    uint64_t size; /* bytes of all areas */
     uint64_t free_bytes;
     uint64_t retired_bytes; /* and held ones */
     uint64_t n_used;        /* allocations, retired and held ones included */
@@ -54,17 +62,28 @@ struct heap {
     size_t edge_mask;
 };
 
-/* All free. 0, -EINVAL or -ENOMEM. Begin and end are multiples of HEAP_UNIT. */
-int heap_init(struct heap *heap, uint64_t begin, uint64_t end);
+/* Without any space. 0 or -ENOMEM. */
+int heap_init(struct heap *heap);
 void heap_fini(struct heap *heap);
 
+/* The space from begin to end, whole units, is the pool's, and free. 0,
+ * -EINVAL or -ENOMEM. */
+int heap_add(struct heap *heap, uint64_t begin, uint64_t end);
+
+/* Whether all these bytes are the pool's. */
+bool heap_covers(const struct heap *heap, uint64_t offset, uint64_t len);
+
 /*
- * Take the n pieces (sorted here) out of an area that is all free. A piece
- * that is out of bounds or overlaps an earlier one is given to refused() and
- * left out. 0 or -ENOMEM.
+ * Find the pieces (sorted here) that are out of bounds or overlap another one:
+ * refused() is told their places, and that of an item rather than part of
+ * the table. False: parts of the table overlap.
  */
-int heap_rebuild(struct heap *heap, struct heap_piece *pieces, size_t n,
-                 void (*refused)(void *context, uint32_t place), void *context);
+bool heap_judge(const struct heap *heap, struct heap_piece *pieces, size_t n,
+                void (*refused)(void *context, uint32_t place), void *context);
+
+/* Take the n pieces, judged and sorted, out of a heap that is all free. 0 or
+ * -ENOMEM. */
+int heap_rebuild(struct heap *heap, const struct heap_piece *pieces, size_t n);
 
 /* Bytes that len bytes take. */
 static inline uint64_t heap_round(uint64_t len)
@@ -72,8 +91,16 @@ static inline uint64_t heap_round(uint64_t len)
     return len == 0 ? HEAP_UNIT : (len + HEAP_UNIT - 1) / HEAP_UNIT * HEAP_UNIT;
 }
 
-/* Offset from the start of the pool, or 0. */
+/* Offset from the start of the region, or 0. */
 uint64_t heap_alloc(struct heap *heap, uint64_t len);
+
+/* The same on a cache line; len is a multiple of one. */
+uint64_t heap_alloc_lines(struct heap *heap, uint64_t len);
+
+/* As many bytes as one of the largest free extents has, len at most, given
+ * back in *got as they were asked for or in whole units. 0: nothing free. */
+uint64_t heap_alloc_some(struct heap *heap, uint64_t len, uint64_t *got);
+
 void heap_free(struct heap *heap, uint64_t offset, uint64_t len);
 void heap_retire(struct heap *heap, uint64_t offset, uint64_t len,
                  uint32_t pin);

@@ -1,11 +1,16 @@
 /*
- * The hash table in persistent memory: hopscotch over neighbourhoods of
- * HOP_REACH places, committed by one owner word per bucket.
+ * The hash table in persistent memory: a directory of segments, each of them
+ * hopscotch over neighbourhoods of HOP_REACH places, committed by one owner
+ * word per bucket.
+ *
+ * A key's hash says where it is: bits 63 down choose the segment, as many as
+ * it is deep; bits 24 to 39 the bucket in it, in proportion. Buckets and
+ * places have the same numbers: segment << HOP_SHIFT | number in it.
  *
  * Which places are in use is derived: a place is used when an owner word names
  * it, and until the commit that took the name away is durable ("retired"). All
  * changes of owner words go through the commit list, so a crash sees the old
- * word or the new one. Buckets and places are the same numbers, modulo size.
+ * word or the new one. How a table grows is grow.h's business.
  */
 #ifndef STORE_ENGINE_HOP_TABLE_H
 #define STORE_ENGINE_HOP_TABLE_H
@@ -16,16 +21,35 @@
 #include <stdbool.h>
 
 #define HOP_NONE        UINT32_MAX
+#define HOP_SHIFT       11
+#define HOP_INDEX       (HOP_SEGMENT_MAX - 1)
+#define HOP_SEGMENTS    ((1u << (32 - HOP_SHIFT)) - 1) /* that have numbers */
 #define HOP_RETIRED_MAX 4096 /* places between two commits */
-#define HOP_SEARCH      4096 /* places looked at for a free one */
+
+static_assert(1u << HOP_SHIFT == HOP_SEGMENT_MAX, "places have numbers");
+
+struct hop_segment {
+    struct hop_entry *entries; /* NULL: a number that is not in use */
+    uint64_t *used;            /* one bit per place: owned or retired */
+    uint64_t *word;            /* in the pool: the table word that names it */
+    uint32_t n;                /* places */
+    uint32_t n_used;           /* bits set in used[] */
+    uint32_t prefix;           /* its hash bits, from bit 31 down */
+    uint32_t depth;            /* how many of them */
+};
 
 struct hop_table {
     struct commit *commit;
-    const unsigned char *base; /* of the pool: for keys in blobs */
-    struct hop_entry *entries; /* in the pool */
-    uint32_t mask;             /* number of entries - 1 */
+    const unsigned char *base; /* of the region: for keys in blobs */
+    struct hop_segment *segments;
+    uint32_t n_segments; /* numbers given so far, unused ones included */
+    uint32_t max_segments;
+    uint32_t unused;     /* list of numbers, linked by prefix, or HOP_NONE */
+    uint32_t live;       /* segments in use */
+    uint64_t places;     /* of all segments */
+    uint32_t *directory; /* by the hash's highest bits: number of a segment */
+    uint32_t depth;      /* bits of it */
     uint32_t n_retired;
-    uint64_t *used; /* one bit per place: owned or retired */
     uint32_t retired[HOP_RETIRED_MAX];
 };
 
@@ -36,31 +60,87 @@ struct hop_move {
     uint32_t to;
 };
 
-/* n: a power of two, 128 to 2^31. 0 or -ENOMEM. Nothing is used yet. */
+/* Without segments. 0 or -ENOMEM. */
 int hop_init(struct hop_table *table, struct commit *commit,
-             struct hop_entry *entries, const unsigned char *base, uint64_t n);
+             const unsigned char *base);
 void hop_fini(struct hop_table *table);
+
+/* A segment with nothing used and a number of its own, which no hash finds
+ * yet. n: HOP_SEGMENT_MIN to _MAX, a multiple of 64. 0 or -ENOMEM. */
+int hop_add_segment(struct hop_table *table, struct hop_entry *entries,
+                    uint32_t n, uint32_t prefix, uint32_t depth,
+                    uint32_t *number);
+void hop_drop_segment(struct hop_table *table, uint32_t number);
+
+/* Hashes with the segment's bits find it from now on. 0 or -ENOMEM, which
+ * cannot happen when the directory is deep enough already. */
+int hop_deepen(struct hop_table *table, uint32_t depth);
+void hop_enter(struct hop_table *table, uint32_t number);
+
+static inline uint32_t hop_segment_of(const struct hop_table *table,
+                                      uint64_t hash)
+{
+    return table->directory[table->depth ? hash >> (64 - table->depth) : 0];
+}
+
+static inline uint32_t hop_bucket_in(const struct hop_table *table,
+                                     uint32_t segment, uint64_t hash)
+{
+    uint32_t spot = (uint32_t)(hash >> 24) & 0xffff;
+    return segment << HOP_SHIFT | spot * table->segments[segment].n >> 16;
+}
 
 static inline uint32_t hop_bucket(const struct hop_table *table, uint64_t hash)
 {
-    return (uint32_t)hash & table->mask;
+    return hop_bucket_in(table, hop_segment_of(table, hash), hash);
 }
 
-static inline uint32_t hop_tag(uint64_t hash)
+static inline struct hop_entry *hop_entry(const struct hop_table *table,
+                                          uint32_t place)
 {
-    return (uint32_t)(hash >> 32);
+    return &table->segments[place >> HOP_SHIFT].entries[place & HOP_INDEX];
+}
+
+/* The place so many places on, round the segment's end. */
+static inline uint32_t hop_place_at(const struct hop_table *table,
+                                    uint32_t place, uint32_t distance)
+{
+    uint32_t n = table->segments[place >> HOP_SHIFT].n;
+    uint32_t idx = (place & HOP_INDEX) + distance;
+    return (place & ~HOP_INDEX) | (idx < n ? idx : idx - n);
+}
+
+/* Whether there is a place of that number. */
+static inline bool hop_exists(const struct hop_table *table, uint32_t place)
+{
+    uint32_t segment = place >> HOP_SHIFT;
+    return segment < table->n_segments &&
+           (place & HOP_INDEX) < table->segments[segment].n;
+}
+
+/* How far place is from bucket, in one segment. */
+static inline uint32_t hop_distance(const struct hop_table *table,
+                                    uint32_t bucket, uint32_t place)
+{
+    uint32_t n = table->segments[place >> HOP_SHIFT].n;
+    return place >= bucket ? place - bucket : place + n - bucket;
 }
 
 static inline bool hop_used(const struct hop_table *table, uint32_t place)
 {
-    return table->used[place / 64] >> place % 64 & 1;
+    uint32_t idx = place & HOP_INDEX;
+    return table->segments[place >> HOP_SHIFT].used[idx / 64] >> idx % 64 & 1;
 }
 
 /* The owner word as it will be after the commit. */
 static inline uint64_t hop_owner(const struct hop_table *table, uint32_t bucket)
 {
-    return commit_read(table->commit, &table->entries[bucket].owner);
+    return commit_read(table->commit, &hop_entry(table, bucket)->owner);
 }
+
+/* The next place by number that there is, after the last one the first; from
+ * HOP_NONE the first. HOP_NONE: there are none. */
+uint32_t hop_next_place(const struct hop_table *table, uint32_t place);
 
 /* The place of the item with this key, or HOP_NONE. */
 uint32_t hop_find(const struct hop_table *table, uint64_t hash, const void *key,
@@ -69,8 +149,9 @@ uint32_t hop_find(const struct hop_table *table, uint64_t hash, const void *key,
 /* A free place that the bucket reaches, or HOP_NONE. */
 uint32_t hop_free_place(const struct hop_table *table, uint32_t bucket);
 
-/* A place is used from now on, without a word written: when opening. */
+/* A place is used from now on, or no more, without a word written. */
 void hop_claim(struct hop_table *table, uint32_t place);
+void hop_unclaim(struct hop_table *table, uint32_t place);
 
 /* The place now belongs to the bucket; its contents have been written. */
 void hop_link(struct hop_table *table, uint32_t bucket, uint32_t place);

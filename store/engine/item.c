@@ -1,4 +1,4 @@
-/* The three forms of an item, and the check byte over an entry. */
+/* The forms of an item, chains of pieces, and the check byte over an entry. */
 #include "store/engine/item.h"
 
 #include <assert.h>
@@ -38,26 +38,25 @@ uint32_t item_blob_prefix(uint32_t klen)
     return klen <= HOP_NEAR_KEY ? 0 : klen;
 }
 
-static bool in_pool(uint64_t offset, uint64_t len, uint64_t begin, uint64_t end)
+static uint32_t klen_of(const struct hop_entry *entry)
 {
-    return offset >= begin && offset <= end && len <= end - offset;
+    return (entry->shape & 31u) + 1;
 }
 
-bool item_valid(const struct hop_entry *entry, uint64_t begin, uint64_t end)
+bool item_valid(const struct hop_entry *entry)
 {
     if (entry->check != check_of(entry))
         return false;
-    switch (entry->form) {
+    switch (item_form(entry)) {
     case HOP_INLINE_ITEM:
-        return entry->klen >= 1 && entry->klen <= HOP_INLINE &&
-               entry->vlen <= HOP_INLINE - entry->klen;
+        return entry->vlen <= HOP_INLINE - klen_of(entry);
     case HOP_NEAR_ITEM:
-        return entry->klen >= 1 && entry->klen <= HOP_NEAR_KEY &&
-               in_pool(entry->near.offset, entry->near.vlen, begin, end);
+        return klen_of(entry) <= HOP_NEAR_KEY;
+    case HOP_NEAR_CHAIN:
+        return klen_of(entry) <= HOP_NEAR_KEY && entry->near.vlen > 0;
     case HOP_FAR_ITEM:
-        return entry->far.klen > HOP_NEAR_KEY && entry->far.klen <= 255 &&
-               in_pool(entry->far.offset,
-                       (uint64_t)entry->far.klen + entry->far.vlen, begin, end);
+    case HOP_FAR_CHAIN:
+        return entry->far.klen > HOP_NEAR_KEY;
     default:
         return false;
     }
@@ -66,86 +65,202 @@ bool item_valid(const struct hop_entry *entry, uint64_t begin, uint64_t end)
 struct item_text item_read(const unsigned char *base,
                            const struct hop_entry *entry)
 {
-    switch (entry->form) {
+    enum hop_form form = item_form(entry);
+    switch (form) {
     case HOP_INLINE_ITEM:
-        return (struct item_text){entry->bytes, entry->bytes + entry->klen,
-                                  entry->klen, entry->vlen};
+        return (struct item_text){entry->bytes, entry->bytes + klen_of(entry),
+                                  klen_of(entry), entry->vlen};
     case HOP_NEAR_ITEM:
-        return (struct item_text){entry->near.key, base + entry->near.offset,
-                                  entry->klen, entry->near.vlen};
-    default:
-        assert(entry->form == HOP_FAR_ITEM);
+    case HOP_NEAR_CHAIN:
+        return (struct item_text){
+            entry->near.key,
+            form == HOP_NEAR_CHAIN ? NULL : base + entry->near.offset,
+            klen_of(entry), entry->near.vlen};
+    case HOP_FAR_ITEM:
         return (struct item_text){base + entry->far.offset,
                                   base + entry->far.offset + entry->far.klen,
                                   entry->far.klen, entry->far.vlen};
+    default:
+        assert(form == HOP_FAR_CHAIN);
+        return (struct item_text){base + entry->far.offset +
+                                      sizeof(struct hop_piece),
+                                  NULL, entry->far.klen, entry->far.vlen};
     }
 }
 
-bool item_blob(const struct hop_entry *entry, uint64_t *offset, uint64_t *len)
+bool item_blob(const struct hop_entry *entry, struct item_blob *blob,
+               uint64_t *len)
 {
-    if (entry->form == HOP_INLINE_ITEM)
+    enum hop_form form = item_form(entry);
+    if (form == HOP_INLINE_ITEM)
         return false;
-    if (entry->form == HOP_NEAR_ITEM) {
-        *offset = entry->near.offset;
+    blob->chained = form >= HOP_NEAR_CHAIN;
+    if (form == HOP_NEAR_ITEM || form == HOP_NEAR_CHAIN) {
+        blob->offset = entry->near.offset;
         *len = entry->near.vlen;
     } else {
-        *offset = entry->far.offset;
+        blob->offset = entry->far.offset;
         *len = (uint64_t)entry->far.klen + entry->far.vlen;
     }
     return true;
 }
 
-static void copy_value(uint8_t *to, const struct item_value *value)
+struct item_source item_value_source(const unsigned char *base,
+                                     const struct hop_entry *entry)
 {
-    if (value->head_len > 0)
-        memcpy(to, value->head, value->head_len);
-    if (value->tail_len > 0)
-        memcpy(to + value->head_len, value->tail, value->tail_len);
+    struct item_text text = item_read(base, entry);
+    struct item_source source = {.bytes = text.value, .len = text.vlen};
+    if (item_form(entry) == HOP_NEAR_CHAIN) {
+        source.chain = entry->near.offset;
+    } else if (item_form(entry) == HOP_FAR_CHAIN) {
+        source.chain = entry->far.offset;
+        source.skip = entry->far.klen;
+    }
+    return source;
 }
 
-static void write_blob(struct pm *pm, uint64_t blob, const void *key,
-                       uint32_t klen, const struct item_value *value)
+void item_runs_begin(struct item_runs *runs, const unsigned char *base,
+                     const struct item_source *source)
 {
-    unsigned char *at = pm->base + blob;
-    if (klen > HOP_NEAR_KEY) {
-        pm_copy(pm, at, key, klen);
-        at += klen;
+    *runs = (struct item_runs){.base = base,
+                               .next = source->chain,
+                               .skip = source->skip,
+                               .left = source->len,
+                               .chained = source->chain != 0,
+                               .bytes = source->bytes};
+}
+
+bool item_runs_next(struct item_runs *runs)
+{
+    if (!runs->chained && runs->left > 0) {
+        runs->len = runs->left;
+        runs->left = 0;
+        return true;
     }
+    while (runs->left > 0 && runs->next != 0) {
+        const struct hop_piece *piece = (const void *)(runs->base + runs->next);
+        uint32_t pass = runs->skip < piece->len ? runs->skip : piece->len;
+        runs->bytes = (const uint8_t *)(piece + 1) + pass;
+        runs->len = piece->len - pass;
+        if (runs->len > runs->left)
+            runs->len = runs->left;
+        runs->skip -= pass;
+        runs->left -= runs->len;
+        runs->next = piece->next;
+        if (runs->len > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Where the bytes of a blob go, run after run. */
+struct writer {
+    struct pm *pm;
+    struct item_runs to;
+    uint64_t used; /* bytes of this run */
+};
+
+static void writer_begin(struct writer *w, struct pm *pm,
+                         const struct item_blob *blob, uint64_t len)
+{
+    struct item_source source = {.bytes = pm->base + blob->offset,
+                                 .len = (uint32_t)len,
+                                 .chain = blob->chained ? blob->offset : 0};
+    w->pm = pm;
+    w->used = 0;
+    item_runs_begin(&w->to, pm->base, &source);
+    w->to.left = len; /* may need more than 32 bits */
+    item_runs_next(&w->to);
+}
+
+static void writer_put(struct writer *w, const void *bytes, uint64_t len)
+{
+    const uint8_t *from = bytes;
+    while (len > 0) {
+        if (w->used == w->to.len) {
+            bool more = item_runs_next(&w->to);
+            assert(more);
+            (void)more;
+            w->used = 0;
+        }
+        uint64_t n = w->to.len - w->used < len ? w->to.len - w->used : len;
+        pm_copy(w->pm, w->pm->base + (w->to.bytes - w->pm->base) + w->used,
+                from, n);
+        w->used += n;
+        from += n;
+        len -= n;
+    }
+}
+
+static void writer_put_source(struct writer *w,
+                              const struct item_source *source)
+{
+    struct item_runs runs;
+    item_runs_begin(&runs, w->pm->base, source);
+    while (item_runs_next(&runs))
+        writer_put(w, runs.bytes, runs.len);
+}
+
+static void write_blob(struct pm *pm, const struct item_blob *blob,
+                       const void *key, uint32_t klen,
+                       const struct item_value *value, uint64_t len)
+{
+    struct writer w;
+    uint32_t prefix = item_blob_prefix(klen);
+    writer_begin(&w, pm, blob, prefix + len);
+    writer_put(&w, key, prefix);
     if (!value)
         return;
-    if (value->head_len > 0)
-        pm_copy(pm, at, value->head, value->head_len);
-    if (value->tail_len > 0)
-        pm_copy(pm, at + value->head_len, value->tail, value->tail_len);
+    writer_put_source(&w, &value->head);
+    writer_put_source(&w, &value->tail);
 }
 
-void item_write(struct pm *pm, struct hop_entry *entry, uint64_t blob,
-                const void *key, uint32_t klen, const struct item_value *value,
-                uint32_t len, const struct item_meta *meta)
+static void copy_value(const struct pm *pm, uint8_t *to,
+                       const struct item_source *source)
+{
+    struct item_runs runs;
+    item_runs_begin(&runs, pm->base, source);
+    while (item_runs_next(&runs)) {
+        memcpy(to, runs.bytes, runs.len);
+        to += runs.len;
+    }
+}
+
+static uint8_t shape_of(enum hop_form form, uint32_t klen)
+{
+    return (uint8_t)((unsigned)form << 5 | klen);
+}
+
+void item_write(struct pm *pm, struct hop_entry *entry,
+                const struct item_blob *blob, const void *key, uint32_t klen,
+                const struct item_value *value, uint32_t len,
+                const struct item_meta *meta)
 {
     struct hop_entry image = {.cas = meta->cas,
                               .exptime = meta->exptime,
                               .flags = meta->flags,
-                              .tag = meta->tag};
-    if (blob == 0) {
-        image.form = HOP_INLINE_ITEM;
-        image.klen = (uint8_t)klen;
+                              .tag = (uint32_t)(meta->hash >> 32),
+                              .spot = (uint8_t)(meta->hash >> 24)};
+    if (blob->offset == 0) {
+        image.shape = shape_of(HOP_INLINE_ITEM, klen - 1);
         image.vlen = (uint8_t)len;
         memcpy(image.bytes, key, klen);
-        copy_value(image.bytes + klen, value);
+        copy_value(pm, image.bytes + klen, &value->head);
+        copy_value(pm, image.bytes + klen + value->head.len, &value->tail);
     } else if (klen <= HOP_NEAR_KEY) {
-        image.form = HOP_NEAR_ITEM;
-        image.klen = (uint8_t)klen;
+        image.shape =
+            shape_of(blob->chained ? HOP_NEAR_CHAIN : HOP_NEAR_ITEM, klen - 1);
         memcpy(image.near.key, key, klen);
-        image.near.offset = blob;
+        image.near.offset = blob->offset;
         image.near.vlen = len;
     } else {
-        image.form = HOP_FAR_ITEM;
-        image.far = (struct hop_far){.offset = blob, .klen = klen, .vlen = len};
+        image.shape = shape_of(blob->chained ? HOP_FAR_CHAIN : HOP_FAR_ITEM, 0);
+        image.far =
+            (struct hop_far){.offset = blob->offset, .klen = klen, .vlen = len};
     }
     image.check = check_of(&image);
-    if (blob != 0)
-        write_blob(pm, blob, key, klen, value);
+    if (blob->offset != 0)
+        write_blob(pm, blob, key, klen, value, len);
     pm_copy(pm, (unsigned char *)entry + CONTENT,
             (const unsigned char *)&image + CONTENT, sizeof(image) - CONTENT);
 }

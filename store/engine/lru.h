@@ -1,9 +1,11 @@
 /*
  * Which items were used last, in memory only: it costs no fence and is
- * forgotten at close. Items are named by their place in the table.
+ * forgotten at close. Items are named by their place in the table; the nodes
+ * of one segment's places are one chunk.
  *
  * A touch of an item that is among the newest eighth changes nothing, so that
- * hot items cost no list work; with few items the order is exact.
+ * hot items cost no list work; with few items the order is exact. A store that
+ * never evicts keeps no order, only who is there.
  */
 #ifndef STORE_ENGINE_LRU_H
 #define STORE_ENGINE_LRU_H
@@ -12,7 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LRU_NONE UINT32_MAX
+#define LRU_NONE        UINT32_MAX
+#define LRU_CHUNK_SHIFT 11 /* place: chunk << 11 | number in it */
+#define LRU_CHUNK       (1u << LRU_CHUNK_SHIFT)
 
 struct lru_node {
     uint32_t newer; /* place, or LRU_NONE; itself: not in the list */
@@ -22,20 +26,32 @@ struct lru_node {
 };
 
 struct lru {
-    struct lru_node *nodes; /* one per place */
+    struct lru_node **chunks; /* NULL: none of that number */
+    uint32_t n_chunks;        /* numbers there are room for */
     uint32_t newest;
     uint32_t oldest;
     uint32_t n;   /* items in the list */
     uint32_t seq; /* of the newest */
+    bool ordered; /* else newest and oldest are LRU_NONE */
 };
 
-/* 0 or -ENOMEM. */
-int lru_init(struct lru *lru, size_t places);
+void lru_init(struct lru *lru, bool ordered);
 void lru_fini(struct lru *lru);
+
+/* Nodes for n places, LRU_CHUNK at most. 0 or -ENOMEM. */
+int lru_add_chunk(struct lru *lru, uint32_t chunk, uint32_t n);
+
+/* None of its places is in the list. */
+void lru_drop_chunk(struct lru *lru, uint32_t chunk);
+
+static inline struct lru_node *lru_node(const struct lru *lru, uint32_t place)
+{
+    return &lru->chunks[place >> LRU_CHUNK_SHIFT][place & (LRU_CHUNK - 1)];
+}
 
 static inline bool lru_contains(const struct lru *lru, uint32_t place)
 {
-    return lru->nodes[place].newer != place;
+    return lru_node(lru, place)->newer != place;
 }
 
 /* As the newest; its pin is 0. */

@@ -21,7 +21,6 @@
 struct found {
     const void *key;
     uint32_t klen;
-    uint32_t bucket;
     uint64_t hash;
     uint32_t place; /* HOP_NONE: absent */
 };
@@ -32,7 +31,7 @@ struct change {
     uint32_t len; /* bytes of the value */
     uint32_t flags;
     uint32_t exptime;
-    uint64_t blob; /* a reservation that holds the value already, or 0 */
+    struct item_blob blob; /* a reservation that holds the value already */
 };
 
 /* Who asks: only a get counts why it missed. */
@@ -44,8 +43,9 @@ static void find(struct kv *kv, const void *key, size_t klen,
     out->key = key;
     out->klen = (uint32_t)klen;
     out->hash = kv_hash(kv, key, klen);
-    out->bucket = hop_bucket(&kv->table, out->hash);
-    __builtin_prefetch(&kv->lru.nodes[out->bucket]);
+    if (kv->lru.ordered)
+        __builtin_prefetch(
+            lru_node(&kv->lru, hop_bucket(&kv->table, out->hash)));
     out->place = hop_find(&kv->table, out->hash, key, klen);
     if (out->place == HOP_NONE || !space_is_stale(kv, out->place))
         return;
@@ -56,7 +56,7 @@ static void find(struct kv *kv, const void *key, size_t klen,
             kv->stats.get_expired++;
     }
     kv->stats.reclaimed++;
-    space_remove(kv, out->bucket, out->place);
+    space_remove(kv, out->place);
     out->place = HOP_NONE;
 }
 
@@ -78,30 +78,71 @@ enum kv_result kv_get(struct kv *kv, const void *key, size_t klen,
     if (f.place == HOP_NONE)
         return KV_MISS;
     const struct hop_entry *entry = kv_entry(kv, f.place);
-    struct item_text text = item_read(kv->region.pm.base, entry);
+    struct item_source source = item_value_source(kv->pm->base, entry);
     uint64_t meta = kv_meta(kv, f.place);
-    const void *value = text.value;
-    if (entry->form == HOP_INLINE_ITEM) {
-        value = borrow_put(&kv->borrow, text.value, text.vlen);
-        if (!value)
+    if (item_form(entry) == HOP_INLINE_ITEM) {
+        source.bytes = borrow_put(&kv->borrow, source.bytes, source.len);
+        if (!source.bytes)
             return KV_NO_SPACE;
     } else {
-        kv->lru.nodes[f.place].pin = kv->epoch;
+        lru_node(&kv->lru, f.place)->pin = kv->epoch;
     }
     lru_touch(&kv->lru, f.place);
-    *out = (struct kv_item){.value = value,
-                            .len = text.vlen,
+    *out = (struct kv_item){.value = source.bytes,
+                            .len = source.len,
                             .flags = (uint32_t)(meta >> 32),
                             .exptime = (uint32_t)meta,
-                            .cas = entry->cas};
+                            .cas = entry->cas,
+                            .chain = source.chain,
+                            .skip = source.skip};
     return KV_OK;
+}
+
+bool kv_next_run(const struct kv *kv, const struct kv_item *item,
+                 struct kv_run *run)
+{
+    struct item_runs runs = {.base = kv->pm->base,
+                             .next = run->next,
+                             .left = item->len - run->end,
+                             .chained = true};
+    if (run->end == 0) {
+        struct item_source source = {.bytes = item->value,
+                                     .len = item->len,
+                                     .chain = item->chain,
+                                     .skip = item->skip};
+        item_runs_begin(&runs, kv->pm->base, &source);
+    }
+    if (!item_runs_next(&runs))
+        return false;
+    run->bytes = runs.bytes;
+    run->len = (uint32_t)runs.len;
+    run->next = runs.next;
+    run->end += run->len;
+    return true;
+}
+
+size_t kv_copy_value(const struct kv *kv, const struct kv_item *item,
+                     size_t from, void *to, size_t len)
+{
+    struct kv_run run = {0};
+    size_t done = 0;
+    while (done < len && kv_next_run(kv, item, &run)) {
+        if (run.end <= from)
+            continue;
+        size_t at = run.end - run.len, skip = from > at ? from - at : 0;
+        size_t n = run.len - skip < len - done ? run.len - skip : len - done;
+        memcpy((char *)to + done, (const char *)run.bytes + skip, n);
+        done += n;
+        from += n;
+    }
+    return done;
 }
 
 static uint64_t take_cas(struct kv *kv)
 {
     if (kv->next_cas == kv->cas_ceiling) {
         kv->cas_ceiling += CAS_STEP;
-        region_set(&kv->region, &kv->region.header->state.cas_ceiling,
+        region_set(&kv->region->region, &kv->pool.header->state.cas_ceiling,
                    kv->cas_ceiling);
     }
     return kv->next_cas++;
@@ -110,13 +151,14 @@ static uint64_t take_cas(struct kv *kv)
 /* The new item is written: give its place to the bucket. */
 static void publish(struct kv *kv, const struct found *f, uint32_t place)
 {
+    uint32_t bucket = hop_bucket(&kv->table, f->hash);
     if (f->place != HOP_NONE) {
         space_count(kv, f->place, false);
         space_retire_blob(kv, f->place);
         lru_remove(&kv->lru, f->place);
-        hop_swap(&kv->table, f->bucket, f->place, place);
+        hop_swap(&kv->table, bucket, f->place, place);
     } else {
-        hop_link(&kv->table, f->bucket, place);
+        hop_link(&kv->table, bucket, place);
     }
     lru_insert(&kv->lru, place);
     space_count(kv, place, true);
@@ -129,29 +171,31 @@ static enum kv_result replace(struct kv *kv, struct found *f,
 {
     uint64_t size = item_blob_size(f->klen, change->len);
     uint64_t moves = kv->moves;
-    uint64_t blob = change->blob;
+    struct item_blob blob = change->blob;
+    enum kv_result result;
     uint32_t place;
 
-    if (blob == 0 && size > 0) {
-        enum kv_result result = space_blob(kv, size, &blob);
+    if (blob.offset == 0 && size > 0) {
+        result = space_blob(kv, size, item_blob_prefix(f->klen), false, &blob);
         if (result != KV_OK)
             return result;
     }
-    enum kv_result result = space_place(kv, f->bucket, &place);
+    result = space_place(kv, f->hash, &place);
     if (result != KV_OK) {
-        if (change->blob == 0 && blob != 0)
-            heap_free(&kv->heap, blob, size);
+        if (change->blob.offset == 0 && blob.offset != 0)
+            space_free_blob(kv, &blob, size);
         return result;
     }
     if (kv->moves != moves)
         f->place = hop_find(&kv->table, f->hash, f->key, f->klen);
     struct item_meta meta = {.cas = take_cas(kv),
+                             .hash = f->hash,
                              .exptime = change->exptime,
-                             .flags = change->flags,
-                             .tag = hop_tag(f->hash)};
-    item_write(&kv->region.pm, kv_entry(kv, place), blob, f->key, f->klen,
-               change->blob ? NULL : &change->value, change->len, &meta);
+                             .flags = change->flags};
+    item_write(kv->pm, kv_entry(kv, place), &blob, f->key, f->klen,
+               change->blob.offset ? NULL : &change->value, change->len, &meta);
     publish(kv, f, place);
+    kv->stats.pieces += blob.chained;
     if (cas)
         *cas = meta.cas;
     return KV_OK;
@@ -178,26 +222,22 @@ static enum kv_result join(struct kv *kv, const struct found *f, bool append,
                            struct change *change, uint8_t old[HOP_INLINE])
 {
     const struct hop_entry *entry = kv_entry(kv, f->place);
-    struct item_text text = item_read(kv->region.pm.base, entry);
+    struct item_source kept = item_value_source(kv->pm->base, entry);
+    struct item_source added = change->value.head;
     uint64_t meta = kv_meta(kv, f->place);
-    const void *value = change->value.head;
-    uint64_t len = (uint64_t)text.vlen + change->len;
+    uint64_t len = (uint64_t)kept.len + change->len;
 
     if (len > kv->max_value)
         return KV_TOO_LARGE;
-    if (entry->form == HOP_INLINE_ITEM) {
-        memcpy(old, text.value, text.vlen);
-        text.value = old;
+    if (item_form(entry) == HOP_INLINE_ITEM) {
+        memcpy(old, kept.bytes, kept.len);
+        kept.bytes = old;
     } else {
-        kv->lru.nodes[f->place].pin = kv->epoch;
+        lru_node(&kv->lru, f->place)->pin = kv->epoch;
     }
     lru_touch(&kv->lru, f->place);
-    if (append)
-        change->value =
-            (struct item_value){text.value, value, text.vlen, change->len};
-    else
-        change->value =
-            (struct item_value){value, text.value, change->len, text.vlen};
+    change->value.head = append ? kept : added;
+    change->value.tail = append ? added : kept;
     change->len = (uint32_t)len;
     change->exptime = (uint32_t)meta;
     change->flags = (uint32_t)(meta >> 32);
@@ -220,7 +260,7 @@ static enum kv_result store(struct kv *kv, enum kv_mode mode, const void *key,
     if (result != KV_OK)
         return result;
     if (mode == KV_APPEND || mode == KV_PREPEND) {
-        change->blob = 0;
+        change->blob.offset = 0;
         result = join(kv, &f, mode == KV_APPEND, change, old);
         if (result != KV_OK)
             return result;
@@ -235,10 +275,11 @@ enum kv_result kv_store(struct kv *kv, enum kv_mode mode, const void *key,
 {
     if (len > kv->max_value)
         return KV_TOO_LARGE;
-    struct change change = {.value = {.head = value, .head_len = (uint32_t)len},
-                            .len = (uint32_t)len,
-                            .flags = flags,
-                            .exptime = exptime};
+    struct change change = {
+        .value.head = {.bytes = value, .len = (uint32_t)len},
+        .len = (uint32_t)len,
+        .flags = flags,
+        .exptime = exptime};
     return store(kv, mode, key, klen, cas, &change, cas_out);
 }
 
@@ -247,37 +288,100 @@ static uint64_t reserved_size(const struct kv_reservation *reservation)
     return (uint64_t)reservation->prefix + reservation->len;
 }
 
+static struct item_blob reserved_blob(const struct kv_reservation *reservation)
+{
+    return (struct item_blob){reservation->offset, reservation->buffer == NULL};
+}
+
+/* The place of the value, which follows the key. */
+static struct item_source
+reserved_value(const struct kv_reservation *reservation)
+{
+    struct item_source source = {.bytes = reservation->buffer,
+                                 .len = reservation->len};
+    if (!reservation->buffer) {
+        source.chain = reservation->offset;
+        source.skip = reservation->prefix;
+    }
+    return source;
+}
+
+/* What the heap has given for it. */
+static uint64_t reserved_space(const struct kv *kv,
+                               const struct kv_reservation *reservation)
+{
+    uint64_t sum = 0;
+    if (reservation->buffer)
+        return heap_round(reserved_size(reservation));
+    for (uint64_t at = reservation->offset; at != 0;) {
+        const struct hop_piece *piece = (const void *)kv_at(kv, at);
+        sum += heap_round(sizeof(*piece) + piece->len);
+        at = piece->next;
+    }
+    return sum;
+}
+
 enum kv_result kv_reserve(struct kv *kv, size_t klen, size_t len,
                           struct kv_reservation *out)
 {
-    uint64_t offset;
+    struct item_blob blob;
     if (!key_fits(klen) || len > kv->max_value)
         return KV_TOO_LARGE;
     uint32_t prefix = item_blob_prefix((uint32_t)klen);
     enum kv_result result = space_begin(kv);
     if (result == KV_OK)
-        result = space_blob(kv, prefix + len, &offset);
+        result = space_blob(kv, prefix + len, prefix, false, &blob);
     if (result != KV_OK)
         return result;
-    *out =
-        (struct kv_reservation){.buffer = kv->region.pm.base + offset + prefix,
-                                .len = (uint32_t)len,
-                                .prefix = prefix,
-                                .offset = offset};
-    kv->reserved_bytes += heap_round(reserved_size(out));
+    *out = (struct kv_reservation){
+        .len = (uint32_t)len, .prefix = prefix, .offset = blob.offset};
+    if (!blob.chained)
+        out->buffer = kv_at(kv, blob.offset + prefix);
+    kv->reserved_bytes += reserved_space(kv, out);
     kv->n_reserved++;
     return KV_OK;
 }
 
-static void end_reservation(struct kv *kv, struct kv_reservation *reservation,
-                            bool keep_space)
+void *kv_reserved(const struct kv *kv, const struct kv_reservation *reservation,
+                  size_t from, size_t *room)
 {
+    struct item_source source = reserved_value(reservation);
+    struct item_runs runs;
+    uint64_t at = 0;
+    item_runs_begin(&runs, kv->pm->base, &source);
+    while (item_runs_next(&runs)) {
+        if (from < at + runs.len) {
+            *room = at + runs.len - from;
+            return kv_at(kv, (uint64_t)(runs.bytes - kv->pm->base)) +
+                   (from - at);
+        }
+        at += runs.len;
+    }
+    *room = 0;
+    return NULL;
+}
+
+static void end_reservation(struct kv *kv, struct kv_reservation *reservation,
+                            uint64_t space, bool keep_space)
+{
+    struct item_blob blob = reserved_blob(reservation);
     assert(kv->n_reserved > 0);
-    kv->reserved_bytes -= heap_round(reserved_size(reservation));
+    kv->reserved_bytes -= space;
     kv->n_reserved--;
     if (!keep_space)
-        heap_free(&kv->heap, reservation->offset, reserved_size(reservation));
+        space_free_blob(kv, &blob, reserved_size(reservation));
     *reservation = (struct kv_reservation){0};
+}
+
+/* The bytes are there: begin to make them durable. */
+static void flush_reserved(struct kv *kv,
+                           const struct kv_reservation *reservation)
+{
+    struct item_source source = reserved_value(reservation);
+    struct item_runs runs;
+    item_runs_begin(&runs, kv->pm->base, &source);
+    while (item_runs_next(&runs))
+        pm_filled(kv->pm, runs.bytes, runs.len);
 }
 
 enum kv_result kv_publish(struct kv *kv, struct kv_reservation *reservation,
@@ -285,27 +389,27 @@ enum kv_result kv_publish(struct kv *kv, struct kv_reservation *reservation,
                           uint32_t flags, uint32_t exptime, uint64_t cas,
                           uint64_t *cas_out)
 {
-    struct change change = {
-        .value = {.head = reservation->buffer, .head_len = reservation->len},
-        .len = reservation->len,
-        .flags = flags,
-        .exptime = exptime,
-        .blob = reservation->offset};
+    struct change change = {.value.head = reserved_value(reservation),
+                            .len = reservation->len,
+                            .flags = flags,
+                            .exptime = exptime,
+                            .blob = reserved_blob(reservation)};
+    uint64_t space = reserved_space(kv, reservation);
     bool joined = mode == KV_APPEND || mode == KV_PREPEND;
     enum kv_result result = KV_TOO_LARGE;
     if (key_fits(klen) &&
         item_blob_prefix((uint32_t)klen) == reservation->prefix) {
-        if (!joined && reservation->len > 0)
-            pm_filled(&kv->region.pm, reservation->buffer, reservation->len);
+        if (!joined)
+            flush_reserved(kv, reservation);
         result = store(kv, mode, key, klen, cas, &change, cas_out);
     }
-    end_reservation(kv, reservation, result == KV_OK && !joined);
+    end_reservation(kv, reservation, space, result == KV_OK && !joined);
     return result;
 }
 
 void kv_cancel(struct kv *kv, struct kv_reservation *reservation)
 {
-    end_reservation(kv, reservation, false);
+    end_reservation(kv, reservation, reserved_space(kv, reservation), false);
 }
 
 enum kv_result kv_delete(struct kv *kv, const void *key, size_t klen)
@@ -319,7 +423,7 @@ enum kv_result kv_delete(struct kv *kv, const void *key, size_t klen)
     find(kv, key, klen, LOOKUP_CHANGE, &f);
     if (f.place == HOP_NONE)
         return KV_MISS;
-    space_remove(kv, f.bucket, f.place);
+    space_remove(kv, f.place);
     return KV_OK;
 }
 
@@ -344,6 +448,22 @@ enum kv_result kv_touch(struct kv *kv, const void *key, size_t klen,
     return KV_OK;
 }
 
+/* The bytes of a value; 0 when it is empty or too long to be a number. */
+static size_t copy_number(const struct kv *kv, uint32_t place,
+                          char text[NUMBER_TEXT])
+{
+    struct item_source source =
+        item_value_source(kv->pm->base, kv_entry(kv, place));
+    struct item_runs runs;
+    size_t len = 0;
+    if (source.len > NUMBER_TEXT)
+        return 0;
+    item_runs_begin(&runs, kv->pm->base, &source);
+    for (; item_runs_next(&runs); len += runs.len)
+        memcpy(text + len, runs.bytes, runs.len);
+    return len;
+}
+
 enum kv_result kv_arith(struct kv *kv, const void *key, size_t klen, bool incr,
                         uint64_t delta, uint64_t *value, uint64_t *cas)
 {
@@ -358,17 +478,17 @@ enum kv_result kv_arith(struct kv *kv, const void *key, size_t klen, bool incr,
     find(kv, key, klen, LOOKUP_CHANGE, &f);
     if (f.place == HOP_NONE)
         return KV_MISS;
-    struct item_text old = item_read(kv->region.pm.base, kv_entry(kv, f.place));
-    if (old.vlen > NUMBER_TEXT || !number_read(old.value, old.vlen, &number))
+    size_t old = copy_number(kv, f.place, text);
+    if (old == 0 || !number_read(text, old, &number))
         return KV_NOT_NUMBER;
     number = number_step(number, incr, delta);
     size_t len = number_write(number, text);
-    if (len < old.vlen) {
-        memset(text + len, ' ', old.vlen - len);
-        len = old.vlen;
+    if (len < old) {
+        memset(text + len, ' ', old - len);
+        len = old;
     }
     meta = kv_meta(kv, f.place);
-    struct change change = {.value = {.head = text, .head_len = (uint32_t)len},
+    struct change change = {.value.head = {.bytes = text, .len = (uint32_t)len},
                             .len = (uint32_t)len,
                             .flags = (uint32_t)(meta >> 32),
                             .exptime = (uint32_t)meta};

@@ -1,13 +1,15 @@
 /*
  * The happy path costs nothing here: a free place is in reach and a free
  * extent fits. Otherwise, in this order: what was retired is made free by a
- * commit, stale items are removed, entries are displaced, the least recently
- * used are evicted; each step ends in a commit, since nothing is reusable
- * before a durable word has let go of it.
+ * commit, small free extents are linked to a chain, stale items are removed,
+ * entries are displaced, the table grows, the least recently used are evicted;
+ * each step ends in a commit, since nothing is reusable before a durable word
+ * has let go of it.
  */
 #include "store/engine/space.h"
 
 #include "config/log.h"
+#include "store/engine/grow.h"
 #include "store/engine/item.h"
 
 #include <assert.h>
@@ -18,6 +20,8 @@
 #define PLACES_SHARE    8  /* and this part of the table */
 #define RESERVE_STEP    64 /* evictions per turn for that at most */
 #define PLACE_TRIES     256
+#define PIECE_MIN       512  /* bytes of a piece, but of the last one */
+#define PIECES_MAX      4096 /* of one value */
 
 enum kv_result space_commit(struct kv *kv)
 {
@@ -57,7 +61,7 @@ bool space_is_stale(struct kv *kv, uint32_t place)
 
 void space_count(struct kv *kv, uint32_t place, bool here)
 {
-    struct item_text text = item_read(kv->region.pm.base, kv_entry(kv, place));
+    struct item_text text = item_read(kv->pm->base, kv_entry(kv, place));
     uint64_t expiring = (uint32_t)kv_meta(kv, place) != 0;
     if (here) {
         kv->stats.items++;
@@ -70,26 +74,54 @@ void space_count(struct kv *kv, uint32_t place, bool here)
     }
 }
 
-void space_retire_blob(struct kv *kv, uint32_t place)
+/* The pieces of a blob, as the heap knows them. */
+static bool next_piece(const struct kv *kv, struct item_blob *blob,
+                       uint64_t *len, uint64_t *offset, uint64_t *size)
 {
-    uint64_t offset, len;
-    if (item_blob(kv_entry(kv, place), &offset, &len))
-        heap_retire(&kv->heap, offset, len, kv->lru.nodes[place].pin);
+    if (blob->offset == 0)
+        return false;
+    *offset = blob->offset;
+    *size = *len;
+    blob->offset = 0;
+    if (blob->chained) {
+        const struct hop_piece *piece = (const void *)kv_at(kv, *offset);
+        *size = sizeof(*piece) + piece->len;
+        blob->offset = piece->next;
+    }
+    return true;
 }
 
-void space_remove(struct kv *kv, uint32_t bucket, uint32_t place)
+void space_retire_blob(struct kv *kv, uint32_t place)
 {
-    space_count(kv, place, false);
-    space_retire_blob(kv, place);
-    lru_remove(&kv->lru, place);
-    hop_unlink(&kv->table, bucket, place);
-    kv->moves++;
+    struct item_blob blob;
+    uint64_t offset, len, size;
+    if (!item_blob(kv_entry(kv, place), &blob, &len))
+        return;
+    while (next_piece(kv, &blob, &len, &offset, &size))
+        heap_retire(&kv->heap, offset, size, lru_node(&kv->lru, place)->pin);
+}
+
+void space_free_blob(struct kv *kv, const struct item_blob *blob, uint64_t len)
+{
+    struct item_blob left = *blob;
+    uint64_t offset, size;
+    while (next_piece(kv, &left, &len, &offset, &size))
+        heap_free(&kv->heap, offset, size);
 }
 
 static uint32_t bucket_of(const struct kv *kv, uint32_t place)
 {
-    struct item_text text = item_read(kv->region.pm.base, kv_entry(kv, place));
-    return hop_bucket(&kv->table, kv_hash(kv, text.key, text.klen));
+    return hop_bucket_in(&kv->table, place >> HOP_SHIFT,
+                         item_hash(kv_entry(kv, place)));
+}
+
+void space_remove(struct kv *kv, uint32_t place)
+{
+    space_count(kv, place, false);
+    space_retire_blob(kv, place);
+    lru_remove(&kv->lru, place);
+    hop_unlink(&kv->table, bucket_of(kv, place), place);
+    kv->moves++;
 }
 
 static void remove_counted(struct kv *kv, uint32_t place)
@@ -98,14 +130,16 @@ static void remove_counted(struct kv *kv, uint32_t place)
         kv->stats.reclaimed++;
     else
         kv->stats.evictions++;
-    space_remove(kv, bucket_of(kv, place), place);
+    space_remove(kv, place);
 }
 
 void space_sweep(struct kv *kv, uint64_t n)
 {
+    if (!hop_exists(&kv->table, kv->sweep_place))
+        kv->sweep_place = hop_next_place(&kv->table, kv->sweep_place);
     for (; n > 0; n--) {
         uint32_t place = kv->sweep_place;
-        kv->sweep_place = (place + 1) & kv->table.mask;
+        kv->sweep_place = hop_next_place(&kv->table, place);
         if (kv->sweep_left > 0)
             kv->sweep_left--;
         if (!lru_contains(&kv->lru, place) || !space_is_stale(kv, place))
@@ -115,7 +149,7 @@ void space_sweep(struct kv *kv, uint64_t n)
             if (space_commit(kv) != KV_OK)
                 return;
         kv->stats.reclaimed++;
-        space_remove(kv, bucket_of(kv, place), place);
+        space_remove(kv, place);
     }
 }
 
@@ -127,7 +161,7 @@ static void sweep_all(struct kv *kv)
     if (!due)
         return;
     kv->swept_at = kv->now;
-    space_sweep(kv, (uint64_t)kv->table.mask + 1);
+    space_sweep(kv, kv->table.places);
 }
 
 /* Evict until so many bytes wait for the next commit. False: nothing left. */
@@ -147,17 +181,70 @@ static bool evict_bytes(struct kv *kv, uint64_t bytes)
     return any;
 }
 
-enum kv_result space_blob(struct kv *kv, uint64_t len, uint64_t *offset)
+/* Write a piece's head, and its place into the piece before it. */
+static void link_piece(struct kv *kv, struct item_blob *blob, uint64_t *last,
+                       uint64_t at, uint64_t got)
+{
+    struct hop_piece piece = {.len = (uint32_t)(got - sizeof(piece))};
+    pm_copy(kv->pm, kv_at(kv, at), &piece, sizeof(piece));
+    if (*last == 0) {
+        blob->offset = at;
+    } else {
+        memcpy(&piece, kv_at(kv, *last), sizeof(piece));
+        piece.next = at;
+        pm_copy(kv->pm, kv_at(kv, *last), &piece, sizeof(piece));
+    }
+    *last = at;
+}
+
+/* Link free extents, the largest first. False: not enough of them. */
+static bool make_chain(struct kv *kv, uint64_t len, uint32_t klen,
+                       struct item_blob *blob)
+{
+    const uint64_t head = sizeof(struct hop_piece);
+    uint64_t left = len, last = 0, got;
+    *blob = (struct item_blob){.chained = true};
+    if (kv->contiguous || kv->heap.free_bytes < len)
+        return false;
+    for (int n = 0; n < PIECES_MAX; n++) {
+        uint64_t at = n == 0 ? 0 : heap_alloc(&kv->heap, left + head);
+        got = left + head;
+        if (at == 0) /* no hole that fits: the largest */
+            at = heap_alloc_some(&kv->heap, left + head, &got);
+        if (at == 0)
+            break;
+        link_piece(kv, blob, &last, at, got);
+        if (got == left + head)
+            return true;
+        if (got < PIECE_MIN || (n == 0 && got - head < klen))
+            break;
+        left -= got - head;
+    }
+    space_free_blob(kv, blob, len);
+    blob->offset = 0;
+    return false;
+}
+
+static bool try_blob(struct kv *kv, uint64_t len, uint32_t klen, bool whole,
+                     struct item_blob *blob)
+{
+    blob->chained = false;
+    blob->offset = heap_alloc(&kv->heap, len);
+    if (blob->offset != 0)
+        return true;
+    return !whole && len > 0 && kv->heap.retired == HEAP_NONE &&
+           make_chain(kv, len, klen, blob);
+}
+
+enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
+                          bool whole, struct item_blob *blob)
 {
     bool swept = false;
     enum kv_result result;
 
-    if (heap_round(len) > kv->heap.end - kv->heap.begin)
+    if (heap_round(len) > kv->heap.size)
         return KV_TOO_LARGE;
-    for (;;) {
-        *offset = heap_alloc(&kv->heap, len);
-        if (*offset != 0)
-            return KV_OK;
+    while (!try_blob(kv, len, klen, whole, blob)) {
         if (kv->heap.retired == HEAP_NONE) {
             if (!swept) {
                 sweep_all(kv);
@@ -170,11 +257,12 @@ enum kv_result space_blob(struct kv *kv, uint64_t len, uint64_t *offset)
         if (result != KV_OK)
             return result;
     }
+    return KV_OK;
 }
 
 static void move_item(struct kv *kv, const struct hop_move *move)
 {
-    item_move(&kv->region.pm, kv_entry(kv, move->to), kv_entry(kv, move->from),
+    item_move(kv->pm, kv_entry(kv, move->to), kv_entry(kv, move->from),
               kv_meta(kv, move->from));
     lru_move(&kv->lru, move->from, move->to);
     hop_swap(&kv->table, move->bucket, move->from, move->to);
@@ -187,7 +275,7 @@ static bool clear_place(struct kv *kv, uint32_t bucket)
 {
     uint32_t victim = HOP_NONE;
     for (uint32_t i = 0; i < HOP_REACH; i++) {
-        uint32_t place = (bucket + i) & kv->table.mask;
+        uint32_t place = hop_place_at(&kv->table, bucket, i);
         if (!lru_contains(&kv->lru, place))
             continue;
         if (space_is_stale(kv, place)) {
@@ -204,20 +292,34 @@ static bool clear_place(struct kv *kv, uint32_t bucket)
     return true;
 }
 
-enum kv_result space_place(struct kv *kv, uint32_t bucket, uint32_t *place)
+/* One step towards a free place for the bucket; a commit must follow. */
+static enum kv_result make_place(struct kv *kv, uint32_t bucket)
 {
     struct hop_move move;
+    if (hop_find_move(&kv->table, bucket, &move)) {
+        move_item(kv, &move);
+        return KV_OK;
+    }
+    enum kv_result result = grow_segment(kv, bucket >> HOP_SHIFT);
+    if (result != KV_NO_SPACE)
+        return result;
+    return clear_place(kv, bucket) ? KV_OK : KV_NO_SPACE;
+}
+
+enum kv_result space_place(struct kv *kv, uint64_t hash, uint32_t *place)
+{
+    enum kv_result result;
+    if (grow_is_due(kv, hop_segment_of(&kv->table, hash)) &&
+        grow_segment(kv, hop_segment_of(&kv->table, hash)) == KV_IO)
+        return KV_IO;
     for (int tries = 0; tries < PLACE_TRIES; tries++) {
+        uint32_t bucket = hop_bucket(&kv->table, hash);
         *place = hop_free_place(&kv->table, bucket);
         if (*place != HOP_NONE)
             return KV_OK;
-        if (kv->table.n_retired == 0) {
-            if (hop_find_move(&kv->table, bucket, &move))
-                move_item(kv, &move);
-            else if (!clear_place(kv, bucket))
-                return KV_NO_SPACE;
-        }
-        enum kv_result result = space_commit(kv);
+        result = kv->table.n_retired == 0 ? make_place(kv, bucket) : KV_OK;
+        if (result == KV_OK)
+            result = space_commit(kv);
         if (result != KV_OK)
             return result;
     }
@@ -226,10 +328,9 @@ enum kv_result space_place(struct kv *kv, uint32_t bucket, uint32_t *place)
 
 static bool has_reserve(const struct kv *kv)
 {
-    uint64_t size = kv->heap.end - kv->heap.begin;
-    uint64_t places = (uint64_t)kv->table.mask + 1;
+    uint64_t places = kv->table.places;
     return kv->heap.free_bytes + kv->heap.retired_bytes >=
-               size / RESERVE_SHARE &&
+               kv->heap.size / RESERVE_SHARE &&
            kv->stats.items <= places - places / PLACES_SHARE;
 }
 

@@ -10,6 +10,7 @@
 #define STORE_ENGINE_SPACE_H
 
 #include "store/engine/engine_state.h"
+#include "store/engine/item.h"
 
 /* Make what is pending durable and retired space free. KV_OK or KV_IO. */
 enum kv_result space_commit(struct kv *kv);
@@ -17,14 +18,21 @@ enum kv_result space_commit(struct kv *kv);
 /* Before an operation: the pool works and there is room for its words. */
 enum kv_result space_begin(struct kv *kv);
 
-/* len bytes of the heap. KV_OK, KV_TOO_LARGE, KV_NO_SPACE, KV_IO. */
-enum kv_result space_blob(struct kv *kv, uint64_t len, uint64_t *offset);
+/* Room for a blob of len bytes, of which the first klen are in one run. Where
+ * whole is set, or the pool is contiguous, it is no chain. KV_OK,
+ * KV_TOO_LARGE, KV_NO_SPACE, KV_IO. */
+enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
+                          bool whole, struct item_blob *blob);
 
-/* A free place that the bucket reaches. KV_OK, KV_NO_SPACE, KV_IO. */
-enum kv_result space_place(struct kv *kv, uint32_t bucket, uint32_t *place);
+/* Room that nothing durable names is free again. */
+void space_free_blob(struct kv *kv, const struct item_blob *blob, uint64_t len);
 
-/* Remove an item; whoever borrowed its value keeps it. bucket: of its key. */
-void space_remove(struct kv *kv, uint32_t bucket, uint32_t place);
+/* A free place that the key's bucket reaches. The table may grow. KV_OK,
+ * KV_NO_SPACE, KV_IO. */
+enum kv_result space_place(struct kv *kv, uint64_t hash, uint32_t *place);
+
+/* Remove an item; whoever borrowed its value keeps it. */
+void space_remove(struct kv *kv, uint32_t place);
 
 /* Account for an item that is new in its place, or no longer there. */
 void space_count(struct kv *kv, uint32_t place, bool here);

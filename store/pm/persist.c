@@ -20,6 +20,7 @@
 
 #define PAGE_SHIFT 12
 #define PAGES_MAX  4096 /* more than that: msync everything */
+#define LARGE_PAGE ((size_t)2 << 20)
 
 static bool inside(const struct pm *pm, const void *at, size_t len)
 {
@@ -166,68 +167,112 @@ const char *pm_policy_name(enum pm_policy policy)
     return policy == PM_AUTO ? "default" : ops_of(policy)->name;
 }
 
-/* libpmem wants a name, and maps with MAP_SYNC where the file is on DAX. The
- * other policies do not ask what the medium is. */
-static void *map_file(int fd, size_t size, enum pm_policy policy, bool *is_pmem)
+/* At a place of the kernel's choice, or over what room_of() has set aside. */
+static void *map_shared(void *at, int fd, size_t size, off_t from, bool sync)
 {
-    char path[40];
-    size_t len = 0;
-    int pmem = 0;
-    *is_pmem = false;
-    if (policy == PM_SYNC || policy == PM_PROCESS)
-        return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    void *base = pmem_map_file(path, 0, 0, 0, &len, &pmem);
-    if (base && len >= size) {
-        *is_pmem = pmem != 0;
-        if (len > size) /* a file may be longer than its pool */
-            munmap((char *)base + size, len - size);
-        return base;
+    int flags = sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED;
+    if (at)
+        flags |= MAP_FIXED;
+    return mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, from);
+}
+
+/* Only what can be mapped with MAP_SYNC keeps its metadata in step with its
+ * bytes. The policies that do not ask what the medium is do not try. */
+static void *map_file(struct pm *pm, void *at, int fd, off_t from, size_t size)
+{
+    if (pm->policy == PM_AUTO || pm->policy == PM_PMEM) {
+        void *base = map_shared(at, fd, size, from, true);
+        if (base != MAP_FAILED) {
+            pm->persistent = true;
+            return base;
+        }
     }
-    if (base)
-        pmem_unmap(base, len);
-    return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *base = map_shared(at, fd, size, from, false);
+    if (base != MAP_FAILED && pm->policy != PM_SYNC && pm->policy != PM_PROCESS)
+        pm->persistent = pm->forced = pmem_is_pmem(base, size);
+    return base;
+}
+
+/* Addresses without memory for room bytes; whole large pages. */
+static void *room_of(size_t room, size_t *len)
+{
+    *len = room + LARGE_PAGE;
+    void *at = mmap(NULL, *len, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    size_t skip = (LARGE_PAGE - (uintptr_t)at % LARGE_PAGE) % LARGE_PAGE;
+    if (skip > 0)
+        munmap(at, skip);
+    *len -= skip;
+    return (unsigned char *)at + skip;
+}
+
+static int choose_policy(struct pm *pm, enum pm_policy policy)
+{
+    if (policy == PM_PMEM && !pm->persistent)
+        return -ENOTSUP;
+    if (policy == PM_AUTO)
+        policy = pm->persistent ? PM_PMEM : PM_PROCESS;
+    if (policy == PM_SYNC) {
+        pm->pages = malloc(PAGES_MAX * sizeof(*pm->pages));
+        if (!pm->pages)
+            return -ENOMEM;
+    }
+    pm->policy = policy;
+    return 0;
+}
+
+int pm_map_room(struct pm *pm, int fd, size_t size, size_t room,
+                enum pm_policy policy, const struct pm_hook *hook)
+{
+    *pm = (struct pm){.size = size, .sync = msync, .policy = policy};
+    assert(size > 0 && size % ((size_t)1 << PAGE_SHIFT) == 0);
+    unsigned char *at = room_of(room > size ? room : size, &pm->room);
+    if (!at)
+        return -ENOMEM;
+    if (map_file(pm, at, fd, 0, size) == MAP_FAILED) {
+        int rc = -errno;
+        munmap(at, pm->room);
+        return rc;
+    }
+    pm->base = at;
+    int rc = choose_policy(pm, policy);
+    if (rc < 0) {
+        pm_unmap(pm);
+        return rc;
+    }
+    pm->native = ops_of(pm->policy);
+    pm->ops = hook ? hook->ops : pm->native;
+    pm->context = hook ? hook->context : NULL;
+    return 0;
 }
 
 int pm_map(struct pm *pm, int fd, size_t size, enum pm_policy policy,
            const struct pm_hook *hook)
 {
-    bool is_pmem;
-    int rc;
+    return pm_map_room(pm, fd, size, size, policy, hook);
+}
 
-    *pm = (struct pm){.size = size, .sync = msync};
-    assert(size > 0 && size % ((size_t)1 << PAGE_SHIFT) == 0);
-    void *base = map_file(fd, size, policy, &is_pmem);
-    if (base == MAP_FAILED)
+int pm_extend(struct pm *pm, int fd, size_t size)
+{
+    assert(size >= pm->size && size % ((size_t)1 << PAGE_SHIFT) == 0);
+    if (size > pm->room)
+        return -ENOMEM;
+    if (size == pm->size)
+        return 0;
+    bool sync = pm->policy == PM_PMEM && !pm->forced;
+    if (map_shared(pm->base + pm->size, fd, size - pm->size, (off_t)pm->size,
+                   sync) == MAP_FAILED)
         return -errno;
-    pm->base = base;
-    rc = -ENOTSUP;
-    if (policy == PM_PMEM && !is_pmem)
-        goto undo_map;
-    if (policy == PM_AUTO)
-        policy = is_pmem ? PM_PMEM : PM_PROCESS;
-    if (policy == PM_SYNC) {
-        rc = -ENOMEM;
-        pm->pages = malloc(PAGES_MAX * sizeof(*pm->pages));
-        if (!pm->pages)
-            goto undo_map;
-    }
-    pm->policy = policy;
-    pm->native = ops_of(policy);
-    pm->ops = hook ? hook->ops : pm->native;
-    pm->context = hook ? hook->context : NULL;
+    pm->size = size;
     return 0;
-
-undo_map:
-    munmap(base, size);
-    pm->base = NULL;
-    return rc;
 }
 
 void pm_unmap(struct pm *pm)
 {
     if (pm->base)
-        pmem_unmap(pm->base, pm->size);
+        munmap(pm->base, pm->room);
     free(pm->pages);
     pm->base = NULL;
     pm->pages = NULL;

@@ -49,6 +49,9 @@ struct pm {
     void *context;               /* of the hook */
     unsigned char *base;         /* the mapping */
     size_t size;                 /* bytes, a multiple of the page size */
+    size_t room;                 /* bytes of addresses set aside at base */
+    bool persistent;             /* the mapping is persistent memory ... */
+    bool forced;                 /* ... because the environment says so */
     enum pm_policy policy;       /* never PM_AUTO once mapped */
     int error;                   /* sticky: the first failure, -errno */
     int (*sync)(void *at, size_t len, int flags); /* msync, or a test's */
@@ -62,6 +65,15 @@ struct pm {
  */
 int pm_map(struct pm *pm, int fd, size_t size, enum pm_policy policy,
            const struct pm_hook *hook);
+
+/* The same, with addresses for room bytes, so that the mapping can grow. */
+int pm_map_room(struct pm *pm, int fd, size_t size, size_t room,
+                enum pm_policy policy, const struct pm_hook *hook);
+
+/* Map as many bytes of the file, which has grown; what is mapped stays where
+ * it is. -ENOMEM: more than there is room for. */
+int pm_extend(struct pm *pm, int fd, size_t size);
+
 void pm_unmap(struct pm *pm);
 
 const char *pm_policy_name(enum pm_policy policy);

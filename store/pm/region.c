@@ -1,12 +1,15 @@
 /*
- * Opening a pool: lock the file, then judge it by a copy of its header, then
- * map it. Nothing is written before every check has passed.
+ * Opening a region: lock it, then judge it by a copy of its header, then map
+ * it and judge its directory. Nothing is written before every check has
+ * passed.
  *
- * Creating one: the first bytes of the file say "unbuilt" from the start; the
- * rest is allocated and written, and the true magic is the last word, after a
- * fence. Whoever finds "unbuilt", or an empty file, may begin again.
+ * Creating one: the first bytes say "unbuilt" from the start; the rest is
+ * allocated and written, and the true magic is the last word, after a fence.
+ * Whoever finds "unbuilt", or nothing, may begin again.
  */
 #include "store/pm/region.h"
+
+#include "store/pm/pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,10 +20,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
+
+#define GRAINS_WANTED 64u /* at least, unless grains get too small */
+#define GROWTH        16u /* times as many grain words as grains */
+#define WORDS_MAX     (1u << 24)
+#define WORDS_MIN     512u
+#define SLOTS         128u
+#define SLOTS_SMALL   32u
+#define LARGE_PAGE    (2u << 20)
+#define LARGE_REGION  (64u << 20) /* from here on grains have large pages */
 
 /* One open in progress. */
 struct opening {
@@ -33,26 +47,28 @@ struct opening {
     size_t error_size;
 };
 
-__attribute__((format(printf, 3, 4))) static int
-refuse(struct opening *o, int rc, const char *format, ...)
+#define refuse(o, rc, ...)                                                     \
+    region_refuse((o)->path, (o)->error, (o)->error_size, (rc), __VA_ARGS__)
+
+int region_refuse(const char *path, char *error, size_t error_size, int rc,
+                  const char *format, ...)
 {
     va_list args;
-    int n = snprintf(o->error, o->error_size, "%s ", o->path);
-    if (n < 0 || (size_t)n >= o->error_size)
+    int n = snprintf(error, error_size, "%s ", path);
+    if (n < 0 || (size_t)n >= error_size)
         return rc;
     va_start(args, format);
-    vsnprintf(o->error + n, o->error_size - (size_t)n, format, args);
+    vsnprintf(error + n, error_size - (size_t)n, format, args);
     va_end(args);
     return rc;
 }
 
 /* Fletcher's sum over 32-bit words. */
-uint64_t region_check(const struct region_header *header)
+uint64_t region_sum(const void *bytes, size_t len)
 {
-    const unsigned char *at = (const unsigned char *)header;
+    const unsigned char *at = bytes;
     uint64_t low = 1, high = 0;
-    for (size_t off = 8; off < offsetof(struct region_header, check);
-         off += 4) {
+    for (size_t off = 0; off < len; off += 4) {
         uint32_t word;
         memcpy(&word, at + off, sizeof(word));
         low = (low + word) % UINT32_MAX;
@@ -61,39 +77,31 @@ uint64_t region_check(const struct region_header *header)
     return high << 32 | low;
 }
 
-static bool part_fits(const struct region_part *part, uint64_t size)
+uint64_t region_header_check(const struct region_header *header)
 {
-    return part->offset % 64 == 0 && part->size % 64 == 0 &&
-           part->offset >= REGION_HEADER_SIZE && part->offset <= size &&
-           part->size <= size - part->offset;
+    return region_sum(header->layout,
+                      offsetof(struct region_header, check) - 8);
 }
 
-/* A power of two of entries, as many as places can be numbered. */
-static bool table_fits(const struct region_part *table)
+static bool power_of_two(uint64_t n)
 {
-    uint64_t n = table->size / REGION_ENTRY;
-    return n >= REGION_PLACES_MIN && n <= REGION_PLACES_MAX &&
-           (n & (n - 1)) == 0 && table->size % REGION_ENTRY == 0;
+    return n != 0 && (n & (n - 1)) == 0;
 }
 
-static int check_parts(struct opening *o)
+static bool parts_fit(const struct region_header *h)
 {
-    const struct region_header *h = &o->header;
-    const struct region_state *s = &h->state;
-    if (h->header_size != REGION_HEADER_SIZE || h->size % 4096 != 0 ||
-        h->size < REGION_HEADER_SIZE || !part_fits(&h->table, h->size) ||
-        !part_fits(&h->heap, h->size) || !table_fits(&h->table) ||
-        h->heap.size == 0 || h->heap.offset < h->table.offset ||
-        h->heap.offset - h->table.offset < h->table.size)
-        return refuse(o, -EINVAL,
-                      "is damaged: its header describes parts that do not "
-                      "fit; restore it from a copy");
-    if (s->clean > 1 || s->flush_live > 1 || s->cas_ceiling == 0 ||
-        s->cas_ceiling > REGION_CEILING_MAX)
-        return refuse(o, -EINVAL,
-                      "is damaged: the changing part of its header holds "
-                      "impossible values; restore it from a copy");
-    return 0;
+    uint64_t slots = (uint64_t)h->slots * sizeof(struct region_slot);
+    uint64_t words = (uint64_t)h->max_grains * sizeof(uint64_t);
+    return h->header_size == REGION_HEADER_SIZE && h->size % 4096 == 0 &&
+           h->size <= INT64_MAX && power_of_two(h->grain) &&
+           h->grain >= REGION_GRAIN_MIN && h->grain <= REGION_GRAIN_MAX &&
+           h->slots > 0 && h->max_grains > 0 && h->max_grains <= WORDS_MAX &&
+           h->directory == REGION_HEADER_SIZE &&
+           h->words >= h->directory + slots && h->words % 8 == 0 &&
+           h->words <= h->first && h->first - h->words >= words &&
+           h->first % 4096 == 0 && h->first <= h->size &&
+           h->size - h->first >= h->grain &&
+           (h->size - h->first) / h->grain <= h->max_grains;
 }
 
 static int check_header(struct opening *o)
@@ -114,7 +122,7 @@ static int check_header(struct opening *o)
                       "has format version %u, this program knows version %u; "
                       "use a program of its version",
                       h->version, REGION_VERSION);
-    if (h->check != region_check(h))
+    if (h->check != region_header_check(h))
         return refuse(o, -EINVAL,
                       "is damaged: the checksum of its header does not match; "
                       "restore it from a copy");
@@ -130,65 +138,94 @@ static int check_header(struct opening *o)
                       "from a copy",
                       (unsigned long long)o->file_size,
                       (unsigned long long)h->size);
-    return check_parts(o);
+    if (!parts_fit(h))
+        return refuse(o, -EINVAL,
+                      "is damaged: its header describes parts that do not "
+                      "fit; restore it from a copy");
+    return 0;
 }
 
 /* A file cannot be trusted to keep its holes: a full disk would be SIGBUS. */
-static int allocate(struct opening *o, uint64_t size)
+static int allocate(const struct region *region, uint64_t size, char *error,
+                    size_t error_size)
 {
-    int rc = posix_fallocate(o->region->fd, 0, (off_t)size);
+    if (region->device)
+        return 0;
+    int rc = posix_fallocate(region->fd, 0, (off_t)size);
     if (rc == 0)
         return 0;
-    return refuse(o, -rc, "cannot have %llu bytes allocated: %s",
-                  (unsigned long long)size, strerror(rc));
+    return region_refuse(region->path, error, error_size, -rc,
+                         "cannot have %llu bytes allocated: %s",
+                         (unsigned long long)size, strerror(rc));
 }
 
 static int map(struct opening *o)
 {
     const struct region_options *options = o->options;
     struct region *region = o->region;
-    int rc = pm_map(&region->pm, region->fd, o->header.size, options->policy,
-                    options->hook);
+    int rc = pm_map_room(&region->pm, region->fd, o->header.size, options->room,
+                         options->policy, options->hook);
     if (rc == -ENOTSUP)
         return refuse(o, rc,
                       "is not on persistent memory, as durability \"pmem\" "
                       "wants; use \"sync\" or \"process\"");
     if (rc < 0)
         return refuse(o, rc, "cannot be mapped: %s", strerror(-rc));
-    region->header = (struct region_header *)region->pm.base;
+    unsigned char *base = region->pm.base;
+    region->header = (struct region_header *)base;
+    region->slots = (struct region_slot *)(base + o->header.directory);
+    region->words = (uint64_t *)(base + o->header.words);
     return 0;
+}
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static uint64_t grain_for(uint64_t size)
+{
+    uint64_t grain = REGION_GRAIN_MAX;
+    while (grain > REGION_GRAIN_MIN && size / grain < GRAINS_WANTED)
+        grain /= 2;
+    return grain;
+}
+
+static void plan_parts(struct region_header *h, uint64_t grain)
+{
+    bool large = h->size >= LARGE_REGION;
+    h->grain = grain != 0 ? grain : grain_for(h->size);
+    uint64_t words = h->size / h->grain * GROWTH;
+    words = words < WORDS_MIN ? WORDS_MIN : words;
+    h->slots = large ? SLOTS : SLOTS_SMALL;
+    h->max_grains = (uint32_t)(words > WORDS_MAX ? WORDS_MAX : words);
+    h->directory = REGION_HEADER_SIZE;
+    h->words = h->directory + h->slots * sizeof(struct region_slot);
+    h->first = round_up(h->words + (uint64_t)h->max_grains * 8,
+                        large ? LARGE_PAGE : 4096);
 }
 
 static int plan_header(struct opening *o)
 {
     struct region_header *h = &o->header;
-    uint64_t size = o->options->size / 4096 * 4096;
-    uint64_t table = o->options->table_size;
-    struct region_part planned = {REGION_HEADER_SIZE, table};
-    if (size > INT64_MAX || !table_fits(&planned) ||
-        size < REGION_HEADER_SIZE + 4096 ||
-        table > size - REGION_HEADER_SIZE - 4096)
-        return refuse(o, -EINVAL,
-                      "cannot be made with %llu bytes: give a size that holds "
-                      "a header, a table and values",
-                      (unsigned long long)o->options->size);
+    uint64_t size = o->region->device ? o->file_size : o->options->size;
     *h = (struct region_header){.magic = REGION_MAGIC,
                                 .layout = REGION_LAYOUT,
                                 .version = REGION_VERSION,
                                 .header_size = REGION_HEADER_SIZE,
-                                .size = size,
+                                .size = size / 4096 * 4096,
                                 .created = (uint64_t)time(NULL)};
-    h->table = planned;
-    h->heap.offset = REGION_HEADER_SIZE + table;
-    h->heap.size = size - h->heap.offset;
-    if (getrandom(h->uuid, sizeof(h->uuid), 0) != sizeof(h->uuid) ||
-        getrandom(h->seed, sizeof(h->seed), 0) != sizeof(h->seed))
+    plan_parts(h, o->options->grain);
+    if (!parts_fit(h))
+        return refuse(o, -EINVAL,
+                      "cannot be made with %llu bytes: give a size that holds "
+                      "a header, a table and values",
+                      (unsigned long long)size);
+    if (getrandom(h->uuid, sizeof(h->uuid), 0) != sizeof(h->uuid))
         return refuse(o, -EIO, "needs random bytes, and getrandom failed");
     h->uuid[6] = (uint8_t)((h->uuid[6] & 0x0f) | 0x40); /* version 4 */
     h->uuid[8] = (uint8_t)((h->uuid[8] & 0x3f) | 0x80); /* RFC 4122 */
-    h->check = region_check(h);
-    h->state = (struct region_state){
-        .clean = 1, .cas_ceiling = 1, .flush = {{0, 0}, {0, 0}}};
+    h->check = region_header_check(h);
     return 0;
 }
 
@@ -196,6 +233,8 @@ static int plan_header(struct opening *o)
 static int sync_names(struct opening *o)
 {
     char copy[PATH_MAX];
+    if (o->region->device)
+        return 0;
     if (fsync(o->region->fd) < 0)
         return refuse(o, -errno, "cannot be synced: %s", strerror(errno));
     if (snprintf(copy, sizeof(copy), "%s", o->path) >= (int)sizeof(copy))
@@ -208,26 +247,39 @@ static int sync_names(struct opening *o)
     return 0;
 }
 
+/* A file is emptied; what a device holds is overwritten where it counts. */
+static int write_parts(struct region *region, const struct region_header *h)
+{
+    static const unsigned char zeroes[4096];
+    struct pm *pm = &region->pm;
+    for (uint64_t at = REGION_HEADER_SIZE; region->device && at < h->first;
+         at += sizeof(zeroes))
+        pm_copy(pm, pm->base + at, zeroes, sizeof(zeroes));
+    pm_copy(pm, region->header->layout, h->layout,
+            sizeof(*h) - offsetof(struct region_header, layout));
+    return pm_fence(pm);
+}
+
 static int build(struct opening *o)
 {
     static const uint64_t unbuilt = REGION_MAGIC_UNBUILT;
     struct region *region = o->region;
-    struct region_header *h = &o->header;
     int rc = plan_header(o);
     if (rc < 0)
         return rc;
-    if (ftruncate(region->fd, 0) < 0 ||
-        pwrite(region->fd, &unbuilt, sizeof(unbuilt), 0) < 0)
+    if (!region->device &&
+        (ftruncate(region->fd, 0) < 0 ||
+         pwrite(region->fd, &unbuilt, sizeof(unbuilt), 0) < 0))
         return refuse(o, -errno, "cannot be written: %s", strerror(errno));
-    rc = allocate(o, h->size);
+    rc = allocate(region, o->header.size, o->error, o->error_size);
     if (rc < 0)
         return rc;
     rc = map(o);
     if (rc < 0)
         return rc;
-    pm_copy(&region->pm, &region->header->layout, &h->layout,
-            sizeof(*h) - offsetof(struct region_header, layout));
-    rc = pm_fence(&region->pm);
+    if (region->device)
+        region_set(region, &region->header->magic, unbuilt);
+    rc = write_parts(region, &o->header);
     if (rc < 0)
         goto undo_map;
     rc = sync_names(o);
@@ -247,10 +299,46 @@ undo_sync:
     return rc;
 }
 
-/* Whether the file is empty, or was left by a crash while being built. */
+/* Whether there is nothing, or what a crash left while building. */
 static bool is_unbuilt(const struct opening *o)
 {
-    return o->file_size == 0 || o->header.magic == REGION_MAGIC_UNBUILT;
+    static const struct region_header nothing;
+    return o->file_size == 0 || o->header.magic == REGION_MAGIC_UNBUILT ||
+           (o->region->device &&
+            memcmp(&o->header, &nothing, sizeof(nothing)) == 0);
+}
+
+/* The size of a DAX device, or 0. */
+static uint64_t device_size(dev_t device)
+{
+    char path[80], kind[256];
+    unsigned long long size = 0;
+    snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem", major(device),
+             minor(device));
+    ssize_t n = readlink(path, kind, sizeof(kind) - 1);
+    if (n < 4 || memcmp(kind + n - 4, "/dax", 4) != 0)
+        return 0;
+    snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/size", major(device),
+             minor(device));
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%llu", &size) != 1)
+        size = 0;
+    fclose(file);
+    return size;
+}
+
+/* A device can be mapped only, in large pages. */
+static int read_device(struct opening *o)
+{
+    void *page =
+        mmap(NULL, LARGE_PAGE, PROT_READ, MAP_SHARED, o->region->fd, 0);
+    if (page == MAP_FAILED)
+        return refuse(o, -errno, "cannot be mapped: %s", strerror(errno));
+    memcpy(&o->header, page, sizeof(o->header));
+    munmap(page, LARGE_PAGE);
+    return 0;
 }
 
 static int read_header(struct opening *o)
@@ -259,8 +347,14 @@ static int read_header(struct opening *o)
     int fd = o->region->fd;
     if (fstat(fd, &st) < 0)
         return refuse(o, -errno, "cannot be examined: %s", strerror(errno));
+    if (S_ISCHR(st.st_mode) && device_size(st.st_rdev) >= LARGE_PAGE) {
+        o->region->device = true;
+        o->file_size = device_size(st.st_rdev);
+        return read_device(o);
+    }
     if (!S_ISREG(st.st_mode))
-        return refuse(o, -EINVAL, "is not a regular file: give one");
+        return refuse(o, -EINVAL,
+                      "is neither a regular file nor a DAX device: give one");
     o->file_size = (uint64_t)st.st_size;
     ssize_t n = pread(fd, &o->header, sizeof(o->header), 0);
     if (n < 0)
@@ -282,7 +376,7 @@ static int lock(struct opening *o)
         return 0;
     if (errno != EWOULDBLOCK)
         return refuse(o, -errno, "cannot be locked: %s", strerror(errno));
-    off_t at = offsetof(struct region_header, state.opener);
+    off_t at = offsetof(struct region_header, opener);
     if (pread(o->region->fd, &opener, sizeof(opener), at) != sizeof(opener))
         opener = 0;
     return refuse(o, -EBUSY,
@@ -326,10 +420,27 @@ static int prepare(struct opening *o)
     rc = check_header(o);
     if (rc < 0)
         return rc;
-    rc = allocate(o, o->header.size);
+    rc = allocate(o->region, o->header.size, o->error, o->error_size);
     if (rc < 0)
         return rc;
-    return map(o);
+    rc = map(o);
+    if (rc < 0)
+        return rc;
+    rc = pool_check_all(o->region, o->error, o->error_size);
+    if (rc < 0)
+        pm_unmap(&o->region->pm);
+    return rc;
+}
+
+/* What an open writes. */
+static int take_possession(struct opening *o)
+{
+    struct region *region = o->region;
+    region_set(region, &region->header->opener, (uint64_t)getpid());
+    int rc = pool_tidy_up(region);
+    if (rc < 0)
+        refuse(o, rc, "cannot be written: %s", strerror(-rc));
+    return rc;
 }
 
 int region_open(struct region *region, const char *path,
@@ -343,43 +454,107 @@ int region_open(struct region *region, const char *path,
                         .error_size = error_size};
     bool made;
     *region = (struct region){.fd = -1};
+    region->path = strdup(path);
+    if (!region->path)
+        return refuse(&o, -ENOMEM, "cannot be opened: no memory");
     int rc = open_file(&o, &made);
     if (rc < 0)
-        return rc;
+        goto free_path;
     rc = prepare(&o);
     if (rc < 0)
         goto undo_open;
-    region->was_clean = region->header->state.clean != 0;
-    region_set(region, &region->header->state.opener, (uint64_t)getpid());
-    region_set(region, &region->header->state.clean, 0);
-    rc = pm_fence(&region->pm);
-    if (rc < 0) {
-        refuse(&o, rc, "cannot be written: %s", strerror(-rc));
+    region->busy = calloc(o.header.slots, 1);
+    rc = region->busy ? take_possession(&o)
+                      : refuse(&o, -ENOMEM, "cannot be opened: no memory");
+    if (rc < 0)
         goto undo_map;
-    }
     return 0;
 
 undo_map:
+    free(region->busy);
     pm_unmap(&region->pm);
 undo_open:
     if (made)
         unlink(path);
     close(region->fd);
+free_path:
+    free(region->path);
     region->fd = -1;
     return rc;
 }
 
-int region_close(struct region *region, bool clean)
+int region_close(struct region *region)
 {
     int rc = region->pm.error;
-    if (clean && rc == 0) {
-        region_set(region, &region->header->state.clean, 1);
-        rc = pm_fence(&region->pm);
-    }
     pm_unmap(&region->pm);
     close(region->fd);
+    free(region->busy);
+    free(region->path);
     region->fd = -1;
     return rc;
+}
+
+static int check_growth(const struct region *region, uint64_t size, char *error,
+                        size_t error_size)
+{
+    const struct region_header *h = region->header;
+    uint64_t max = h->first + h->grain * h->max_grains;
+    if (size < h->size)
+        return region_refuse(region->path, error, error_size, -EINVAL,
+                             "has %llu bytes and cannot shrink to %llu",
+                             (unsigned long long)h->size,
+                             (unsigned long long)size);
+    if (size > max)
+        return region_refuse(region->path, error, error_size, -EINVAL,
+                             "can grow to %llu bytes, not to %llu: it was made "
+                             "for grains of %llu bytes; dump it and load it "
+                             "into a larger one",
+                             (unsigned long long)max, (unsigned long long)size,
+                             (unsigned long long)h->grain);
+    if (size > region->pm.room)
+        return region_refuse(region->path, error, error_size, -ENOMEM,
+                             "has addresses for %llu bytes only; close it and "
+                             "open it with room for %llu",
+                             (unsigned long long)region->pm.room,
+                             (unsigned long long)size);
+    return 0;
+}
+
+/* Those of grains to come say nothing. */
+static int clear_words(struct region *region, uint64_t size)
+{
+    uint64_t end = (size - region->header->first) / region->header->grain;
+    for (uint64_t g = region_grains(region); g < end; g++)
+        if (region->words[g] != 0)
+            region_set(region, &region->words[g], 0);
+    return pm_fence(&region->pm);
+}
+
+int region_grow(struct region *region, uint64_t size, char *error,
+                size_t error_size)
+{
+    size = size / 4096 * 4096;
+    int rc = check_growth(region, size, error, error_size);
+    if (rc < 0)
+        return rc;
+    rc = allocate(region, size, error, error_size);
+    if (rc < 0)
+        return rc;
+    if (!region->device && fsync(region->fd) < 0)
+        rc = -errno;
+    if (rc == 0)
+        rc = pm_extend(&region->pm, region->fd, size);
+    if (rc == 0)
+        rc = clear_words(region, size);
+    if (rc == 0) {
+        region_set(region, &region->header->size, size);
+        rc = pm_fence(&region->pm);
+    }
+    if (rc < 0)
+        return region_refuse(region->path, error, error_size, rc,
+                             "cannot grow to %llu bytes: %s",
+                             (unsigned long long)size, strerror(-rc));
+    return 0;
 }
 
 void region_set(struct region *region, uint64_t *word, uint64_t value)

@@ -217,19 +217,19 @@ static void execute_queue(struct connection *c)
 static ssize_t read_large(struct connection *c)
 {
     struct iovec list[2];
-    size_t missing;
+    size_t room;
     ssize_t n;
 
-    list[0].iov_base = large_value_room(c, &missing);
-    list[0].iov_len = missing;
+    list[0].iov_base = large_value_room(c, &room);
+    list[0].iov_len = room;
     list[1].iov_base = c->shard->input;
     list[1].iov_len = sizeof(c->shard->input);
     n = readv(c->fd, list, 2);
     if (n <= 0)
         return n;
-    large_value_added(c, (size_t)n < missing ? (size_t)n : missing);
-    if ((size_t)n > missing)
-        execute_input(c, (size_t)n - missing);
+    large_value_added(c, (size_t)n < room ? (size_t)n : room);
+    if ((size_t)n > room)
+        execute_input(c, (size_t)n - room);
     return n;
 }
 

@@ -144,6 +144,17 @@ static void do_store(struct connection *c, const struct command *command)
                             NULL));
 }
 
+/* All runs of a value, without a copy. */
+static int borrow_value(struct connection *c, const struct kv_item *item)
+{
+    struct kv_run run = {0};
+    int rc = 0;
+
+    while (rc >= 0 && kv_next_run(c->shard->kv, item, &run))
+        rc = output_borrow(&c->out, &c->shard->blocks, run.bytes, run.len);
+    return rc;
+}
+
 /* Puts one found item into the output. */
 static void put_item(struct connection *c, const char *key, size_t key_len,
                      const struct kv_item *item, bool with_cas)
@@ -161,12 +172,12 @@ static void put_item(struct connection *c, const char *key, size_t key_len,
     n = reply_value(room, key, key_len, item->flags, item->len, with_cas,
                     item->cas);
     if (!borrow) {
-        memcpy(room + n, item->value, item->len);
+        kv_copy_value(c->shard->kv, item, 0, room + n, item->len);
         memcpy(room + n + item->len, "\r\n", 2);
         n += item->len + 2;
     }
     output_added(&c->out, n);
-    if (borrow && (output_borrow(&c->out, blocks, item->value, item->len) < 0 ||
+    if (borrow && (borrow_value(c, item) < 0 ||
                    output_put(&c->out, blocks, "\r\n", 2) < 0))
         connection_abort(c);
 }

@@ -68,10 +68,9 @@ void large_value_begin(struct connection *c, const struct command *command)
     c->large = large;
 }
 
-char *large_value_room(const struct connection *c, size_t *missing)
+char *large_value_room(const struct connection *c, size_t *room)
 {
-    *missing = c->large->len - c->large->got;
-    return (char *)c->large->space.buffer + c->large->got;
+    return kv_reserved(c->shard->kv, &c->large->space, c->large->got, room);
 }
 
 void large_value_added(struct connection *c, size_t n)
@@ -105,15 +104,16 @@ static void finish(struct connection *c, bool good)
 
 size_t large_value_feed(struct connection *c, const char *in, size_t len)
 {
-    size_t missing, n;
-    char *room = large_value_room(c, &missing);
+    size_t n = 0, room;
 
-    n = missing < len ? missing : len;
-    if (n > 0) {
-        memcpy(room, in, n);
-        large_value_added(c, n);
+    for (char *to = large_value_room(c, &room); room > 0 && n < len;
+         to = large_value_room(c, &room)) {
+        size_t step = room < len - n ? room : len - n;
+        memcpy(to, in + n, step);
+        large_value_added(c, step);
+        n += step;
     }
-    if (n < missing || len - n < 2)
+    if (c->large->got < c->large->len || len - n < 2)
         return n;
     finish(c, in[n] == '\r' && in[n + 1] == '\n');
     return n + 2;

@@ -18,8 +18,8 @@
 void large_value_begin(struct connection *connection,
                        const struct command *command);
 
-/* Where the next bytes of the value belong, and how many are missing. */
-char *large_value_room(const struct connection *connection, size_t *missing);
+/* Where the next bytes of the value belong, and how many may be put there. */
+char *large_value_room(const struct connection *connection, size_t *room);
 
 /* n bytes have been put there. */
 void large_value_added(struct connection *connection, size_t n);

@@ -39,14 +39,24 @@ __attribute__((format(printf, 2, 3))) static bool wrong(struct look *l,
     return false;
 }
 
-static struct state state_of(const struct kv_item *item)
+/* copy: of a value in pieces, for the caller to free; else NULL. */
+static struct state state_of(const struct kv *kv, const struct kv_item *item,
+                             unsigned char **copy)
 {
-    return (struct state){.present = true,
-                          .len = item->len,
-                          .flags = item->flags,
-                          .exptime = item->exptime,
-                          .cas = item->cas,
-                          .bytes = (unsigned char *)(uintptr_t)item->value};
+    *copy = NULL;
+    if (!item->value) {
+        *copy = malloc((size_t)item->len + 1);
+        if (!*copy)
+            exit(2);
+        kv_copy_value(kv, item, 0, *copy, item->len);
+    }
+    return (struct state){
+        .present = true,
+        .len = item->len,
+        .flags = item->flags,
+        .exptime = item->exptime,
+        .cas = item->cas,
+        .bytes = *copy ? *copy : (unsigned char *)(uintptr_t)item->value};
 }
 
 static bool visit(void *context, const void *name, size_t len,
@@ -54,7 +64,6 @@ static bool visit(void *context, const void *name, size_t len,
 {
     struct look *l = context;
     const struct expectation *e = l->expected;
-    struct state state = state_of(item);
     int k = model_find(e->model, name, len);
     if (k < 0)
         return wrong(l, "an item that nobody stored: %.*s",
@@ -62,7 +71,11 @@ static bool visit(void *context, const void *name, size_t len,
     if (l->seen[k])
         return wrong(l, "key %d is there twice", k);
     l->seen[k] = 1;
-    if (!model_allows(e->model, e->window, k, &state))
+    unsigned char *copy;
+    struct state state = state_of(l->kv, item, &copy);
+    bool allowed = model_allows(e->model, e->window, k, &state);
+    free(copy);
+    if (!allowed)
         return wrong(l,
                      "key %d has neither an old nor a new state: %u bytes, "
                      "flags %u, exptime %u, cas %llu",
@@ -82,9 +95,11 @@ static void look_up(struct look *l, int k)
         wrong(l, "key %d: a walk %s it, a lookup says %d", k,
               l->seen[k] ? "finds" : "does not find", (int)result);
     } else if (l->seen[k]) {
-        struct state state = state_of(&item);
+        unsigned char *copy;
+        struct state state = state_of(l->kv, &item, &copy);
         if (!model_allows(e->model, e->window, k, &state))
             wrong(l, "key %d reads as neither an old nor a new state", k);
+        free(copy);
     }
 }
 

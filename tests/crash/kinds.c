@@ -121,30 +121,30 @@ static void step_arithmetic(struct script *s)
     script_skip(s);
 }
 
-/* The table is full but for a little; then it is looked at. */
+/* A table as full as it gets before it grows; then it is looked at. */
 static void step_displacement(struct script *s)
 {
     struct kv_statistics now;
-    int k = script_pick(s, false);
-    kv_stats(s->kv, &now);
-    if (k < 0 || now.items > now.table_entries - now.table_entries / 64) {
-        for (int i = 0; i < 48; i++)
-            script_erase(s, script_pick(s, true));
+    for (int i = 0; i < 100; i++) {
+        int k = script_pick(s, false);
+        kv_stats(s->kv, &now);
+        if (k < 0 || now.items >= now.table_entries * 27 / 32) {
+            for (int n = 0; n < 48; n++)
+                script_erase(s, script_pick(s, true));
+            script_commit(s);
+            continue;
+        }
+        bool full = now.items >= now.table_entries * 3 / 4;
+        if (full)
+            script_look(s);
+        script_put(s, k, script_roll(s, 8));
         script_commit(s);
-        return;
+        kv_stats(s->kv, &now);
+        if (full && now.displacements != s->before.displacements)
+            break;
+        if (full)
+            script_unlook(s);
     }
-    if (now.items < now.table_entries - now.table_entries / 8) {
-        for (int i = 0; i < 32 && (k = script_pick(s, false)) >= 0; i++)
-            script_put(s, k, script_roll(s, 8));
-        script_commit(s);
-        return;
-    }
-    script_look(s);
-    script_put(s, k, script_roll(s, 8));
-    script_commit(s);
-    kv_stats(s->kv, &now);
-    if (now.displacements == s->before.displacements)
-        script_unlook(s);
     script_skip(s);
 }
 
@@ -319,7 +319,7 @@ static void step_reuse(struct script *s)
         if (!model_now(&s->model, k)->present)
             break;
     }
-    int gone = pick_large(s, UINT32_MAX), other = pick_large(s, 1200);
+    int gone = pick_large(s, UINT32_MAX), other = pick_large(s, 2500);
     if (gone < 0 || other < 0 || gone == other)
         return;
     script_look(s);
@@ -373,8 +373,8 @@ const struct script_kind script_kinds[] = {
     {.name = "growth"},
     {.name = "region-split"},
     {.name = "eviction",
-     .keys = 160,
-     .stored = 100,
+     .keys = 220,
+     .stored = 140,
      .steps = 70,
      .cache = true,
      .step = step_eviction},

@@ -75,8 +75,11 @@ static enum kv_result store(struct script *s, enum kv_mode mode, int k,
     enum kv_result result = kv_reserve(s->kv, key->len, state->len, &r);
     if (result != KV_OK)
         return result;
-    memcpy(r.buffer, state->bytes, state->len);
-    recorder_wrote(&s->log, r.buffer, state->len);
+    for (size_t at = 0, room; at < state->len; at += room) {
+        void *to = kv_reserved(s->kv, &r, at, &room);
+        memcpy(to, state->bytes + at, room);
+        recorder_wrote(&s->log, to, room);
+    }
     return kv_publish(s->kv, &r, mode, key->name, key->len, state->flags,
                       state->exptime, old_cas, cas);
 }

@@ -1,7 +1,7 @@
 /*
- * Hostile pool files. A pool made once is changed by the input, sums and check
- * bytes made right again in many cases, and opened: it must be refused with a
- * sentence, or repaired so that everything agrees and works.
+ * Hostile region files. A region with a pool made once is changed by the input,
+ * sums and check bytes made right again in many cases, and opened: it must be
+ * refused with a sentence, or repaired so that everything agrees and works.
  */
 #include "store/engine/audit.h"
 #include "store/engine/item.h"
@@ -13,8 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define POOL  (32u << 10) /* smaller than users can make one, for speed */
-#define TABLE (128u * sizeof(struct hop_entry))
+#define POOL (64u << 10) /* smaller than users can make one, for speed */
 
 size_t fuzz_seed_input(uint64_t n, uint8_t *buf, size_t max);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -32,6 +31,10 @@ struct patch {
 
 static unsigned char *good; /* the pool that is changed */
 static int file = -1;
+static size_t head;     /* offset of the pool's header */
+static size_t table_at; /* of the first segment */
+static size_t n_places; /* in it */
+static size_t chain_at; /* of the first piece of a chain */
 
 static void must(bool ok, const char *what)
 {
@@ -41,21 +44,39 @@ static void must(bool ok, const char *what)
     abort();
 }
 
-static void make_good(void)
+/* Values until nothing fits, then every other one goes: room for a chain. */
+static void make_chain(struct kv *kv)
 {
-    struct region_options small = {
-        .size = POOL, .table_size = TABLE, .policy = PM_PROCESS};
-    struct kv_options options = {.durability = KV_DURABILITY_PROCESS};
-    static char value[300];
-    char path[32], error[256], key[64];
-    struct region region;
-    struct kv *kv;
+    static char value[600];
+    char key[16];
+    int n = 0;
+    for (enum kv_result r = KV_OK; r == KV_OK; n++) {
+        snprintf(key, sizeof(key), "f%d", n);
+        r = kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0, value,
+                     sizeof(value), NULL);
+    }
+    for (int i = 0; i < n; i += 2) {
+        snprintf(key, sizeof(key), "f%d", i);
+        kv_delete(kv, key, strlen(key));
+    }
+    kv_commit(kv);
+    struct kv_reservation r;
+    struct kv_item item;
+    must(kv_reserve(kv, 5, 3000, &r) == KV_OK, "no room for a chain");
+    must(kv_publish(kv, &r, KV_SET, "chain", 5, 0, 0, 0, NULL) == KV_OK,
+         "no chain");
+    must(kv_get(kv, "chain", 5, &item) == KV_OK && !item.value, "no chain");
+    chain_at = item.chain;
+    for (int i = 1; i < n / 2; i += 2) { /* and some room to work in */
+        snprintf(key, sizeof(key), "f%d", i);
+        kv_delete(kv, key, strlen(key));
+    }
+}
 
-    file = memfd_create("pool", MFD_CLOEXEC);
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-    must(region_open(&region, path, &small, error, sizeof(error)) == 0, error);
-    region_close(&region, true);
-    must(kv_open(path, &options, &kv, error, sizeof(error)) == 0, error);
+static void fill_pool(struct kv *kv)
+{
+    static char value[300];
+    char key[64];
     for (int i = 0; i < 40; i++) {
         int len = snprintf(key, sizeof(key),
                            i % 3 ? "key%d"
@@ -65,26 +86,44 @@ static void make_good(void)
         kv_store(kv, KV_SET, key, (size_t)len, 0, i % 7 ? 0 : 500, 0, value,
                  (size_t)(i * 7 % 300), NULL);
     }
+    make_chain(kv);
+    head = (size_t)((unsigned char *)kv->pool.header - kv->pm->base);
+    table_at =
+        (size_t)((unsigned char *)hop_entry(&kv->table, 0) - kv->pm->base);
+    n_places = kv->table.segments[0].n;
+}
+
+static void make_good(void)
+{
+    struct region_options small = {.size = POOL, .policy = PM_PROCESS};
+    struct kv_options options = {.durability = KV_DURABILITY_PROCESS};
+    char path[32], error[256];
+    struct region region;
+    struct kv *kv;
+
+    file = memfd_create("pool", MFD_CLOEXEC);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+    must(region_open(&region, path, &small, error, sizeof(error)) == 0, error);
+    must(pool_create(&region, "default", 0, error, sizeof(error)) == 0, error);
+    region_close(&region);
+    must(kv_open(path, &options, &kv, error, sizeof(error)) == 0, error);
+    fill_pool(kv);
     kv_close(kv);
-    good = mmap(NULL, POOL, PROT_READ, MAP_PRIVATE, file, 0);
-    must(good != MAP_FAILED, "no memory");
-    unsigned char *copy = malloc(POOL);
-    must(copy != NULL, "no memory");
-    memcpy(copy, good, POOL);
-    munmap(good, POOL);
-    good = copy;
+    good = malloc(POOL);
+    must(good != NULL, "no memory");
+    must(pread(file, good, POOL, 0) == POOL, "no file");
 }
 
 static void fix_entry(struct hop_entry *entry)
 {
     for (int check = 1; check < 256; check += 2) {
         entry->check = (uint8_t)check;
-        if (item_valid(entry, 0, UINT64_MAX))
+        if (item_valid(entry))
             return;
     }
 }
 
-static void patch_header(unsigned char *pool, const struct patch *p)
+static void patch_region(unsigned char *pool, const struct patch *p)
 {
     struct region_header *h = (struct region_header *)(void *)pool;
     switch (p->kind % 8) {
@@ -92,33 +131,77 @@ static void patch_header(unsigned char *pool, const struct patch *p)
         h->size = p->value;
         break;
     case 1:
-        h->table.size = p->place % 2 ? (uint64_t)64 << p->value % 64 : p->value;
+        h->grain = p->place % 2 ? (uint64_t)1 << p->value % 64 : p->value;
         break;
     case 2:
-        h->table.offset = p->value;
+        h->words = p->value;
         break;
     case 3:
-        h->heap.offset = p->value;
+        h->first = p->value;
         break;
     case 4:
-        h->heap.size = p->value;
+        h->slots = (uint32_t)p->value;
         break;
     case 5:
-        memcpy((unsigned char *)&h->state + p->place % 8 * 8, &p->value, 8);
+        h->max_grains = (uint32_t)p->value;
         break;
     default:
         pool[p->place % 256] ^= (unsigned char)p->value;
     }
     if (p->fix & 1)
-        h->check = region_check(h);
+        h->check = region_header_check(h);
+}
+
+/* Slots, grain words, the pool's header and the root of its table. */
+static void patch_pool(unsigned char *pool, const struct patch *p)
+{
+    const struct region_header *g = (const void *)good;
+    struct region_slot *slot =
+        (void *)(pool + g->directory + p->place % 2 * sizeof(*slot));
+    struct pool_header *h = (void *)(pool + head);
+    switch (p->kind % 4) {
+    case 0:
+        memcpy((unsigned char *)slot + p->place / 2 % 16 * 8, &p->value, 8);
+        if (p->fix & 1)
+            slot->check = region_slot_check(slot);
+        return;
+    case 1:
+        memcpy(pool + g->words + p->place % 32 * 8, &p->value, 8);
+        return;
+    case 2:
+        memcpy((unsigned char *)&h->state + p->place % 8 * 8, &p->value, 8);
+        break;
+    default:
+        pool[head + p->place % 192] ^= (unsigned char)p->value;
+    }
+    if (p->fix & 1)
+        h->check = region_pool_check(h);
+}
+
+static void patch_header(unsigned char *pool, const struct patch *p)
+{
+    if (p->kind < 8)
+        patch_region(pool, p);
+    else
+        patch_pool(pool, p);
+}
+
+static void patch_chain(unsigned char *pool, const struct patch *p)
+{
+    struct hop_piece *piece = (void *)(pool + chain_at);
+    if (p->place % 4 != 0 && piece->next < POOL - sizeof(*piece) &&
+        piece->next % 8 == 0)
+        piece = (void *)(pool + piece->next);
+    if (p->fix & 2)
+        piece->next = p->value % (2 * POOL);
+    else
+        piece->len = (uint32_t)p->value;
 }
 
 static void patch_entry(unsigned char *pool, const struct patch *p)
 {
-    const struct region_header *h = (const struct region_header *)(void *)good;
-    uint64_t n = h->table.size / sizeof(struct hop_entry);
-    struct hop_entry *table =
-        (struct hop_entry *)(void *)(pool + h->table.offset);
+    uint64_t n = n_places;
+    struct hop_entry *table = (struct hop_entry *)(void *)(pool + table_at);
     struct hop_entry *entry = &table[p->place % n];
     switch (p->kind % 8) {
     case 0:
@@ -141,8 +224,7 @@ static void patch_entry(unsigned char *pool, const struct patch *p)
         entry->near.vlen = (uint32_t)p->value;
         break;
     case 6:
-        entry->form = (uint8_t)(p->value % 5);
-        entry->klen = (uint8_t)(p->value >> 8);
+        entry->shape = (uint8_t)p->value;
         entry->vlen = (uint8_t)(p->value >> 16);
         break;
     default:
@@ -152,14 +234,20 @@ static void patch_entry(unsigned char *pool, const struct patch *p)
         fix_entry(entry);
 }
 
+struct look {
+    struct kv *kv;
+    unsigned sum;
+};
+
 static bool look(void *context, const void *key, size_t klen,
                  const struct kv_item *item)
 {
-    const unsigned char *bytes = item->value;
-    unsigned *sum = context;
-    *sum += ((const unsigned char *)key)[klen - 1] + bytes[0];
-    if (item->len > 0)
-        *sum += bytes[item->len - 1];
+    struct look *seen = context;
+    struct kv_run run = {0};
+    seen->sum += ((const unsigned char *)key)[klen - 1];
+    while (kv_next_run(seen->kv, item, &run))
+        seen->sum += ((const unsigned char *)run.bytes)[run.len - 1];
+    must(run.end == item->len, "a value has not all of its bytes");
     return true;
 }
 
@@ -167,11 +255,11 @@ static void work(struct kv *kv, bool audit_first)
 {
     char fault[128] = "no memory", key[16];
     static char value[700];
-    unsigned sum = 0;
+    struct look seen = {kv, 0};
     if (audit_first)
         must(audit(kv, fault, sizeof(fault)) == 0, fault);
     kv_set_time(kv, 1000);
-    kv_each(kv, look, &sum);
+    kv_each(kv, look, &seen);
     for (int i = 0; i < 10; i++) {
         int len = snprintf(key, sizeof(key), "key%d", i * 5);
         struct kv_item item;
@@ -204,8 +292,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(&p.value, data + at + 4, 8);
         if (p.kind < 16 && n == 0)
             patch_header(pool, &p);
-        else if (p.kind < 240)
+        else if (p.kind < 224)
             patch_entry(pool, &p);
+        else if (p.kind < 240)
+            patch_chain(pool, &p);
         else
             pool[(p.place * 4 + p.kind) % POOL] ^= (unsigned char)p.value;
     }
@@ -222,7 +312,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(kv_close(kv) == 0, "no close");
     if (size / 12 % 4 != 0) /* the slow checks take turns */
         return 0;
-    options.size = 0;
     must(kv_open(path, &options, &kv, error, sizeof(error)) == 0, error);
     must(kv->stats.repaired == 0, "a repair did not last");
     kv_close(kv);

@@ -84,8 +84,10 @@ static void record_filled(struct pm *pm, const void *at, size_t len)
 static void record_flush(struct pm *pm, const void *at, size_t len)
 {
     struct recorder *r = of(pm);
-    bool state =
-        (size_t)((const unsigned char *)at - pm->base) < REGION_HEADER_SIZE;
+    const struct region_header *region = (const void *)pm->base;
+    size_t off = (size_t)((const unsigned char *)at - pm->base);
+    bool state = off < REGION_HEADER_SIZE ||
+                 (off >= region->first && off < region->first + 4096);
     pm->native->flush(pm, at, len);
     if (!faulty(r, state ? FAULT_NO_STATE_FLUSH : FAULT_NO_WORD_FLUSH))
         mark_flushed(r, at, len);

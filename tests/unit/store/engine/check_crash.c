@@ -80,8 +80,8 @@ static void fill(unsigned char *at, uint32_t len, uint32_t seed)
         at[i] = (unsigned char)(seed * 31 + i * 7 + (i >> 8) * 13);
 }
 
-static bool matches(const struct state *state, enum kv_result result,
-                    const struct kv_item *item)
+static bool matches(const struct kv *kv, const struct state *state,
+                    enum kv_result result, const struct kv_item *item)
 {
     unsigned char bytes[VALUE_MAX];
     if (!state->present || result != KV_OK)
@@ -89,8 +89,10 @@ static bool matches(const struct state *state, enum kv_result result,
     if (item->len != state->len || item->flags != state->flags ||
         item->exptime != state->exptime || item->cas != state->cas)
         return false;
+    unsigned char found[VALUE_MAX];
     fill(bytes, state->len, state->seed);
-    return memcmp(bytes, item->value, state->len) == 0;
+    return kv_copy_value(kv, item, 0, found, state->len) == state->len &&
+           memcmp(bytes, found, state->len) == 0;
 }
 
 static void wrong(struct script *s, const char *what, int number)
@@ -138,7 +140,7 @@ static void judge_image(struct script *s)
         enum kv_result result = kv_get(kv, key->name, key->len, &item);
         bool found = s->any_may_go && result == KV_MISS;
         for (int i = 0; i < key->n && !found; i++)
-            found = matches(&key->states[i], result, &item);
+            found = matches(kv, &key->states[i], result, &item);
         if (!found)
             wrong(s, "neither the old nor the new state", k);
     }
@@ -187,12 +189,15 @@ static void crash_here(void *context, struct recorder *r)
 /* The same hash in every run. */
 static void fix_seed(const char *path)
 {
-    struct region_header header;
+    struct region_header region;
+    struct pool_header header;
     int fd = open(path, O_RDWR | O_CLOEXEC);
-    ck_assert_int_eq(pread(fd, &header, sizeof(header), 0), sizeof(header));
+    ck_assert_int_eq(pread(fd, &region, sizeof(region), 0), sizeof(region));
+    off_t at = (off_t)region.first;
+    ck_assert_int_eq(pread(fd, &header, sizeof(header), at), sizeof(header));
     memset(header.seed, 7, sizeof(header.seed));
-    header.check = region_check(&header);
-    ck_assert_int_eq(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
+    header.check = region_pool_check(&header);
+    ck_assert_int_eq(pwrite(fd, &header, sizeof(header), at), sizeof(header));
     close(fd);
 }
 
@@ -287,7 +292,11 @@ static void script_store(struct script *s, int k, uint32_t len, bool reserve)
         struct kv_reservation reservation;
         result = kv_reserve(s->kv, key->len, len, &reservation);
         if (result == KV_OK) {
-            memcpy(reservation.buffer, bytes, len);
+            size_t room;
+            for (size_t at = 0; at < len; at += room) {
+                void *to = kv_reserved(s->kv, &reservation, at, &room);
+                memcpy(to, bytes + at, room);
+            }
             result = kv_publish(s->kv, &reservation, KV_SET, key->name,
                                 key->len, seed >> 3, 0, 0, &cas);
         }
@@ -327,9 +336,10 @@ static void script_flush(struct script *s)
     uint32_t when = next_random(s) % 2 ? 1000 : 2000 + next_random(s) % 100;
     for (int k = 0; when == 1000 && k < KEYS; k++)
         *add_state(&s->keys[k]) = (struct state){0};
+    s->flushes[s->n_flushes++] = when == 1000
+                                     ? (struct flush){s->kv->next_cas, 0}
+                                     : (struct flush){s->kv->flush_mark, when};
     ck_assert_int_eq(kv_flush_all(s->kv, when), KV_OK);
-    s->flushes[s->n_flushes++] =
-        (struct flush){s->kv->flush_mark, s->kv->flush_when};
 }
 
 static void script_step(struct script *s)
@@ -431,7 +441,7 @@ START_TEST(a_crash_while_displacing_loses_nothing)
     script_open(&s, FAULT_NONE, false);
     s.recorder.point = NULL;
     char name[16];
-    for (int i = 0, wanted = 100; wanted < 220; i++) { /* one per bucket */
+    for (int i = 0, wanted = 20; wanted < 90; i++) { /* one per bucket */
         snprintf(name, sizeof(name), "n%d", i);
         if (hop_bucket(&s.kv->table, kv_hash(s.kv, name, strlen(name))) !=
             (uint32_t)wanted)
@@ -445,10 +455,10 @@ START_TEST(a_crash_while_displacing_loses_nothing)
     acknowledge(&s);
     s.recorder.point = crash_here;
     int k = 0;
-    for (int i = 0; k < KEYS && i < 1000000; i++) { /* keys of bucket 100 */
+    for (int i = 0; k < KEYS && i < 1000000; i++) { /* keys of bucket 20 */
         struct key *key = &s.keys[k];
         snprintf(name, sizeof(name), "m%d", i);
-        if (hop_bucket(&s.kv->table, kv_hash(s.kv, name, strlen(name))) != 100)
+        if (hop_bucket(&s.kv->table, kv_hash(s.kv, name, strlen(name))) != 20)
             continue;
         key->len = strlen(name);
         memcpy(key->name, name, key->len + 1);
@@ -466,11 +476,52 @@ START_TEST(a_crash_while_displacing_loses_nothing)
 }
 END_TEST
 
+/* Items of a byte until one more is due to make a segment grow. */
+static void fill_table(struct script *s, unsigned items)
+{
+    char name[16];
+    s->recorder.point = NULL;
+    for (unsigned i = 0; i < items; i++) {
+        snprintf(name, sizeof(name), "f%u", i);
+        ck_assert_int_eq(
+            kv_store(s->kv, KV_SET, name, strlen(name), 0, 0, 0, "v", 1, NULL),
+            KV_OK);
+    }
+    s->cas_given = s->kv->next_cas - 1;
+    acknowledge(s);
+    s->recorder.point = crash_here;
+}
+
+START_TEST(a_crash_while_the_table_grows_leaves_the_old_or_the_new_one)
+{
+    static const struct {
+        unsigned items; /* before the last few */
+        unsigned segments;
+    } cases[] = {{105, 1}, {220, 1}, {1339, 2}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct script s;
+        script_open(&s, FAULT_NONE, false);
+        fill_table(&s, cases[i].items);
+        uint64_t growths = s.kv->stats.growths;
+        for (int k = 0; k < 10 && s.wrong == 0; k++) {
+            script_store(&s, k, (uint32_t)k * 9, false);
+            if (k % 4 == 3)
+                acknowledge(&s);
+        }
+        acknowledge(&s);
+        ck_assert_msg(s.wrong == 0, "%s", s.first_wrong);
+        ck_assert_uint_gt(s.kv->stats.growths, growths);
+        ck_assert_uint_eq(s.kv->table.live, cases[i].segments);
+        script_close(&s);
+    }
+}
+END_TEST
+
 static void damage(int fd, const struct kv *kv, uint32_t place)
 {
-    off_t at = (off_t)((const unsigned char *)kv_entry(kv, place) -
-                       kv->region.pm.base) +
-               (off_t)offsetof(struct hop_entry, tag);
+    off_t at =
+        (off_t)((const unsigned char *)kv_entry(kv, place) - kv->pm->base) +
+        (off_t)offsetof(struct hop_entry, tag);
     uint32_t tag = ~kv_entry(kv, place)->tag;
     ck_assert_int_eq(pwrite(fd, &tag, sizeof(tag), at), sizeof(tag));
 }
@@ -556,6 +607,8 @@ int main(void)
                    a_pipeline_that_changes_one_key_over_and_over_crashes_well);
     tcase_add_test(tcase, a_crash_while_evicting_leaves_whole_items);
     tcase_add_test(tcase, a_crash_while_displacing_loses_nothing);
+    tcase_add_test(tcase,
+                   a_crash_while_the_table_grows_leaves_the_old_or_the_new_one);
     tcase_add_test(tcase, a_crash_while_repairing_is_repaired_again);
     tcase_add_test(tcase, leaving_out_a_flush_or_a_fence_is_noticed);
     tcase_add_test(tcase, reusing_space_before_the_commit_is_noticed);

@@ -276,17 +276,40 @@ START_TEST(a_key_that_is_named_twice_is_kept_once)
 {
     static unsigned char image[POOL];
     set("k", "v");
+    kv_commit(kv);
     uint32_t place = hop_find(&kv->table, kv_hash(kv, "k", 1), "k", 1);
+    size_t at = (size_t)((unsigned char *)kv_entry(kv, place) - kv->pm->base);
     kv_close(kv);
     ck_assert_int_eq(pread(fd, image, POOL, 0), POOL);
-    struct hop_entry *table = (struct hop_entry *)(void *)(image + 4096);
-    table[place].owner |= 2;
-    memcpy(&table[place + 1].cas, &table[place].cas, 56);
+    struct hop_entry *entry = (struct hop_entry *)(void *)(image + at);
+    entry->owner |= 2;
+    memcpy(&entry[1].cas, &entry->cas, 56);
     ck_assert_int_eq(pwrite(fd, image, POOL, 0), POOL);
     open_again();
     ck_assert_uint_eq(kv->stats.repaired, 1);
     ck_assert_int_eq(kv_delete(kv, "k", 1), KV_OK);
     ck_assert_str_eq(get("k"), "(none)");
+}
+END_TEST
+
+START_TEST(a_table_that_leads_nowhere_refuses_the_pool)
+{
+    static const uint64_t roots[] = {1, UINT64_MAX, HOP_WORD_PAIR | 5,
+                                     (uint64_t)2 << HOP_WORD_PLACES | 1};
+    set("k", "v");
+    kv_commit(kv);
+    off_t at = (unsigned char *)&kv->pool.header->state.root - kv->pm->base;
+    uint64_t root = kv->pool.header->state.root;
+    kv_close(kv);
+    for (size_t i = 0; i < sizeof(roots) / sizeof(*roots); i++) {
+        ck_assert_int_eq(pwrite(fd, &roots[i], 8, at), 8);
+        ck_assert_int_eq(kv_open(path, &options, &kv, error, sizeof(error)),
+                         -EINVAL);
+        ck_assert_ptr_nonnull(strstr(error, "leads nowhere"));
+    }
+    ck_assert_int_eq(pwrite(fd, &root, 8, at), 8);
+    open_again();
+    ck_assert_str_eq(get("k"), "v");
 }
 END_TEST
 
@@ -307,7 +330,7 @@ START_TEST(after_a_failed_msync_the_pool_gives_errors_only)
     open_again();
     set("k", "v");
     ck_assert_int_eq(kv_commit(kv), KV_OK);
-    kv->region.pm.sync = failing_msync;
+    kv->pm->sync = failing_msync;
     set("k", "w");
     ck_assert_int_eq(kv_commit(kv), KV_IO);
     ck_assert_int_eq(kv_commit(kv), KV_IO);
@@ -315,7 +338,7 @@ START_TEST(after_a_failed_msync_the_pool_gives_errors_only)
     ck_assert_int_eq(set("k", "x"), KV_IO);
     ck_assert_int_lt(kv_close(kv), 0);
     open_again();
-    ck_assert(!kv->region.was_clean);
+    ck_assert(!kv->pool.was_clean);
 }
 END_TEST
 
@@ -382,6 +405,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, keys_and_values_beyond_the_limits_are_refused);
     tcase_add_test(tcase, a_value_received_in_place_is_stored_without_a_copy);
     tcase_add_test(tcase, a_key_that_is_named_twice_is_kept_once);
+    tcase_add_test(tcase, a_table_that_leads_nowhere_refuses_the_pool);
     tcase_add_test(tcase, after_a_failed_msync_the_pool_gives_errors_only);
     tcase_add_test(tcase, cas_ids_rise_across_crashes);
     tcase_add_test(tcase, impossible_options_are_refused_in_words);

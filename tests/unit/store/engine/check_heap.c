@@ -31,6 +31,12 @@ static void mark(unsigned char *map, uint64_t offset, uint64_t len, bool used)
     }
 }
 
+static void make(struct heap *heap)
+{
+    ck_assert_int_eq(heap_init(heap), 0);
+    ck_assert_int_eq(heap_add(heap, BEGIN, END), 0);
+}
+
 START_TEST(random_use_never_overlaps_and_gives_everything_back)
 {
     static unsigned char map[UNITS];
@@ -38,7 +44,7 @@ START_TEST(random_use_never_overlaps_and_gives_everything_back)
     struct heap heap;
     uint32_t state = 99;
     memset(map, 0, sizeof(map));
-    ck_assert_int_eq(heap_init(&heap, BEGIN, END), 0);
+    make(&heap);
     for (int i = 0; i < 50000; i++) {
         struct heap_piece *p = &pieces[roll(&state, SLOTS)];
         if (p->offset == 0) {
@@ -69,7 +75,7 @@ END_TEST
 START_TEST(all_of_the_area_can_be_used)
 {
     struct heap heap;
-    ck_assert_int_eq(heap_init(&heap, BEGIN, END), 0);
+    make(&heap);
     ck_assert_uint_eq(heap_alloc(&heap, END - BEGIN + 1), 0);
     for (uint32_t i = 0; i < UNITS / 4; i++)
         ck_assert_uint_ne(heap_alloc(&heap, 4 * HEAP_UNIT - 5), 0);
@@ -82,7 +88,7 @@ END_TEST
 START_TEST(retired_space_waits_for_the_commit_and_then_for_its_reader)
 {
     struct heap heap;
-    ck_assert_int_eq(heap_init(&heap, BEGIN, END), 0);
+    make(&heap);
     uint64_t a = heap_alloc(&heap, (END - BEGIN) / 2);
     uint64_t b = heap_alloc(&heap, (END - BEGIN) / 2);
     heap_retire(&heap, a, (END - BEGIN) / 2, 0);
@@ -123,16 +129,22 @@ START_TEST(rebuilding_takes_what_is_whole_and_refuses_the_rest)
                                   {BEGIN + 1024 + 8, 8, 6}, /* crooked */
                                   {BEGIN + 512, UINT64_MAX, 7},
                                   {BEGIN + 2048, 0, 8}};
+    struct heap_piece kept[8];
     struct refusals refusals = {.n = 0};
     struct heap heap;
-    ck_assert_int_eq(heap_init(&heap, BEGIN, END), 0);
-    ck_assert_int_eq(heap_rebuild(&heap, pieces, 8, note_refused, &refusals),
-                     0);
+    size_t n = 0;
+    make(&heap);
+    ck_assert(heap_judge(&heap, pieces, 8, note_refused, &refusals));
     ck_assert_int_eq(refusals.n, 4);
     uint32_t sum = 0;
     for (int i = 0; i < 4; i++)
         sum += refusals.places[i];
     ck_assert_uint_eq(sum, 3 + 5 + 6 + 7);
+    for (int i = 0; i < 8; i++)
+        if (pieces[i].place != 3 &&
+            (pieces[i].place < 5 || pieces[i].place > 7))
+            kept[n++] = pieces[i];
+    ck_assert_int_eq(heap_rebuild(&heap, kept, n), 0);
     ck_assert_uint_eq(heap.n_used, 4);
     ck_assert_uint_eq(heap.free_bytes, END - BEGIN - 64 - 64 - 32 - 32);
     ck_assert_int_eq(heap_check(&heap), 0);
@@ -140,12 +152,90 @@ START_TEST(rebuilding_takes_what_is_whole_and_refuses_the_rest)
 }
 END_TEST
 
+START_TEST(an_item_gives_way_to_the_table_and_two_tables_are_no_table)
+{
+    struct heap_piece pieces[] = {
+        {BEGIN, 100, 1}, {BEGIN + 64, 64, HEAP_NONE}, {BEGIN + 96, 10, 2}};
+    struct refusals refusals = {.n = 0};
+    struct heap heap;
+    make(&heap);
+    ck_assert(heap_judge(&heap, pieces, 3, note_refused, &refusals));
+    ck_assert_int_eq(refusals.n, 2);
+    ck_assert_uint_eq(refusals.places[0], 1);
+    ck_assert_uint_eq(refusals.places[1], 2);
+    pieces[2].place = HEAP_NONE;
+    ck_assert(!heap_judge(&heap, pieces, 3, note_refused, &refusals));
+    heap_fini(&heap);
+}
+END_TEST
+
+START_TEST(areas_that_touch_are_one_and_others_are_not)
+{
+    struct heap heap;
+    ck_assert_int_eq(heap_init(&heap), 0);
+    ck_assert_int_eq(heap_add(&heap, 8192, 12288), 0);
+    ck_assert_int_eq(heap_add(&heap, 16384, 20480), 0);
+    ck_assert_uint_eq(heap_alloc(&heap, 4097), 0);
+    ck_assert(!heap_covers(&heap, 12280, 16));
+    ck_assert_int_eq(heap_add(&heap, 12288, 16384), 0);
+    ck_assert_uint_eq(heap.n_areas, 1);
+    ck_assert(heap_covers(&heap, 12280, 16));
+    ck_assert_uint_eq(heap_alloc(&heap, 12288), 8192);
+    ck_assert_int_eq(heap_add(&heap, 20000, 24576), -EINVAL);
+    heap_fini(&heap);
+}
+END_TEST
+
+START_TEST(space_on_a_line_leaves_the_rest_free)
+{
+    struct heap heap;
+    make(&heap);
+    uint64_t unit = heap_alloc(&heap, 1);
+    uint64_t lines = heap_alloc_lines(&heap, 640);
+    ck_assert_uint_ne(unit, 0);
+    ck_assert_uint_ne(lines, 0);
+    ck_assert_uint_eq(lines % 64, 0);
+    ck_assert_uint_eq(heap.free_bytes, END - BEGIN - 640 - 32);
+    heap_free(&heap, lines, 640);
+    heap_free(&heap, unit, 1);
+    ck_assert_uint_eq(heap.n_used, 0);
+    ck_assert_uint_eq(heap_alloc_lines(&heap, END - BEGIN), 0);
+    ck_assert_int_eq(heap_check(&heap), 0);
+    heap_fini(&heap);
+}
+END_TEST
+
+START_TEST(some_space_is_as_much_as_the_largest_hole)
+{
+    uint64_t got, a, b, c;
+    struct heap heap;
+    make(&heap);
+    a = heap_alloc(&heap, 320);
+    b = heap_alloc(&heap, 32);
+    c = heap_alloc(&heap, END - BEGIN - 320 - 32);
+    ck_assert_uint_eq(heap_alloc_some(&heap, 1, &got), 0);
+    heap_free(&heap, a, 320);
+    ck_assert_uint_eq(heap_alloc_some(&heap, 1000, &got), a);
+    ck_assert_uint_eq(got, 320);
+    heap_free(&heap, a, 320);
+    ck_assert_uint_eq(heap_alloc_some(&heap, 33, &got), a);
+    ck_assert_uint_eq(got, 33);
+    heap_free(&heap, a, 33);
+    heap_free(&heap, b, 32);
+    heap_free(&heap, c, END - BEGIN - 320 - 32);
+    ck_assert_uint_eq(heap.free_bytes, END - BEGIN);
+    heap_fini(&heap);
+}
+END_TEST
+
 START_TEST(an_impossible_area_is_refused)
 {
     struct heap heap;
-    ck_assert_int_eq(heap_init(&heap, 0, END), -EINVAL);
-    ck_assert_int_eq(heap_init(&heap, BEGIN, BEGIN), -EINVAL);
-    ck_assert_int_eq(heap_init(&heap, BEGIN + 1, END), -EINVAL);
+    ck_assert_int_eq(heap_init(&heap), 0);
+    ck_assert_int_eq(heap_add(&heap, 0, END), -EINVAL);
+    ck_assert_int_eq(heap_add(&heap, BEGIN, BEGIN), -EINVAL);
+    ck_assert_int_eq(heap_add(&heap, BEGIN + 1, END), -EINVAL);
+    heap_fini(&heap);
 }
 END_TEST
 
@@ -158,6 +248,11 @@ int main(void)
     tcase_add_test(tcase,
                    retired_space_waits_for_the_commit_and_then_for_its_reader);
     tcase_add_test(tcase, rebuilding_takes_what_is_whole_and_refuses_the_rest);
+    tcase_add_test(tcase,
+                   an_item_gives_way_to_the_table_and_two_tables_are_no_table);
+    tcase_add_test(tcase, areas_that_touch_are_one_and_others_are_not);
+    tcase_add_test(tcase, space_on_a_line_leaves_the_rest_free);
+    tcase_add_test(tcase, some_space_is_as_much_as_the_largest_hole);
     tcase_add_test(tcase, an_impossible_area_is_refused);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -17,16 +17,26 @@ static struct commit commit;
 static struct hop_table table;
 static int fd;
 
+/* One segment that all hashes find; its number is 0. */
+static void make(void)
+{
+    uint32_t number;
+    ck_assert_int_eq(hop_init(&table, &commit, pm.base), 0);
+    ck_assert_int_eq(hop_add_segment(&table,
+                                     (struct hop_entry *)(void *)pm.base,
+                                     PLACES, 0, 0, &number),
+                     0);
+    ck_assert_uint_eq(number, 0);
+    hop_enter(&table, 0);
+}
+
 static void map(void)
 {
     fd = memfd_create("table", MFD_CLOEXEC);
     ck_assert_int_eq(ftruncate(fd, SIZE), 0);
     ck_assert_int_eq(pm_map(&pm, fd, SIZE, PM_PROCESS, NULL), 0);
     commit_init(&commit, &pm);
-    ck_assert_int_eq(hop_init(&table, &commit,
-                              (struct hop_entry *)(void *)pm.base, pm.base,
-                              PLACES),
-                     0);
+    make();
 }
 
 static void unmap(void)
@@ -36,18 +46,19 @@ static void unmap(void)
     close(fd);
 }
 
-/* A hash chosen by the test: its low half is the bucket. */
+/* A hash chosen by the test. */
 static uint64_t hash_of(uint32_t bucket, uint32_t number)
 {
-    return (uint64_t)number << 32 | bucket;
+    return (uint64_t)number << 40 | (uint64_t)bucket << 32;
 }
 
 static void put_item(uint32_t bucket, uint32_t number, uint32_t place)
 {
-    struct item_meta meta = {.cas = 1, .tag = number};
+    struct item_meta meta = {.cas = 1, .hash = hash_of(bucket, number)};
     struct item_value none = {0};
-    item_write(&pm, &table.entries[place], 0, &number, sizeof(number), &none, 0,
-               &meta);
+    struct item_blob blob = {0};
+    item_write(&pm, hop_entry(&table, place), &blob, &number, sizeof(number),
+               &none, 0, &meta);
     hop_link(&table, bucket, place);
 }
 
@@ -64,9 +75,9 @@ START_TEST(an_item_is_found_before_and_after_the_commit)
     ck_assert_uint_eq(find(7, 2), 8);
     ck_assert_uint_eq(find(7, 3), HOP_NONE);
     ck_assert_uint_eq(find(8, 2), HOP_NONE);
-    ck_assert_uint_eq(table.entries[7].owner, 0);
+    ck_assert_uint_eq(hop_entry(&table, 7)->owner, 0);
     commit_run(&commit);
-    ck_assert_uint_eq(table.entries[7].owner, 3);
+    ck_assert_uint_eq(hop_entry(&table, 7)->owner, 3);
     ck_assert_uint_eq(find(7, 2), 8);
 }
 END_TEST
@@ -109,16 +120,17 @@ START_TEST(a_swap_turns_two_bits_of_one_word)
 {
     put_item(3, 1, 3);
     commit_run(&commit);
-    struct item_meta meta = {.cas = 2, .tag = 1};
+    struct item_meta meta = {.cas = 2, .hash = hash_of(3, 1)};
     struct item_value none = {0};
+    struct item_blob blob = {0};
     uint32_t number = 1;
-    item_write(&pm, &table.entries[9], 0, &number, 4, &none, 0, &meta);
+    item_write(&pm, hop_entry(&table, 9), &blob, &number, 4, &none, 0, &meta);
     hop_swap(&table, 3, 3, 9);
     ck_assert_uint_eq(commit.n, 1);
     ck_assert_uint_eq(find(3, 1), 9);
-    ck_assert_uint_eq(table.entries[3].owner, 1);
+    ck_assert_uint_eq(hop_entry(&table, 3)->owner, 1);
     commit_run(&commit);
-    ck_assert_uint_eq(table.entries[3].owner, 1u << 6);
+    ck_assert_uint_eq(hop_entry(&table, 3)->owner, 1u << 6);
 }
 END_TEST
 
@@ -135,8 +147,8 @@ START_TEST(a_full_neighbourhood_gets_a_place_by_moves)
         ck_assert(hop_find_move(&table, 10, &move));
         ck_assert(!hop_used(&table, move.to));
         ck_assert_uint_lt((move.to - move.bucket) & (PLACES - 1), HOP_REACH);
-        item_move(&pm, &table.entries[move.to], &table.entries[move.from],
-                  table.entries[move.from].meta);
+        item_move(&pm, hop_entry(&table, move.to), hop_entry(&table, move.from),
+                  hop_entry(&table, move.from)->meta);
         hop_swap(&table, move.bucket, move.from, move.to);
         commit_run(&commit);
         hop_settle(&table);
@@ -154,12 +166,36 @@ START_TEST(when_nothing_can_move_there_is_no_move)
         put_item(10, i, 10 + i); /* all of one bucket: none may go further */
     ck_assert(!hop_find_move(&table, 10, &move));
     hop_fini(&table);
-    ck_assert_int_eq(hop_init(&table, &commit, table.entries, pm.base, PLACES),
-                     0);
+    make();
     for (uint32_t i = 0; i < PLACES; i++)
         hop_claim(&table, i);
     ck_assert(!hop_find_move(&table, 10, &move));
     ck_assert_uint_eq(hop_free_place(&table, 10), HOP_NONE);
+}
+END_TEST
+
+START_TEST(a_hash_finds_the_deepest_segment_of_its_bits)
+{
+    static struct hop_entry other[2][128];
+    uint32_t left, right;
+    ck_assert_int_eq(hop_deepen(&table, 1), 0);
+    ck_assert_uint_eq(hop_segment_of(&table, 0), 0);
+    ck_assert_uint_eq(hop_segment_of(&table, UINT64_MAX), 0);
+    ck_assert_int_eq(hop_deepen(&table, 3), 0);
+    hop_add_segment(&table, other[0], 128, 0x80000000u, 2, &left);
+    hop_add_segment(&table, other[1], 128, 0xc0000000u, 2, &right);
+    hop_enter(&table, left);
+    hop_enter(&table, right);
+    for (uint64_t top = 0; top < 8; top++)
+        ck_assert_uint_eq(hop_segment_of(&table, top << 61), top < 4   ? 0
+                                                             : top < 6 ? left
+                                                                       : right);
+    ck_assert_uint_eq(table.places, PLACES + 256);
+    ck_assert_uint_eq(hop_next_place(&table, PLACES - 1), left << HOP_SHIFT);
+    ck_assert_uint_eq(hop_next_place(&table, right << HOP_SHIFT | 127), 0);
+    hop_drop_segment(&table, left);
+    ck_assert_uint_eq(hop_next_place(&table, PLACES - 1), right << HOP_SHIFT);
+    ck_assert_uint_eq(table.places, PLACES + 128);
 }
 END_TEST
 
@@ -176,6 +212,7 @@ int main(void)
     tcase_add_test(tcase, a_swap_turns_two_bits_of_one_word);
     tcase_add_test(tcase, a_full_neighbourhood_gets_a_place_by_moves);
     tcase_add_test(tcase, when_nothing_can_move_there_is_no_move);
+    tcase_add_test(tcase, a_hash_finds_the_deepest_segment_of_its_bits);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

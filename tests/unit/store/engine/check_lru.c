@@ -21,7 +21,8 @@ static void expect_order(struct lru *lru, const uint32_t *places, size_t n)
 START_TEST(the_one_touched_last_goes_last)
 {
     struct lru lru;
-    ck_assert_int_eq(lru_init(&lru, 8), 0);
+    lru_init(&lru, true);
+    ck_assert_int_eq(lru_add_chunk(&lru, 0, 8), 0);
     for (uint32_t i = 0; i < 4; i++)
         lru_insert(&lru, i);
     lru_touch(&lru, 1);
@@ -38,14 +39,15 @@ END_TEST
 START_TEST(an_item_that_moves_keeps_its_rank_and_pin)
 {
     struct lru lru;
-    ck_assert_int_eq(lru_init(&lru, 16), 0);
+    lru_init(&lru, true);
+    ck_assert_int_eq(lru_add_chunk(&lru, 0, 16), 0);
     for (uint32_t i = 0; i < 5; i++)
         lru_insert(&lru, i);
-    lru.nodes[2].pin = 9;
+    lru_node(&lru, 2)->pin = 9;
     lru_move(&lru, 2, 10); /* middle, then both ends */
     lru_move(&lru, 0, 11);
     lru_move(&lru, 4, 12);
-    ck_assert_uint_eq(lru.nodes[10].pin, 9);
+    ck_assert_uint_eq(lru_node(&lru, 10)->pin, 9);
     ck_assert(!lru_contains(&lru, 2));
     expect_order(&lru, (const uint32_t[]){11, 1, 10, 3, 12}, 5);
     lru_fini(&lru);
@@ -55,7 +57,8 @@ END_TEST
 START_TEST(a_single_item_can_be_moved_touched_and_removed)
 {
     struct lru lru;
-    ck_assert_int_eq(lru_init(&lru, 4), 0);
+    lru_init(&lru, true);
+    ck_assert_int_eq(lru_add_chunk(&lru, 0, 4), 0);
     lru_insert(&lru, 3);
     lru_touch(&lru, 3);
     lru_move(&lru, 3, 0);
@@ -67,7 +70,8 @@ END_TEST
 START_TEST(among_many_a_touch_of_an_old_one_still_counts)
 {
     struct lru lru;
-    ck_assert_int_eq(lru_init(&lru, 1000), 0);
+    lru_init(&lru, true);
+    ck_assert_int_eq(lru_add_chunk(&lru, 0, 1000), 0);
     for (uint32_t i = 0; i < 1000; i++)
         lru_insert(&lru, i);
     lru_touch(&lru, 0);

@@ -1,4 +1,5 @@
-/* Pool files: what is made, what is refused with which words, what is left. */
+/* Region files: what is made, what is refused with which words, what is left.
+ */
 #include "store/pm/region.h"
 
 #include <check.h>
@@ -8,12 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SIZE  (64u << 10)
-#define TABLE (128u * 64)
+#define SIZE (64u << 10)
 
 static char folder[64];
 static char path[96];
@@ -21,7 +22,9 @@ static char error[256];
 
 static void make_folder(void)
 {
-    strcpy(folder, "/tmp/check_region.XXXXXX");
+    bool shm = access("/dev/shm", W_OK) == 0; /* fsync is quick there */
+    snprintf(folder, sizeof(folder), "%s/check_region.XXXXXX",
+             shm ? "/dev/shm" : "/tmp");
     ck_assert_ptr_nonnull(mkdtemp(folder));
     snprintf(path, sizeof(path), "%s/pool", folder);
     error[0] = '\0';
@@ -35,8 +38,7 @@ static void remove_folder(void)
 
 static int open_pool(struct region *region, uint64_t size)
 {
-    struct region_options options = {
-        .size = size, .table_size = TABLE, .policy = PM_PROCESS};
+    struct region_options options = {.size = size, .policy = PM_PROCESS};
     return region_open(region, path, &options, error, sizeof(error));
 }
 
@@ -44,7 +46,7 @@ static void make_pool(void)
 {
     struct region region;
     ck_assert_msg(open_pool(&region, SIZE) == 0, "%s", error);
-    ck_assert_int_eq(region_close(&region, true), 0);
+    ck_assert_int_eq(region_close(&region), 0);
 }
 
 /* Header fields are changed in the file, the sum is made right again. */
@@ -55,7 +57,7 @@ static void change_header(void (*change)(struct region_header *), bool sum)
     ck_assert_int_eq(pread(fd, &header, sizeof(header), 0), sizeof(header));
     change(&header);
     if (sum)
-        header.check = region_check(&header);
+        header.check = region_header_check(&header);
     ck_assert_int_eq(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
     close(fd);
 }
@@ -87,28 +89,34 @@ START_TEST(a_new_pool_is_whole_allocated_and_private)
     struct region region;
     struct stat st;
     ck_assert_int_eq(open_pool(&region, SIZE + 100), 0);
-    ck_assert(region.created && region.was_clean);
+    ck_assert(region.created && !region.device);
     ck_assert_uint_eq(region.header->size, SIZE);
-    ck_assert_uint_eq(region.header->table.size, TABLE);
-    ck_assert_uint_eq(region.header->heap.offset, 4096 + TABLE);
-    ck_assert_uint_eq(region.header->state.clean, 0);
+    ck_assert_uint_eq(region.header->grain, REGION_GRAIN_MIN);
+    ck_assert_uint_eq(region.header->first % 4096, 0);
+    ck_assert_uint_eq(region_grains(&region),
+                      (SIZE - region.header->first) / 4096);
     ck_assert_int_eq(fstat(region.fd, &st), 0);
     ck_assert_int_eq(st.st_mode & 0777, 0600);
     ck_assert_int_ge(st.st_blocks * 512, SIZE);
-    ck_assert_int_eq(region_close(&region, true), 0);
+    ck_assert_int_eq(region_close(&region), 0);
 }
 END_TEST
 
-START_TEST(the_state_says_whether_the_last_user_closed_it)
+START_TEST(grains_of_a_large_region_are_large_and_aligned)
 {
     struct region region;
-    make_pool();
-    ck_assert_int_eq(open_pool(&region, 0), 0);
-    ck_assert(region.was_clean && !region.created);
-    ck_assert_int_eq(region_close(&region, false), 0);
-    ck_assert_int_eq(open_pool(&region, 0), 0);
-    ck_assert(!region.was_clean);
-    region_close(&region, true);
+    struct region_options options = {
+        .size = 72u << 20, .grain = REGION_GRAIN_MAX, .policy = PM_PROCESS};
+    int fd = memfd_create("region", MFD_CLOEXEC);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    ck_assert_msg(region_open(&region, path, &options, error, sizeof(error)) ==
+                      0,
+                  "%s", error);
+    ck_assert_uint_eq(region.header->first, 2u << 20);
+    ck_assert_uint_eq(region_grains(&region), 2);
+    ck_assert_uint_eq((uintptr_t)region.pm.base % (2u << 20), 0);
+    region_close(&region);
+    close(fd);
 }
 END_TEST
 
@@ -118,7 +126,7 @@ START_TEST(an_existing_pool_keeps_its_size)
     make_pool();
     ck_assert_int_eq(open_pool(&region, 4 * SIZE), 0);
     ck_assert_uint_eq(region.header->size, SIZE);
-    region_close(&region, true);
+    region_close(&region);
 }
 END_TEST
 
@@ -130,9 +138,9 @@ START_TEST(an_open_pool_is_refused_with_the_pid_that_has_it)
     ck_assert_int_eq(open_pool(&first, SIZE), 0);
     ck_assert_int_eq(open_pool(&second, SIZE), -EBUSY);
     ck_assert_msg(strstr(error, pid) != NULL, "%s", error);
-    region_close(&first, true);
+    region_close(&first);
     ck_assert_int_eq(open_pool(&second, 0), 0);
-    region_close(&second, true);
+    region_close(&second);
 }
 END_TEST
 
@@ -145,7 +153,7 @@ END_TEST
 
 static void new_version(struct region_header *h)
 {
-    h->version = 2;
+    h->version = 3;
 }
 
 static void other_layout(struct region_header *h)
@@ -160,32 +168,37 @@ static void new_feature(struct region_header *h)
 
 static void one_bit(struct region_header *h)
 {
-    h->seed[3] ^= 4;
+    h->uuid[3] ^= 4;
 }
 
-static void odd_table(struct region_header *h)
+static void old_version(struct region_header *h)
 {
-    h->table.size -= 64;
+    h->version = 1;
 }
 
-static void far_heap(struct region_header *h)
+static void odd_grain(struct region_header *h)
 {
-    h->heap.offset = UINT64_MAX - 63;
+    h->grain += 64;
 }
 
-static void huge_part(struct region_header *h)
+static void far_words(struct region_header *h)
 {
-    h->heap.size = UINT64_MAX - 63;
+    h->words = UINT64_MAX - 63;
 }
 
-static void mad_state(struct region_header *h)
+static void far_grains(struct region_header *h)
 {
-    h->state.cas_ceiling = UINT64_MAX;
+    h->first = h->size;
 }
 
-static void mad_selector(struct region_header *h)
+static void many_slots(struct region_header *h)
 {
-    h->state.flush_live = 2;
+    h->slots = UINT32_MAX;
+}
+
+static void few_words(struct region_header *h)
+{
+    h->max_grains = 1;
 }
 
 START_TEST(what_is_no_pool_of_ours_is_refused_in_words_and_left_alone)
@@ -195,15 +208,16 @@ START_TEST(what_is_no_pool_of_ours_is_refused_in_words_and_left_alone)
         bool sum;
         const char *words;
     } cases[] = {
-        {new_version, true, "has format version 2"},
+        {new_version, true, "has format version 3"},
         {other_layout, true, "holds another layout"},
         {new_feature, true, "features that this program does not know"},
         {one_bit, false, "checksum of its header"},
-        {odd_table, true, "parts that do not fit"},
-        {far_heap, true, "parts that do not fit"},
-        {huge_part, true, "parts that do not fit"},
-        {mad_state, true, "impossible values"},
-        {mad_selector, true, "impossible values"}};
+        {old_version, true, "has format version 1"},
+        {odd_grain, true, "parts that do not fit"},
+        {far_words, true, "parts that do not fit"},
+        {far_grains, true, "parts that do not fit"},
+        {many_slots, true, "parts that do not fit"},
+        {few_words, true, "parts that do not fit"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         make_pool();
         change_header(cases[i].change, cases[i].sum);
@@ -251,10 +265,10 @@ START_TEST(a_pool_whose_making_was_interrupted_is_made_again)
     ck_assert_int_eq(open_pool(&region, 2 * SIZE), 0);
     ck_assert(region.created);
     ck_assert_uint_eq(region.header->size, 2 * SIZE);
-    region_close(&region, true);
+    region_close(&region);
     ck_assert_int_eq(truncate(path, 0), 0); /* killed before the first byte */
     ck_assert_int_eq(open_pool(&region, SIZE), 0);
-    region_close(&region, true);
+    region_close(&region);
 }
 END_TEST
 
@@ -270,13 +284,42 @@ START_TEST(no_room_for_a_pool_leaves_no_file)
 }
 END_TEST
 
+START_TEST(a_region_grows_while_it_is_mapped)
+{
+    struct region region;
+    struct region_options options = {
+        .size = SIZE, .room = 4 * SIZE, .policy = PM_PROCESS};
+    ck_assert_int_eq(region_open(&region, path, &options, error, sizeof(error)),
+                     0);
+    const unsigned char *base = region.pm.base;
+    uint64_t grains = region_grains(&region);
+    ck_assert_int_eq(region_grow(&region, SIZE - 4096, error, sizeof(error)),
+                     -EINVAL);
+    ck_assert_ptr_nonnull(strstr(error, "cannot shrink"));
+    ck_assert_int_eq(
+        region_grow(&region, (uint64_t)1 << 40, error, sizeof(error)), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(error, "can grow to"));
+    ck_assert_msg(region_grow(&region, 2 * SIZE + 5, error, sizeof(error)) == 0,
+                  "%s", error);
+    ck_assert_ptr_eq(region.pm.base, base);
+    ck_assert_uint_eq(region_grains(&region), grains + SIZE / 4096);
+    region.pm.base[2 * SIZE - 1] = 7; /* it is there */
+    region_close(&region);
+    ck_assert_int_eq(open_pool(&region, 0), 0);
+    ck_assert_uint_eq(region.header->size, 2 * SIZE);
+    ck_assert_uint_eq(region.pm.base[2 * SIZE - 1], 7);
+    region_close(&region);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("region");
     TCase *tcase = tcase_create("region");
     tcase_add_checked_fixture(tcase, make_folder, remove_folder);
     tcase_add_test(tcase, a_new_pool_is_whole_allocated_and_private);
-    tcase_add_test(tcase, the_state_says_whether_the_last_user_closed_it);
+    tcase_add_test(tcase, grains_of_a_large_region_are_large_and_aligned);
+    tcase_add_test(tcase, a_region_grows_while_it_is_mapped);
     tcase_add_test(tcase, an_existing_pool_keeps_its_size);
     tcase_add_test(tcase, an_open_pool_is_refused_with_the_pid_that_has_it);
     tcase_add_test(tcase, no_pool_and_no_size_is_a_question_back);
