@@ -90,6 +90,15 @@ static bool listed(const char *list, const char *name)
     return false;
 }
 
+static bool a_rule_names(const struct settings *s, const char *name)
+{
+    for (size_t i = 0; i < s->rules.n; i++)
+        if ((s->rules.rule[i].set & 1u << RULE_TRANSPORTS) != 0 &&
+            listed(s->rules.rule[i].transports, name))
+            return true;
+    return false;
+}
+
 static void conclude(struct doctor *d, const char *title, const char *name,
                      const struct doctor_verdict *v)
 {
@@ -101,14 +110,15 @@ static void conclude(struct doctor *d, const char *title, const char *name,
         print_ascii(d->out, v->why);
     } else if (!s->accelerate) {
         fputs("not used: the setting accelerate is false", d->out);
-    } else if (!listed(s->transports, name)) {
+    } else if (!listed(s->transports, name) && !a_rule_names(s, name)) {
         fprintf(d->out, "not used: the setting transports does not name %s",
                 name);
     } else if (v->through[0] != '\0') {
         fputs("would be used through ", d->out);
         print_ascii(d->out, v->through);
     } else {
-        fputs("ready", d->out);
+        fputs(doctor_live(d) ? "ready" : "ready, as far as a saved tree tells",
+              d->out);
     }
     putc('\n', d->out);
 }

@@ -21,6 +21,7 @@ enum {
     NETDEVS_MAX = 8,
     ADDRESSES_MAX = 8,
     GIDS_SHOWN = 8,
+    GIDS_MAX = 4096,
     PATH_SIZE = 4 * TREE_NAME_MAX + 64,
     NODE_CHANNEL_ADAPTER = 1, /* node_type */
     PORT_INIT = 2,            /* state */
@@ -93,50 +94,6 @@ static void show_gid(const struct in6_addr *gid, char buf[INET6_ADDRSTRLEN])
         inet_ntop(AF_INET6, gid, buf, INET6_ADDRSTRLEN);
 }
 
-static void take_gid(struct port *p, const char *idx, unsigned *shown)
-{
-    char text[64], type[32], netdev[TREE_NAME_MAX], name[INET6_ADDRSTRLEN];
-    struct in6_addr gid;
-
-    if (read_device(p->d, p->device, text, sizeof(text), "ports/%s/gids/%s",
-                    p->name, idx) <= 0 ||
-        inet_pton(AF_INET6, text, &gid) != 1 || IN6_IS_ADDR_UNSPECIFIED(&gid))
-        return;
-    read_device(p->d, p->device, type, sizeof(type),
-                "ports/%s/gid_attrs/types/%s", p->name, idx);
-    read_device(p->d, p->device, netdev, sizeof(netdev),
-                "ports/%s/gid_attrs/ndevs/%s", p->name, idx);
-    add_netdev(p, netdev);
-    show_gid(&gid, name);
-    if (p->roce && !IN6_IS_ADDR_LINKLOCAL(&gid))
-        add_address(p, name);
-    if ((*shown)++ < GIDS_SHOWN)
-        doctor_say(p->d, DOCTOR_OK, "gid", "%s/%s gid %s is %s%s%s%s%s",
-                   p->device, p->name, idx, text, type[0] != '\0' ? ", " : "",
-                   type, netdev[0] != '\0' ? ", of " : "", netdev);
-}
-
-static void take_gids(struct port *p)
-{
-    struct tree_names names;
-    char path[PATH_SIZE];
-    unsigned shown = 0;
-
-    snprintf(path, sizeof(path), DEVICES "/%s/ports/%s/gids", p->device,
-             p->name);
-    tree_list(p->d->root, path, &names);
-    for (unsigned i = 0; i < names.n; i++)
-        take_gid(p, names.name[i], &shown);
-    if (shown > GIDS_SHOWN)
-        doctor_say(p->d, DOCTOR_OK, "gid", "%s/%s has %u more", p->device,
-                   p->name, shown - GIDS_SHOWN);
-    else if (shown == 0)
-        doctor_say(p->d, DOCTOR_HINT, "gid",
-                   "%s/%s has none: its net device has to be up, ip link set "
-                   "NAME up",
-                   p->device, p->name);
-}
-
 /* Net devices of the same card; one with a number belongs to that port. */
 static void take_netdevs(struct port *p)
 {
@@ -157,6 +114,52 @@ static void take_netdevs(struct port *p)
         if (number == 0 || number == strtol(p->name, &end, 10))
             add_netdev(p, names.name[i]);
     }
+}
+
+/* 0; -ENOENT: the table ends here. */
+static int take_gid(struct port *p, unsigned idx, unsigned *shown)
+{
+    char text[64], type[32], netdev[TREE_NAME_MAX], name[INET6_ADDRSTRLEN];
+    struct in6_addr gid;
+    int rc;
+
+    rc = read_device(p->d, p->device, text, sizeof(text), "ports/%s/gids/%u",
+                     p->name, idx);
+    if (rc == -ENOENT || inet_pton(AF_INET6, text, &gid) != 1 ||
+        IN6_IS_ADDR_UNSPECIFIED(&gid))
+        return rc == -ENOENT ? rc : 0;
+    read_device(p->d, p->device, type, sizeof(type),
+                "ports/%s/gid_attrs/types/%u", p->name, idx);
+    read_device(p->d, p->device, netdev, sizeof(netdev),
+                "ports/%s/gid_attrs/ndevs/%u", p->name, idx);
+    add_netdev(p, netdev);
+    show_gid(&gid, name);
+    if (p->roce && !IN6_IS_ADDR_LINKLOCAL(&gid))
+        add_address(p, name);
+    if ((*shown)++ < GIDS_SHOWN)
+        doctor_say(p->d, DOCTOR_OK, "gid", "%s/%s gid %u is %s%s%s%s%s",
+                   p->device, p->name, idx, text, type[0] != '\0' ? ", " : "",
+                   type, netdev[0] != '\0' ? ", of " : "", netdev);
+    return 0;
+}
+
+/* By number: a device may have a thousand places, most of them empty. */
+static void take_gids(struct port *p)
+{
+    unsigned shown = 0;
+
+    for (unsigned i = 0; i < GIDS_MAX; i++)
+        if (take_gid(p, i, &shown) < 0)
+            break;
+    if (shown > GIDS_SHOWN)
+        doctor_say(p->d, DOCTOR_OK, "gid", "%s/%s has %u more", p->device,
+                   p->name, shown - GIDS_SHOWN);
+    else if (shown == 0)
+        doctor_say(p->d, DOCTOR_HINT, "gid",
+                   "%s/%s has none: its net device has to be up, ip link set "
+                   "%s up",
+                   p->device, p->name,
+                   p->n_netdevs > 0 ? p->netdev[0] : "NAME");
 }
 
 static bool has_netdev(const struct port *p, const char *name)
@@ -223,8 +226,8 @@ static const char *examine_port(struct port *p, char *addresses, size_t size)
                 p->name);
     read_device(p->d, p->device, rate, sizeof(rate), "ports/%s/rate", p->name);
     p->roce = strcmp(layer, "Ethernet") == 0;
-    take_gids(p);
     take_netdevs(p);
+    take_gids(p);
     take_addresses(p);
     for (unsigned i = 0; i < p->n_netdevs; i++)
         doctor_list(netdevs, sizeof(netdevs), "%s", p->netdev[i]);

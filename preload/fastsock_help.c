@@ -18,8 +18,8 @@ static const char general[] =
     "library\n"
     "  explain PID[/FD]          say in words what happens to them, and why\n"
     "  settings [--config FILE]  list the settings with their values\n"
-    "  doctor [--root DIR]       say what the transports find on this "
-    "machine\n"
+    "  doctor [--root DIR]       say what the transports find here, and what "
+    "is missing\n"
     "  version                   print the version\n"
     "  help [COMMAND]            print this text, or more about a command\n"
     "\n"
@@ -83,17 +83,19 @@ static const char settings[] =
     "error, and programs would stay on TCP; 2 mistake in the arguments.\n";
 
 static const char doctor[] =
-    "usage: fastsock doctor [--root DIR]\n"
+    "usage: fastsock doctor [--root DIR] [--config FILE]\n"
     "\n"
     "Says for each transport what of it is there, what is missing and how to\n"
     "get it. Needs no root.\n"
     "\n"
-    "  --root DIR  read sys, proc, dev and etc below DIR, as for a saved tree\n"
+    "  --root DIR     read /sys, /proc, /dev and /etc below DIR: those of\n"
+    "                 another machine, saved\n"
+    "  --config FILE  settings from this file, not /etc/fastsock.conf\n"
     "\n"
     "Each line begins with ok, missing or hint; the last lines say for each\n"
     "transport whether it would be used.\n"
     "Exit status: 0 the first of the setting transports is usable, 1 it is\n"
-    "not, 2 mistake in the arguments.\n";
+    "not or the settings have mistakes, 2 mistake in the arguments.\n";
 
 static const char version[] = "usage: fastsock version\n";
 static const char help[] = "usage: fastsock help [COMMAND]\n";

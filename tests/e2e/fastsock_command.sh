@@ -72,6 +72,9 @@ check_arguments() {
     one_line "$tool" explain 12/x
     one_line "$tool" settings --nonsense
     one_line "$tool" settings --config
+    one_line "$tool" doctor --nonsense
+    one_line "$tool" doctor --root
+    one_line "$tool" doctor --root "$dir/absent"
     one_line "$tool" run
     one_line "$tool" run --set
     one_line "$tool" run --set poll_usec true
@@ -83,7 +86,7 @@ check_arguments() {
     says 2 'usage: fastsock' "$tool"
     says 0 'usage: fastsock' "$tool" --help
     says 0 '^fastsock [0-9]' "$tool" version
-    for command in run ss explain settings version help; do
+    for command in run ss explain settings doctor version help; do
         says 0 "usage: fastsock $command" "$tool" help $command
         says 0 "usage: fastsock" "$tool" $command --help
     done
@@ -234,6 +237,38 @@ check_settings() {
         env FASTSOCK_CONFIG= FASTSOCK_POLL_USEC=x "$tool" settings
 }
 
+# This machine, whatever it has, and a saved one with a device of RDMA.
+check_doctor() {
+    says 0 '^shared memory: ready$' \
+        env FASTSOCK_CONFIG= FASTSOCK_TRANSPORTS=shm "$tool" doctor
+    grep -q '^RDMA: ' "$dir/said" || fail "doctor has no verdict on RDMA"
+    grep -v '^ok  \|^missing  \|^hint  \|^RDMA: \|^shared memory: \|^$' \
+        "$dir/said" && fail "doctor: a line of no kind"
+    says 1 'not used: the setting accelerate is false$' \
+        env FASTSOCK_CONFIG= FASTSOCK_ACCELERATE=no "$tool" doctor
+    says 1 'there are mistakes' "$tool" doctor --config "$dir/bad.conf"
+
+    saved=$dir/saved
+    device=$saved/sys/class/infiniband/rxa
+    mkdir -p "$device/ports/1/gids" "$saved/dev/infiniband" \
+        "$saved/sys/class/infiniband_verbs/uverbs0" "$saved/usr/lib" \
+        "$saved/sys/module/rdma_ucm" "$saved/etc"
+    echo rxa >"$saved/sys/class/infiniband_verbs/uverbs0/ibdev"
+    echo '4: ACTIVE' >"$device/ports/1/state"
+    echo Ethernet >"$device/ports/1/link_layer"
+    echo 0000:0000:0000:0000:0000:ffff:0a07:0001 >"$device/ports/1/gids/0"
+    touch "$saved/dev/infiniband/rdma_cm" "$saved/usr/lib/libibverbs.so.1" \
+        "$saved/usr/lib/librdmacm.so.1" "$saved/usr/lib/libfastsock-verbs.so"
+    echo 'transports = "verbs";' >"$saved/etc/fastsock.conf"
+    says 1 '^missing  access .*--device=/dev/infiniband/uverbs0' \
+        "$tool" doctor --root "$saved"
+    says 1 '^RDMA: not here: rxa: its device file is not there$' \
+        "$tool" doctor --root "$saved"
+    touch "$saved/dev/infiniband/uverbs0"
+    says 0 '^RDMA: would be used through rxa (10.7.0.1)$' \
+        "$tool" doctor --root "$saved"
+}
+
 # A process that pretends to have statistics.
 check_pretender() {
     python3 -c '
@@ -255,6 +290,7 @@ check_library_places
 check_static
 check_pretender
 check_settings
+check_doctor
 
 mkfifo "$dir/fifo"
 start_server kvserver "$tool" run -- "$BUILD/kvserver" --pool "$dir/pool" \
@@ -276,4 +312,4 @@ wait "$client" "$plain" "$idle" 2>/dev/null
 until_says "there is no process $client" "$tool" explain "$client"
 until_says "No stream is open" "$tool" explain "$server"
 stop_server "$server"
-echo "run, ss, explain, settings, help and version say what they should"
+echo "run, ss, explain, settings, doctor, help and version say what they should"
