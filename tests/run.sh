@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs groups of tests and ends with "N passed, N failed, N skipped".
-# usage: BUILD=build tests/run.sh unit|static|fuzz|crash|stress|e2e|guest ...
+# usage: BUILD=build tests/run.sh unit|static|contract|fuzz|crash|stress|e2e|guest ...
 #        ONLY=pattern runs only the tests whose name contains it.
 #        SLOW=10 on a machine that is ten times slower than usual.
 # A test is a program or script. Exit 0 is passed, 77 is skipped (its last
@@ -78,6 +78,10 @@ for group in "$@"; do
         one tests/arrows.sh 30 sh tests/arrows.sh
         one tests/headers.sh 120 sh tests/headers.sh
         one tests/links.sh 30 sh tests/links.sh ;;
+    contract)
+        for t in tests/contract/check_*.c; do
+            one "${t%.c}" 120 "$BUILD/${t%.c}"
+        done ;;
     fuzz)
         for t in tests/fuzz/*.c; do
             [ "$t" = tests/fuzz/driver.c ] && continue

@@ -49,21 +49,33 @@ $(B)/tests/e2e/hostile/hostile_peer: %: %.o $(E2E_SUPPORT) $(B)/rooms.a
 
 E2E_HOSTILE := $(B)/tests/e2e/hostile/hostile_peer
 
+# One suite for every transport; each program may look into its own.
+CONTRACT     := $(patsubst %.c,$(B)/%,$(wildcard tests/contract/check_*.c))
+CONTRACT_OBJ := $(call obj,$(filter-out tests/contract/check_%,$(wildcard tests/contract/*.c)))
+
+$(CONTRACT): %: %.o $(CONTRACT_OBJ) $(B)/support.a $(B)/rooms.a
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(B)/rooms.a -lcheck -lsubunit -lm -lrt $(LDLIBS)
+
+$(B)/tests/contract/check_verbs: $(VERBS_OBJ)
+$(B)/tests/contract/check_verbs: LDLIBS += -libverbs -lrdmacm
+
 include tests/crash/crash.mk
 include tests/aarch64.mk
 
-tests: $(PROGRAMS) $(UNIT) $(FUZZ) $(STRESS) $(E2E_PROG) $(E2E_HOSTILE) $(BENCH_PROGRAMS)
+tests: $(PROGRAMS) $(UNIT) $(FUZZ) $(STRESS) $(E2E_PROG) $(E2E_HOSTILE) \
+	$(CONTRACT) $(BENCH_PROGRAMS)
 
 check-unit: $(UNIT)
 	$(Q)BUILD=$(B) sh tests/run.sh unit
 
 check: deps
 	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)BUILD=$(B) sh tests/run.sh unit static fuzz crash stress e2e
+	$(Q)BUILD=$(B) sh tests/run.sh unit static contract fuzz crash stress e2e
 
 check-long: deps
 	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static fuzz crash stress e2e
+	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static contract fuzz crash stress e2e
 
 # In a virtual machine with RDMA devices, persistent memory and a kernel that
 # may be killed. See tests/guest/README.md.

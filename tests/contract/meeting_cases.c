@@ -63,6 +63,24 @@ START_TEST(a_cancelled_meeting_says_nothing_and_a_new_one_succeeds)
     turn(20);
     ck_assert_int_eq(left[0].done + right[0].done, 0);
     must_meet(1);
+    /* Within a host the first question may still be waiting for its answer
+     * and then uses up the new one. */
+    if (contract->device)
+        must_meet(0);
+}
+END_TEST
+
+START_TEST(a_question_that_was_withdrawn_does_not_use_up_the_next_one)
+{
+    if (!contract->device)
+        return;
+    must_meet(1); /* now the other process can be asked at once */
+    party_start(&left[0], &here, true, 0);
+    for (int i = 0; i < 50; i++) {
+        turn(1);
+        usleep(1000);
+    }
+    contract->ops->meeting_cancel(&left[0].meeting);
     must_meet(0);
 }
 END_TEST
@@ -70,13 +88,14 @@ END_TEST
 START_TEST(ends_that_counted_different_bytes_do_not_meet)
 {
     party_start(&right[0], &there, false, 0);
+    right[0].took = 100; /* the other one wrote none */
     party_start(&left[0], &here, true, 0);
-    left[0].took = 100; /* the other one wrote none */
     ck_assert(turn_until(&left[0].done, 1));
     ck_assert(turn_until(&right[0].done, 1));
-    /* Whichever noticed: nobody has a link. */
-    ck_assert_ptr_null(right[0].link);
+    /* The accepting end may have gone ahead: it is told. */
     ck_assert_ptr_null(left[0].link);
+    if (right[0].link != NULL)
+        ck_assert(turn_until(&right[0].deaths, 1));
     ck_assert_str_eq(reason_token(left[0].why), "foreign_bytes");
 }
 END_TEST
@@ -171,6 +190,8 @@ void add_meeting_cases(TCase *tcase)
     tcase_add_test(tcase, where_nobody_listens_no_peer_is_met);
     tcase_add_test(tcase,
                    a_cancelled_meeting_says_nothing_and_a_new_one_succeeds);
+    tcase_add_test(tcase,
+                   a_question_that_was_withdrawn_does_not_use_up_the_next_one);
     tcase_add_test(tcase, ends_that_counted_different_bytes_do_not_meet);
     tcase_add_test(tcase, an_end_that_saw_other_first_bytes_is_not_met);
     tcase_add_test(tcase, too_few_first_bytes_or_none_kept_prove_nothing);

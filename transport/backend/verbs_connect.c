@@ -329,6 +329,7 @@ static void peer_event(struct verbs_peer *p, enum rdma_cm_event_type type,
         route_resolved(p);
         break;
     case RDMA_CM_EVENT_ESTABLISHED:
+        p->established = true;
         if (p->stage == VERBS_CONNECTING && !atomic_load(&p->failed))
             go_up(p);
         break;
@@ -387,6 +388,10 @@ void verbs_bury(struct verbs_peer *p, enum reason why)
         why = p->why;
     p->stage = VERBS_DEAD;
     if (p->cm != NULL && p->cm->qp != NULL) {
+        /* Only what is established can be hung up, and the last word of its
+         * making may still be under way. */
+        if (!p->established && atomic_load(&p->up))
+            rdma_notify(p->cm, IBV_EVENT_COMM_EST);
         rdma_disconnect(p->cm); /* what was posted is flushed */
         verbs_poll(p->device, true);
     }

@@ -472,7 +472,11 @@ static void on_bye(struct verbs_peer *p, const struct control_message *msg)
 
         m->with = NULL;
         verbs_link_drop(l);
-        fail(m, reason_from(msg->reason));
+        /* An end that gave up may have asked once more since. */
+        if (msg->reason == REASON_NO_PEER_LIBRARY)
+            asked_already(m);
+        else
+            fail(m, reason_from(msg->reason));
     }
 }
 

@@ -144,7 +144,8 @@ struct verbs_peer {
     _Atomic bool up;     /* the queue pair takes requests */
     _Atomic bool failed; /* it takes none any more */
     _Atomic bool gone;   /* the other process hung up */
-    bool served;         /* `name` is an address that it accepts at */
+    bool established;
+    bool served; /* `name` is an address that it accepts at */
     struct connection_name name;
     bool charged; /* its entries are counted in cq_used */
     /* posting; under queue_lock but for what is atomic */
