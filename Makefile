@@ -45,7 +45,11 @@ VERBS_OBJ     := $(call obj,$(VERBS_SRC))
 PRELOAD_OBJ   := $(call obj,$(PRELOAD_SRC))
 STORE_OBJ     := $(call obj,$(STORE_SRC))
 
-PROGRAMS := $(B)/libfastsock.so $(B)/libfastsock-verbs.so $(B)/kvserver $(B)/fastsock
+# The engine as a library: the objects of kvserver.
+KVPOOL_OBJ    := $(call obj,$(wildcard store/pm/*.c store/engine/*.c)) $(B)/config/log.o
+
+PROGRAMS := $(B)/libfastsock.so $(B)/libfastsock-verbs.so $(B)/kvserver $(B)/fastsock \
+	$(B)/libkvpool.so $(B)/libkvpool.a
 
 all: $(PROGRAMS)
 
@@ -63,6 +67,19 @@ $(B)/libfastsock-verbs.so: $(VERBS_OBJ) $(call obj,$(wildcard transport/*.c))
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libfastsock-verbs.so -Wl,-z,now \
 		-o $@ $^ -libverbs -lrdmacm
+
+$(B)/libkvpool.so: $(KVPOOL_OBJ) store/engine/exports.map
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libkvpool.so -Wl,-z,now \
+		-Wl,--version-script=store/engine/exports.map \
+		-o $@ $(filter %.o,$^) -lpmem
+
+# One object, in which only the functions of the header have names.
+$(B)/libkvpool.a: $(B)/kvpool.o
+$(B)/kvpool.o: $(KVPOOL_OBJ)
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(LD) -r -o $@ $^
+	$(Q)objcopy --localize-hidden $@
 
 $(B)/kvserver: $(B)/store/main.o $(STORE_OBJ) $(CONFIG_OBJ)
 	$(if $(V),,@echo '  LD    $@')
@@ -107,9 +124,14 @@ demo: deps
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/share/man/man1 \
-		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/doc/fastsock
+		$(DESTDIR)$(PREFIX)/share/man/man3 $(DESTDIR)$(PREFIX)/share/man/man7 \
+		$(DESTDIR)$(PREFIX)/share/doc/fastsock $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(B)/kvserver $(B)/fastsock $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(B)/libfastsock.so $(B)/libfastsock-verbs.so $(DESTDIR)$(LIBDIR)
+	install -m 755 $(B)/libkvpool.so $(DESTDIR)$(LIBDIR)
+	install -m 644 $(B)/libkvpool.a $(DESTDIR)$(LIBDIR)
+	install -m 644 store/engine/engine.h $(DESTDIR)$(PREFIX)/include/kvpool.h
+	install -m 644 docs/man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 docs/man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 644 config/fastsock.conf README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/fastsock

@@ -16,14 +16,16 @@
  * are 1 to KV_MAX_KEY bytes of any content and need no terminator; key and
  * value arguments are borrowed for the call only.
  */
-#ifndef STORE_ENGINE_ENGINE_H
+#ifndef STORE_ENGINE_ENGINE_H /* installed as <kvpool.h> */
 #define STORE_ENGINE_ENGINE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define KV_MAX_KEY   250         /* bytes */
+#pragma GCC visibility push(default)
+
+#define KV_MAX_KEY   65535       /* bytes */
 #define KV_MAX_VALUE (1u << 30)  /* bytes; upper bound of max_value */
 #define KV_MIN_POOL  (256 << 10) /* bytes; smallest pool that is created */
 
@@ -266,5 +268,7 @@ void kv_stats(const struct kv *kv, struct kv_statistics *out);
 typedef bool kv_visit(void *context, const void *key, size_t klen,
                       const struct kv_item *item);
 void kv_each(struct kv *kv, kv_visit *visit, void *context);
+
+#pragma GCC visibility pop
 
 #endif

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NEXT_LINES 3 /* fetched with the bucket's own */
 #define REACH_MASK (UINT64_MAX >> (64 - HOP_REACH))
 
 int hop_init(struct hop_table *table, struct commit *commit,
@@ -160,6 +161,8 @@ uint32_t hop_find(const struct hop_table *table, uint64_t hash, const void *key,
     uint32_t number = hop_segment_of(table, hash);
     const struct hop_segment *segment = &table->segments[number];
     uint32_t bucket = (uint32_t)(hash >> 24 & 0xffff) * segment->n >> 16;
+    for (uint32_t i = 1; i <= NEXT_LINES; i++) /* most items are near */
+        __builtin_prefetch(&segment->entries[bucket + i]);
     uint64_t owner =
         commit_read(table->commit, &segment->entries[bucket].owner);
     uint64_t want = hash >> 24;
