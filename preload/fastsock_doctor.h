@@ -63,7 +63,7 @@ void doctor_examine_devices(struct doctor *doctor);
 void doctor_examine_host(struct doctor *doctor);
 
 /* Bytes that the RDMA transport locks for the first stream to a peer, and
- * for each further one. */
+ * for each further one, without what a driver locks for its queues. */
 uint64_t doctor_locked_first(uint64_t ring_size);
 uint64_t doctor_locked_next(uint64_t ring_size);
 

@@ -163,9 +163,14 @@ static void say_module(struct doctor *d)
 
 /*
  * Both registrations of a link count: words and rx for the peer, all of it
- * for this end. CONNECTION_BYTES: its messages, its queues and the device's.
+ * for this end. A connection has its messages besides, and where the driver
+ * keeps them in the program, the queues.
  */
-enum { WORDS_BYTES = 4096, CONNECTION_BYTES = 320 * 1024 };
+enum {
+    WORDS_BYTES = 4096,
+    MESSAGES_BYTES = 208 * 256,
+    QUEUES_BYTES = 256 * 1024 /* about */
+};
 
 uint64_t doctor_locked_next(uint64_t ring_size)
 {
@@ -174,7 +179,7 @@ uint64_t doctor_locked_next(uint64_t ring_size)
 
 uint64_t doctor_locked_first(uint64_t ring_size)
 {
-    return doctor_locked_next(ring_size) + CONNECTION_BYTES;
+    return doctor_locked_next(ring_size) + MESSAGES_BYTES;
 }
 
 /* The words of "Max locked memory  8388608  unlimited  bytes". */
@@ -240,10 +245,27 @@ static const char *size_text(rlim_t bytes, char buf[32])
     return buf;
 }
 
+/* There is room for one stream at least. */
+static void say_room(struct doctor *d, const rlim_t limit[2])
+{
+    uint64_t ring = d->settings->ring_size, first = doctor_locked_first(ring);
+    bool tight = limit[0] - first < QUEUES_BYTES;
+    char soft[32], hard[32];
+
+    doctor_say(d, tight ? DOCTOR_HINT : DOCTOR_OK, "memlock",
+               "%s, enough for about %" PRIu64 " streams to a peer with "
+               "ring_size %" PRIu64 " KiB%s; for more, ulimit -l unlimited "
+               "(now at most %s)",
+               size_text(limit[0], soft),
+               (limit[0] - first) / doctor_locked_next(ring) + 1, ring / 1024,
+               tight ? ", if the driver locks no more for its queues" : "",
+               size_text(limit[1], hard));
+}
+
 static void say_memlock(struct doctor *d)
 {
     uint64_t ring = d->settings->ring_size, first = doctor_locked_first(ring);
-    char soft[32], hard[32];
+    char soft[32];
     rlim_t limit[2];
 
     if (!read_limits(d, limit)) {
@@ -257,14 +279,7 @@ static void say_memlock(struct doctor *d)
                        ? ""
                        : " (CAP_IPC_LOCK); programs of other users have one");
     } else if (limit[0] >= first) {
-        uint64_t next = doctor_locked_next(ring);
-
-        doctor_say(d, DOCTOR_OK, "memlock",
-                   "%s, enough for about %" PRIu64 " streams to a peer with "
-                   "ring_size %" PRIu64 " KiB; for more, ulimit -l unlimited "
-                   "(now at most %s)",
-                   size_text(limit[0], soft), (limit[0] - first) / next + 1,
-                   ring / 1024, size_text(limit[1], hard));
+        say_room(d, limit);
     } else {
         doctor_say(d, DOCTOR_MISSING, "memlock",
                    "%s may be locked, and the first stream to a peer needs "
