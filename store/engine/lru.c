@@ -14,7 +14,7 @@ void lru_init(struct lru *lru, bool ordered)
 void lru_fini(struct lru *lru)
 {
     for (uint32_t i = 0; i < lru->n_chunks; i++)
-        free(lru->chunks[i]);
+        lru_drop_chunk(lru, i);
     free(lru->chunks);
     lru->chunks = NULL;
     lru->n_chunks = 0;
@@ -26,37 +26,53 @@ int lru_add_chunk(struct lru *lru, uint32_t chunk, uint32_t n)
         uint32_t want = lru->n_chunks ? lru->n_chunks * 2 : 16;
         while (want <= chunk)
             want *= 2;
-        struct lru_node **chunks =
-            realloc(lru->chunks, want * sizeof(struct lru_node *));
+        struct lru_chunk **chunks =
+            realloc(lru->chunks, want * sizeof(struct lru_chunk *));
         if (!chunks)
             return -ENOMEM;
         memset(chunks + lru->n_chunks, 0,
-               (want - lru->n_chunks) * sizeof(struct lru_node *));
+               (want - lru->n_chunks) * sizeof(struct lru_chunk *));
         lru->chunks = chunks;
         lru->n_chunks = want;
     }
-    struct lru_node *nodes = malloc(n * sizeof(*nodes));
-    if (!nodes)
+    struct lru_chunk *made = calloc(1, sizeof(*made));
+    if (!made)
         return -ENOMEM;
-    for (uint32_t i = 0; i < n; i++)
-        nodes[i] = (struct lru_node){.newer = chunk << LRU_CHUNK_SHIFT | i};
-    lru->chunks[chunk] = nodes;
-    return 0;
+    lru->chunks[chunk] = made;
+    made->pins = calloc(n, sizeof(*made->pins));
+    if (lru->ordered)
+        made->nodes = calloc(n, sizeof(*made->nodes));
+    if (made->pins && (made->nodes || !lru->ordered))
+        return 0;
+    lru_drop_chunk(lru, chunk);
+    return -ENOMEM;
 }
 
 void lru_drop_chunk(struct lru *lru, uint32_t chunk)
 {
+    if (!lru->chunks[chunk])
+        return;
+    free(lru->chunks[chunk]->pins);
+    free(lru->chunks[chunk]->nodes);
     free(lru->chunks[chunk]);
     lru->chunks[chunk] = NULL;
 }
 
+static void set_here(struct lru *lru, uint32_t place, bool here)
+{
+    uint32_t idx = place & (LRU_CHUNK - 1);
+    uint64_t bit = (uint64_t)1 << idx % 64;
+    uint64_t *word = &lru_chunk(lru, place)->here[idx / 64];
+    *word = here ? *word | bit : *word & ~bit;
+}
+
 static void link_newest(struct lru *lru, uint32_t place)
 {
+    if (!lru->ordered)
+        return;
     struct lru_node *node = lru_node(lru, place);
     node->newer = LRU_NONE;
     node->seq = ++lru->seq;
-    if (!lru->ordered)
-        return;
     node->older = lru->newest;
     if (lru->newest != LRU_NONE)
         lru_node(lru, lru->newest)->newer = place;
@@ -65,10 +81,11 @@ static void link_newest(struct lru *lru, uint32_t place)
     lru->newest = place;
 }
 
-static void unlink_node(struct lru *lru, const struct lru_node *node)
+static void unlink_node(struct lru *lru, uint32_t place)
 {
     if (!lru->ordered)
         return;
+    const struct lru_node *node = lru_node(lru, place);
     if (node->newer != LRU_NONE)
         lru_node(lru, node->newer)->older = node->older;
     else
@@ -81,7 +98,8 @@ static void unlink_node(struct lru *lru, const struct lru_node *node)
 
 void lru_insert(struct lru *lru, uint32_t place)
 {
-    lru_node(lru, place)->pin = 0;
+    *lru_pin(lru, place) = 0;
+    set_here(lru, place, true);
     link_newest(lru, place);
     lru->n++;
 }
@@ -90,24 +108,26 @@ void lru_touch(struct lru *lru, uint32_t place)
 {
     if (!lru->ordered || lru->seq - lru_node(lru, place)->seq <= lru->n / 8)
         return;
-    unlink_node(lru, lru_node(lru, place));
+    unlink_node(lru, place);
     link_newest(lru, place);
 }
 
 void lru_remove(struct lru *lru, uint32_t place)
 {
-    unlink_node(lru, lru_node(lru, place));
-    lru_node(lru, place)->newer = place;
+    unlink_node(lru, place);
+    set_here(lru, place, false);
     lru->n--;
 }
 
 void lru_move(struct lru *lru, uint32_t from, uint32_t to)
 {
-    struct lru_node *node = lru_node(lru, to);
-    *node = *lru_node(lru, from);
-    lru_node(lru, from)->newer = from;
+    *lru_pin(lru, to) = *lru_pin(lru, from);
+    set_here(lru, from, false);
+    set_here(lru, to, true);
     if (!lru->ordered)
         return;
+    struct lru_node *node = lru_node(lru, to);
+    *node = *lru_node(lru, from);
     if (node->newer != LRU_NONE)
         lru_node(lru, node->newer)->older = to;
     else

@@ -19,15 +19,21 @@
 #define LRU_CHUNK       (1u << LRU_CHUNK_SHIFT)
 
 struct lru_node {
-    uint32_t newer; /* place, or LRU_NONE; itself: not in the list */
+    uint32_t newer; /* place, or LRU_NONE */
     uint32_t older;
     uint32_t seq; /* of the last move to the front; wraps */
-    uint32_t pin; /* the engine's: epoch in which the value was borrowed */
+};
+
+/* The places of one segment. */
+struct lru_chunk {
+    uint64_t here[LRU_CHUNK / 64]; /* one bit per place: in the list */
+    uint32_t *pins; /* the engine's: epoch in which a value was borrowed */
+    struct lru_node *nodes; /* NULL: no order is kept */
 };
 
 struct lru {
-    struct lru_node **chunks; /* NULL: none of that number */
-    uint32_t n_chunks;        /* numbers there are room for */
+    struct lru_chunk **chunks; /* NULL: none of that number */
+    uint32_t n_chunks;         /* numbers there are room for */
     uint32_t newest;
     uint32_t oldest;
     uint32_t n;   /* items in the list */
@@ -44,14 +50,26 @@ int lru_add_chunk(struct lru *lru, uint32_t chunk, uint32_t n);
 /* None of its places is in the list. */
 void lru_drop_chunk(struct lru *lru, uint32_t chunk);
 
+static inline struct lru_chunk *lru_chunk(const struct lru *lru, uint32_t place)
+{
+    return lru->chunks[place >> LRU_CHUNK_SHIFT];
+}
+
+/* Only of a list that is ordered. */
 static inline struct lru_node *lru_node(const struct lru *lru, uint32_t place)
 {
-    return &lru->chunks[place >> LRU_CHUNK_SHIFT][place & (LRU_CHUNK - 1)];
+    return &lru_chunk(lru, place)->nodes[place & (LRU_CHUNK - 1)];
+}
+
+static inline uint32_t *lru_pin(const struct lru *lru, uint32_t place)
+{
+    return &lru_chunk(lru, place)->pins[place & (LRU_CHUNK - 1)];
 }
 
 static inline bool lru_contains(const struct lru *lru, uint32_t place)
 {
-    return lru_node(lru, place)->newer != place;
+    uint32_t idx = place & (LRU_CHUNK - 1);
+    return lru_chunk(lru, place)->here[idx / 64] >> idx % 64 & 1;
 }
 
 /* As the newest; its pin is 0. */

@@ -85,7 +85,7 @@ enum kv_result kv_get(struct kv *kv, const void *key, size_t klen,
         if (!source.bytes)
             return KV_NO_SPACE;
     } else {
-        lru_node(&kv->lru, f.place)->pin = kv->epoch;
+        *lru_pin(&kv->lru, f.place) = kv->epoch;
     }
     lru_touch(&kv->lru, f.place);
     *out = (struct kv_item){.value = source.bytes,
@@ -233,7 +233,7 @@ static enum kv_result join(struct kv *kv, const struct found *f, bool append,
         memcpy(old, kept.bytes, kept.len);
         kept.bytes = old;
     } else {
-        lru_node(&kv->lru, f->place)->pin = kv->epoch;
+        *lru_pin(&kv->lru, f->place) = kv->epoch;
     }
     lru_touch(&kv->lru, f->place);
     change->value.head = append ? kept : added;

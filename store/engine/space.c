@@ -98,7 +98,7 @@ void space_retire_blob(struct kv *kv, uint32_t place)
     if (!item_blob(kv_entry(kv, place), &blob, &len))
         return;
     while (next_piece(kv, &blob, &len, &offset, &size))
-        heap_retire(&kv->heap, offset, size, lru_node(&kv->lru, place)->pin);
+        heap_retire(&kv->heap, offset, size, *lru_pin(&kv->lru, place));
 }
 
 void space_free_blob(struct kv *kv, const struct item_blob *blob, uint64_t len)

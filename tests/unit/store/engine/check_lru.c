@@ -43,11 +43,11 @@ START_TEST(an_item_that_moves_keeps_its_rank_and_pin)
     ck_assert_int_eq(lru_add_chunk(&lru, 0, 16), 0);
     for (uint32_t i = 0; i < 5; i++)
         lru_insert(&lru, i);
-    lru_node(&lru, 2)->pin = 9;
+    *lru_pin(&lru, 2) = 9;
     lru_move(&lru, 2, 10); /* middle, then both ends */
     lru_move(&lru, 0, 11);
     lru_move(&lru, 4, 12);
-    ck_assert_uint_eq(lru_node(&lru, 10)->pin, 9);
+    ck_assert_uint_eq(*lru_pin(&lru, 10), 9);
     ck_assert(!lru_contains(&lru, 2));
     expect_order(&lru, (const uint32_t[]){11, 1, 10, 3, 12}, 5);
     lru_fini(&lru);
@@ -82,6 +82,25 @@ START_TEST(among_many_a_touch_of_an_old_one_still_counts)
 }
 END_TEST
 
+START_TEST(without_an_order_it_is_known_who_is_there)
+{
+    struct lru lru;
+    lru_init(&lru, false);
+    ck_assert_int_eq(lru_add_chunk(&lru, 1, 200), 0);
+    uint32_t first = LRU_CHUNK, other = LRU_CHUNK + 199;
+    lru_insert(&lru, first);
+    *lru_pin(&lru, first) = 7;
+    lru_touch(&lru, first);
+    lru_move(&lru, first, other);
+    ck_assert(!lru_contains(&lru, first) && lru_contains(&lru, other));
+    ck_assert_uint_eq(*lru_pin(&lru, other), 7);
+    ck_assert_uint_eq(lru.oldest, LRU_NONE);
+    lru_remove(&lru, other);
+    ck_assert_uint_eq(lru.n, 0);
+    lru_fini(&lru);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("lru");
@@ -90,6 +109,7 @@ int main(void)
     tcase_add_test(tcase, an_item_that_moves_keeps_its_rank_and_pin);
     tcase_add_test(tcase, a_single_item_can_be_moved_touched_and_removed);
     tcase_add_test(tcase, among_many_a_touch_of_an_old_one_still_counts);
+    tcase_add_test(tcase, without_an_order_it_is_known_who_is_there);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
