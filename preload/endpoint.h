@@ -71,7 +71,8 @@ struct endpoint {
     const char *tried_name;
     enum reason why_not; /* of those so far, the most telling one */
     bool tried;
-    unsigned breaks;         /* of its links, not forgiven yet */
+    unsigned soon;     /* tries that came soon after one that failed */
+    unsigned breaks; /* of its links, not forgiven yet */
     uint64_t broke_ns;       /* the last one */
     struct proof_log *shown; /* a copy for the meeting under way */
     bool announced;          /* of a listening one: peers may find us there */

@@ -161,8 +161,10 @@ static void on_timer(struct timer *timer)
             helper_ask(e, WORK_CLOSE);
         return;
     }
-    if (e->stream.h.initiator && e->stream.h.stage == STAGE_RAW &&
-        !e->stream.managed)
+    if (e->stream.link == NULL && e->stream.h.stage == STAGE_RAW)
+        helper_meet(e);
+    else if (e->stream.h.initiator && e->stream.h.stage == STAGE_RAW &&
+             !e->stream.managed)
         try_up(e);
     else if (e->stream.h.stage == STAGE_RAW && !e->stream.managed &&
              atomic_load(&e->stream.guard) && !e->closing)

@@ -20,6 +20,8 @@
 enum {
     AGAIN_NS = 100000000, /* after a failed rendezvous, doubled */
     NOT_YET_NS = 1000000, /* the connection is not made yet */
+    SOON_NS = 300000000,  /* the peer may just be opening its device */
+    SOON_MOST = 2,
     FAILURES_MOST = 9,
 };
 
@@ -250,10 +252,22 @@ static void nobody_met(struct endpoint *e)
         (e->why_not == REASON_OTHER_HOST || e->why_not == REASON_NO_DEVICE ||
          e->why_not == REASON_VERSION || e->why_not == REASON_FORK);
 
-    helper_list_out(e);
     e->stream.why = e->why_not;
+    if (e->tried && e->stream.h.initiator && e->soon < SOON_MOST &&
+        !e->closing && e->why_not == REASON_NO_PEER_LIBRARY &&
+        backend_needs_proof(e->tried_with)) {
+        helper_try_again_in(e, (uint64_t)SOON_NS << e->soon++);
+        stats_update(e);
+        return;
+    }
+    helper_list_out(e);
     if (never) {
         helper_stays(e, e->why_not);
+        return;
+    }
+    if (e->why_not == REASON_NO_PROOF) {
+        some_more_calls(e); /* with more bytes */
+        stats_update(e);
         return;
     }
     if (e->failures < FAILURES_MOST)
