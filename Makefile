@@ -141,7 +141,7 @@ format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 tidy:
-	clang-tidy --quiet --warnings-as-errors='*' $(filter-out preload/vfork.S,$(CONFIG_SRC) $(TRANSPORT_SRC) \
+	clang-tidy --quiet --warnings-as-errors='*' $(filter-out preload/vfork.S,$(CONFIG_SRC) $(TRANSPORT_SRC) $(VERBS_SRC) \
 		$(PRELOAD_SRC) $(TOOL_SRC) $(STORE_SRC) store/main.c) -- -I. -D_GNU_SOURCE -std=c17
 
 clean:

@@ -503,8 +503,8 @@ static void handle(struct verbs_peer *p, const uint8_t *bytes)
 {
     const uint8_t *body = bytes + MESSAGE_SIZE;
     struct control_message m;
-    struct device_body device;
-    struct hello_body hello;
+    struct device_body device = {0};
+    struct hello_body hello = {0};
     struct meeting *meeting;
     int rc = message_decode(bytes, MESSAGE_SIZE, &m);
 
@@ -515,7 +515,7 @@ static void handle(struct verbs_peer *p, const uint8_t *bytes)
     if (rc == 0 && (m.type == MESSAGE_HELLO || m.type == MESSAGE_WELCOME ||
                     m.type == MESSAGE_CONFIRM))
         rc = device_decode(body, DEVICE_BODY_SIZE, &device);
-    if (rc < 0) {
+    if (rc != 0) {
         verbs_fail(p);
         return;
     }
