@@ -267,6 +267,33 @@ START_TEST(nearly_all_of_a_full_pool_is_of_use)
 }
 END_TEST
 
+/* The fullest that a segment gets before it is written anew. */
+START_TEST(a_put_at_85_percent_load_needs_two_fences_and_a_little)
+{
+    const uint64_t puts = 20000;
+    unsigned random = 1, n = 0;
+    char key[16];
+    while (kv->table.places < 1024 ||
+           kv->stats.items * 100 < kv->table.places * 85) {
+        snprintf(key, sizeof(key), "%u", n++);
+        ck_assert_int_eq(set(key, "v"), KV_OK);
+    }
+    kv_commit(kv);
+    uint64_t runs = kv->commit.runs, growths = kv->stats.growths;
+    for (uint64_t i = 0; i < puts; i++) {
+        random = random * 1103515245u + 12345u;
+        snprintf(key, sizeof(key), "%u", (random >> 8) % n);
+        ck_assert_int_eq(set(key, "w"), KV_OK);
+        kv_commit(kv);
+    }
+    double fences = 2.0 * (double)(kv->commit.runs - runs) / (double)puts;
+    printf("%.3f fences per put at %.0f %% load\n", fences,
+           (double)kv->stats.items * 100 / (double)kv->table.places);
+    ck_assert_uint_eq(kv->stats.growths, growths);
+    ck_assert_double_le(fences, 2.3);
+}
+END_TEST
+
 START_TEST(a_contiguous_pool_makes_no_chains)
 {
     static char value[20000];
@@ -455,6 +482,8 @@ int main(int argc, char **argv)
     tcase_add_test(
         tcase, a_table_grows_until_the_pool_is_full_and_then_evicts_or_says_so);
     tcase_add_test(tcase, nearly_all_of_a_full_pool_is_of_use);
+    tcase_add_test(tcase,
+                   a_put_at_85_percent_load_needs_two_fences_and_a_little);
     tcase_add_test(tcase, a_contiguous_pool_makes_no_chains);
     tcase_add_test(tcase, a_value_in_pieces_is_received_joined_and_reopened);
     tcase_add_test(tcase, a_borrowed_value_outlives_its_item_until_unpinned);
