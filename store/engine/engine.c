@@ -289,10 +289,23 @@ static bool visit_place(struct kv *kv, uint32_t place, kv_visit *visit,
     return visit(context, text.key, text.klen, &item);
 }
 
+uint64_t kv_scan(struct kv *kv, uint64_t cursor, kv_visit *visit, void *context)
+{
+    if (cursor > UINT32_MAX)
+        return 0;
+    uint32_t number = hop_segment_of(&kv->table, cursor << 32);
+    const struct hop_segment *s = &kv->table.segments[number];
+    uint64_t next = s->prefix + ((uint64_t)1 << (32 - s->depth));
+    for (uint32_t i = 0; i < s->n; i++)
+        if (!visit_place(kv, number << HOP_SHIFT | i, visit, context))
+            return 0;
+    return next > UINT32_MAX ? 0 : next;
+}
+
 void kv_each(struct kv *kv, kv_visit *visit, void *context)
 {
-    for (uint32_t s = 0; s < kv->table.n_segments; s++)
-        for (uint32_t i = 0; i < kv->table.segments[s].n; i++)
-            if (!visit_place(kv, s << HOP_SHIFT | i, visit, context))
-                return;
+    uint64_t cursor = 0;
+    do {
+        cursor = kv_scan(kv, cursor, visit, context);
+    } while (cursor != 0);
 }

@@ -201,6 +201,9 @@ bool kv_next_run(const struct kv *kv, const struct kv_item *item,
 size_t kv_copy_value(const struct kv *kv, const struct kv_item *item,
                      size_t from, void *to, size_t len);
 
+/* KV_OK or KV_MISS; neither statistics nor the order of use change. */
+enum kv_result kv_exists(struct kv *kv, const void *key, size_t klen);
+
 /* Every value borrowed so far is given back; space waiting for it is free. */
 void kv_unpin_all(struct kv *kv);
 
@@ -268,6 +271,15 @@ void kv_stats(const struct kv *kv, struct kv_statistics *out);
 typedef bool kv_visit(void *context, const void *key, size_t klen,
                       const struct kv_item *item);
 void kv_each(struct kv *kv, kv_visit *visit, void *context);
+
+/*
+ * The same bit by bit: visits some hundred items, 2048 at most, and gives the
+ * cursor for the next call, 0 at the end or when visit says false. The first
+ * cursor is 0. Between two calls the store may change as it likes: an item
+ * that is there all the time is visited once.
+ */
+uint64_t kv_scan(struct kv *kv, uint64_t cursor, kv_visit *visit,
+                 void *context);
 
 #pragma GCC visibility pop
 

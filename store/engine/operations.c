@@ -98,6 +98,18 @@ enum kv_result kv_get(struct kv *kv, const void *key, size_t klen,
     return KV_OK;
 }
 
+enum kv_result kv_exists(struct kv *kv, const void *key, size_t klen)
+{
+    struct found f;
+    if (!key_fits(klen))
+        return KV_MISS;
+    enum kv_result result = space_begin(kv);
+    if (result != KV_OK)
+        return result;
+    find(kv, key, klen, LOOKUP_CHANGE, &f);
+    return f.place == HOP_NONE ? KV_MISS : KV_OK;
+}
+
 bool kv_next_run(const struct kv *kv, const struct kv_item *item,
                  struct kv_run *run)
 {

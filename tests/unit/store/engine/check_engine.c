@@ -313,6 +313,50 @@ START_TEST(a_table_that_leads_nowhere_refuses_the_pool)
 }
 END_TEST
 
+static bool tick(void *context, const void *key, size_t klen,
+                 const struct kv_item *item)
+{
+    unsigned char *seen = context;
+    char text[16];
+    (void)item;
+    snprintf(text, sizeof(text), "%.*s", (int)klen, (const char *)key);
+    if (text[0] != 'x')
+        seen[atoi(text)]++;
+    return true;
+}
+
+START_TEST(a_scan_sees_each_item_once_while_the_table_grows_around_it)
+{
+    static unsigned char seen[3000];
+    uint64_t cursor = 0;
+    char key[16];
+    int calls = 0, others = 0;
+    for (int i = 0; i < 3000; i++) {
+        snprintf(key, sizeof(key), "%d", i);
+        ck_assert_int_eq(set(key, "v"), KV_OK);
+    }
+    uint64_t growths = kv->stats.growths;
+    do {
+        cursor = kv_scan(kv, cursor, tick, seen);
+        calls++;
+        for (int i = 0; i < 400; i++) {
+            snprintf(key, sizeof(key), "x%d", others++);
+            ck_assert_int_eq(set(key, "v"), KV_OK);
+        }
+        for (int i = 0; i < 3000; i += 7) { /* in another place, the same */
+            snprintf(key, sizeof(key), "%d", i);
+            ck_assert_int_eq(set(key, "w"), KV_OK);
+        }
+    } while (cursor != 0);
+    for (int i = 0; i < 3000; i++)
+        ck_assert_int_eq(seen[i], 1);
+    ck_assert_int_gt(calls, 2);
+    ck_assert_uint_gt(kv->stats.growths, growths);
+    ck_assert_int_eq(kv_exists(kv, "2999", 4), KV_OK);
+    ck_assert_int_eq(kv_exists(kv, "3000", 4), KV_MISS);
+}
+END_TEST
+
 static int failing_msync(void *at, size_t len, int flags)
 {
     (void)at;
@@ -406,6 +450,8 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, a_value_received_in_place_is_stored_without_a_copy);
     tcase_add_test(tcase, a_key_that_is_named_twice_is_kept_once);
     tcase_add_test(tcase, a_table_that_leads_nowhere_refuses_the_pool);
+    tcase_add_test(tcase,
+                   a_scan_sees_each_item_once_while_the_table_grows_around_it);
     tcase_add_test(tcase, after_a_failed_msync_the_pool_gives_errors_only);
     tcase_add_test(tcase, cas_ids_rise_across_crashes);
     tcase_add_test(tcase, impossible_options_are_refused_in_words);
