@@ -379,6 +379,23 @@ START_TEST(memory_that_may_not_be_locked_is_a_reason_of_its_own)
 }
 END_TEST
 
+START_TEST(no_descriptor_of_a_device_stays_where_the_application_has_its_own)
+{
+    char path[32], target[64];
+
+    must_meet(0);
+    for (int fd = 0; fd < KEPT_FROM; fd++) {
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        n = readlink(path, target, sizeof(target) - 1);
+        target[n < 0 ? 0 : n] = '\0';
+        ck_assert_msg(strstr(target, "infiniband") == NULL, "%d is %s", fd,
+                      target);
+    }
+}
+END_TEST
+
 START_TEST(where_no_route_leads_no_peer_is_sought)
 {
     party_start(&left[0], &here, true, 0);
@@ -422,6 +439,9 @@ static void more(TCase *tcase)
                    a_killed_peer_is_noticed_when_all_that_arrived_was_read);
     tcase_add_test(tcase, a_forked_child_that_ends_disturbs_nothing);
     tcase_add_test(tcase, memory_that_may_not_be_locked_is_a_reason_of_its_own);
+    tcase_add_test(
+        tcase,
+        no_descriptor_of_a_device_stays_where_the_application_has_its_own);
     tcase_add_test(tcase, where_no_route_leads_no_peer_is_sought);
 }
 

@@ -1,6 +1,7 @@
 #include "tests/contract/contract.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 
@@ -11,7 +12,12 @@ struct party left[MANY], right[MANY];
 
 static int side_keep(int fd)
 {
-    return fd;
+    int high = fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, KEPT_FROM);
+
+    if (high < 0)
+        return fd;
+    close(fd);
+    return high;
 }
 
 static void side_close(int fd)

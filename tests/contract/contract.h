@@ -20,7 +20,12 @@
 #include "transport/control_message.h"
 #include "transport/pause.h"
 
-enum { RING = 4096, WAITER = 5, MANY = 600, LEFT_WAITER = 6 };
+enum {
+    RING = 4096,
+    WAITER = 5,
+    MANY = 600,
+    KEPT_FROM = 200 /* the lowest descriptor of a backend's */
+};
 
 struct contract {
     const struct backend_ops *ops;
