@@ -14,13 +14,14 @@
 
 /* kv_commit() sweeps flushed items in the commit of the flush itself, so that a
  * crash may leave some of them gone and the flush undone. */
-static const bool flush_is_whole = false;
+static const bool flush_is_whole = true;
 
 /* One look at all items of a recovered pool. */
 struct look {
     const struct expectation *expected;
     struct kv *kv;
     unsigned char *seen; /* by key */
+    uint64_t pools;      /* bytes of all pools */
     bool fine;
     char *what;
     size_t what_size;
@@ -170,8 +171,83 @@ static void use(struct look *l)
             wrong(l, "a commit after the recovery fails");
     }
     kv_commit(l->kv);
+    if (model->region != 0 && kv_region_free(subject_region(l->kv)) > 0 &&
+        kv_pool_grow(l->kv, 1, fault, sizeof(fault)) < 0)
+        wrong(l, "after the recovery: %s", fault);
     if (subject_audit(l->kv, fault, sizeof(fault)) < 0)
         wrong(l, "in use after the recovery: %s", fault);
+}
+
+static bool visit_pool(void *context, const struct kv_pool_info *info)
+{
+    struct look *l = context;
+    const struct expectation *e = l->expected;
+    struct state state = {.present = true,
+                          .flags = (uint32_t)(info->size / 4096)};
+    int k = model_find_pool(e->model, info->name);
+    l->pools += info->size;
+    if (k < 0)
+        return wrong(l, "a pool that nobody made: %s", info->name);
+    if (l->seen[k])
+        return wrong(l, "pool %s is there twice", info->name);
+    l->seen[k] = 1;
+    if (!model_allows(e->model, e->window, k, &state))
+        return wrong(l, "pool %s has a size that nobody gave it: %llu",
+                     info->name, (unsigned long long)info->size);
+    return true;
+}
+
+/* Another pool than the one of the items: it can be opened, and has its item as
+ * long as it may be there; once it is gone and zeroed nobody can read it. */
+static void look_at_secret(struct look *l, const struct image *image)
+{
+    static const char secret[] = MODEL_SECRET MODEL_SECRET;
+    const struct model *model = l->expected->model;
+    struct window window = l->expected->window;
+    int k = model->secret_pool;
+    char fault[200] = "no memory";
+    struct kv_options options = {.durability = KV_DURABILITY_PROCESS};
+    struct kv_item item;
+    struct kv *kv;
+    if (k == 0)
+        return;
+    bool zeroed = model->zeroed != 0 && model->zeroed < window.begun;
+    if (!l->seen[k]) {
+        if (zeroed && memmem(image->file, image->size * 8, MODEL_SECRET,
+                             strlen(MODEL_SECRET)))
+            wrong(l, "a pool was deleted and zeroed, and can be read");
+        return;
+    }
+    if (kv_pool_open(subject_region(l->kv), model->keys[k].name, &options, &kv,
+                     fault, sizeof(fault)) < 0) {
+        wrong(l, "%s", fault);
+        return;
+    }
+    if (subject_audit(kv, fault, sizeof(fault)) < 0)
+        wrong(l, "another pool: %s", fault);
+    bool found = kv_get(kv, "k", 1, &item) == KV_OK &&
+                 item.len == sizeof(secret) - 1 &&
+                 memcmp(item.value, secret, item.len) == 0;
+    if (!found && window.begun <= model->secret_end)
+        wrong(l, "a pool that is there has lost its item");
+    subject_abandon(kv);
+}
+
+static void look_at_pools(struct look *l, const struct image *image)
+{
+    const struct model *model = l->expected->model;
+    struct window window = l->expected->window;
+    struct kv_region *region = subject_region(l->kv);
+    kv_pool_each(region, visit_pool, l);
+    for (int k = model->n_keys; k < model->n_keys + model->n_pools; k++)
+        if (!l->seen[k] && !model_allows(model, window, k, NULL))
+            wrong(l, "pool %s is lost", model->keys[k].name);
+    if (l->pools + kv_region_free(region) != model->region)
+        wrong(l, "pools have %llu bytes and %llu are free, of %llu",
+              (unsigned long long)l->pools,
+              (unsigned long long)kv_region_free(region),
+              (unsigned long long)model->region);
+    look_at_secret(l, image);
 }
 
 static void look_at_state(struct look *l)
@@ -214,7 +290,7 @@ bool judge(struct image *image, struct recorder *recorder,
     bool making = e->phase == PHASE_MAKING;
 
     recorder_restart(recorder);
-    l.seen = calloc((size_t)e->model->n_keys + 1, 1);
+    l.seen = calloc((size_t)(e->model->n_keys + e->model->n_pools), 1);
     if (!l.seen ||
         subject_open(image->path, making ? SUBJECT_POOL : 0, e->model->cache,
                      &recorder->hook, &l.kv, error, sizeof(error)) < 0) {
@@ -224,6 +300,8 @@ bool judge(struct image *image, struct recorder *recorder,
     recorder_mark(recorder, EVENT_OPENED, 0);
     look_at_state(&l);
     look_at_items(&l);
+    if (e->model->region != 0 && l.fine)
+        look_at_pools(&l, image);
     if (e->model->n_flushes > 0 && l.fine)
         look_at_flush(&l);
     if (e->use && l.fine)

@@ -3,19 +3,19 @@
  * what may or may not happen (a displacement, an eviction) is looked at when
  * the counters say that it did.
  */
-#include "tests/crash/script.h"
+#include "tests/crash/kinds.h"
 
 #define LARGE_MOST 1200 /* bytes; now and then more */
 
-static uint32_t large_len(struct script *s)
+uint32_t kinds_large_len(struct script *s)
 {
     return script_roll(s, 8) ? 33 + script_roll(s, LARGE_MOST)
                              : 33 + script_roll(s, 2900);
 }
 
-static uint32_t any_len(struct script *s)
+uint32_t kinds_any_len(struct script *s)
 {
-    return script_roll(s, 2) ? script_roll(s, 33) : large_len(s);
+    return script_roll(s, 2) ? script_roll(s, 33) : kinds_large_len(s);
 }
 
 /* A key that is there, or is not; made so without a look. */
@@ -26,7 +26,7 @@ static int prepare(struct script *s, bool present)
         return k;
     k = script_pick(s, !present);
     if (present)
-        script_put(s, k, any_len(s));
+        script_put(s, k, kinds_any_len(s));
     else
         script_erase(s, k);
     script_commit(s);
@@ -63,7 +63,7 @@ static void step_put_large(struct script *s)
     balance(s);
     int k = prepare(s, false);
     script_look(s);
-    script_put(s, k, large_len(s));
+    script_put(s, k, kinds_large_len(s));
     script_commit(s);
     script_skip(s);
 }
@@ -73,7 +73,7 @@ static void step_replace(struct script *s)
     int k = prepare(s, true);
     script_look(s);
     if (script_roll(s, 2))
-        script_put(s, k, any_len(s));
+        script_put(s, k, kinds_any_len(s));
     else
         script_modify(s, k, script_roll(s, 100));
     script_commit(s);
@@ -87,14 +87,14 @@ static void step_erase(struct script *s)
         script_look(s);
         script_erase(s, k);
         script_commit(s);
-        script_put(s, prepare(s, false), any_len(s));
+        script_put(s, prepare(s, false), kinds_any_len(s));
     } else {
         script_look(s);
         script_erase(s, k);
     }
     script_commit(s);
     script_skip(s);
-    script_put(s, k, any_len(s));
+    script_put(s, k, kinds_any_len(s));
     script_commit(s);
 }
 
@@ -121,36 +121,79 @@ static void step_arithmetic(struct script *s)
     script_skip(s);
 }
 
-/* A table as full as it gets before it grows; then it is looked at. */
+/* A key that is not there and has no free place within reach; -1: none. */
+static int pick_crowded(struct script *s)
+{
+    for (int k = 0; k < s->model.n_keys; k++) {
+        const struct key *key = &s->model.keys[k];
+        if (!model_now(&s->model, k)->present &&
+            subject_crowded(s->kv, key->name, key->len))
+            return k;
+    }
+    return -1;
+}
+
+/* The item that lies nearest beyond the reach of a key's bucket; -1: none. */
+static int pick_beyond(struct script *s, int k)
+{
+    const struct key *key = &s->model.keys[k];
+    uint32_t nearest = UINT32_MAX;
+    int best = -1;
+    for (int i = 0; i < s->model.n_keys; i++) {
+        const struct key *item = &s->model.keys[i];
+        if (!model_now(&s->model, i)->present)
+            continue;
+        uint32_t distance =
+            subject_distance(s->kv, key->name, key->len, item->name, item->len);
+        if (distance >= SUBJECT_REACH && distance < nearest) {
+            nearest = distance;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* Into a table as full as it gets before it grows; in half of the cases the
+ * place that another item moves to was left by the commit before. */
 static void step_displacement(struct script *s)
 {
     struct kv_statistics now;
-    for (int i = 0; i < 100; i++) {
-        int k = script_pick(s, false);
+    int k = -1;
+    for (int i = 0; i < 4000 && (k = pick_crowded(s)) < 0; i++) {
         kv_stats(s->kv, &now);
-        if (k < 0 || now.items >= now.table_entries * 27 / 32) {
+        if (now.items >= now.table_entries * 27 / 32)
             for (int n = 0; n < 48; n++)
                 script_erase(s, script_pick(s, true));
-            script_commit(s);
-            continue;
-        }
-        bool full = now.items >= now.table_entries * 3 / 4;
-        if (full)
-            script_look(s);
-        script_put(s, k, script_roll(s, 8));
+        else if ((k = script_pick(s, false)) >= 0)
+            script_put(s, k, script_roll(s, 8));
         script_commit(s);
-        kv_stats(s->kv, &now);
-        if (full && now.displacements != s->before.displacements)
-            break;
-        if (full)
-            script_unlook(s);
     }
+    if (k < 0)
+        return;
+    script_look(s);
+    int beyond = script_roll(s, 2) ? pick_beyond(s, k) : -1;
+    if (beyond >= 0) {
+        script_erase(s, beyond);
+        script_commit(s);
+    }
+    script_put(s, k, script_roll(s, 8));
+    script_commit(s);
+    kv_stats(s->kv, &now);
+    if (now.displacements == s->before.displacements)
+        script_unlook(s);
     script_skip(s);
 }
 
 static void step_eviction(struct script *s)
 {
     struct kv_statistics now;
+    kv_stats(s->kv, &now);
+    for (int i = 0; i < 500 && now.evictions == 0; i++) {
+        script_put(s, (int)script_roll(s, (uint32_t)s->model.n_keys),
+                   500 + script_roll(s, 2500));
+        script_commit(s);
+        kv_stats(s->kv, &now);
+    }
     script_look(s);
     for (uint32_t n = 1 + script_roll(s, 3); n > 0; n--)
         script_put(s, (int)script_roll(s, (uint32_t)s->model.n_keys),
@@ -162,7 +205,7 @@ static void step_eviction(struct script *s)
     script_skip(s);
 }
 
-static void any_operation(struct script *s, int k)
+void kinds_any_operation(struct script *s, int k)
 {
     bool there = model_now(&s->model, k)->present;
     switch (script_roll(s, there ? 8 : 3)) {
@@ -177,7 +220,7 @@ static void any_operation(struct script *s, int k)
         script_touch(s, k);
         break;
     default:
-        script_put(s, k, any_len(s));
+        script_put(s, k, kinds_any_len(s));
     }
 }
 
@@ -188,8 +231,8 @@ static void step_batch(struct script *s)
     int keys = 1 + (int)script_roll(s, 5);
     script_look(s);
     for (uint32_t n = 2 + script_roll(s, 14); n > 0; n--)
-        any_operation(s, (first + (int)script_roll(s, (uint32_t)keys)) %
-                             s->model.n_keys);
+        kinds_any_operation(s, (first + (int)script_roll(s, (uint32_t)keys)) %
+                                   s->model.n_keys);
     script_commit(s);
     script_skip(s);
 }
@@ -203,7 +246,8 @@ static void step_flush_all(struct script *s)
     script_look(s);
     for (uint32_t n = 1 + script_roll(s, 2); n > 0; n--) {
         if (script_roll(s, 3) == 0)
-            any_operation(s, (int)script_roll(s, (uint32_t)s->model.n_keys));
+            kinds_any_operation(s,
+                                (int)script_roll(s, (uint32_t)s->model.n_keys));
         script_flush_all(s, script_roll(s, 2) ? SUBJECT_NOW
                                               : 2000 + script_roll(s, 1000));
         if (script_roll(s, 2) == 0)
@@ -215,80 +259,6 @@ static void step_flush_all(struct script *s)
         script_flush_all(s, SUBJECT_NOW);
     script_commit(s);
     script_skip(s);
-}
-
-static void step_create(struct script *s)
-{
-    recorder_mark(&s->log, EVENT_LOOK, 0);
-    recorder_mark(&s->log, EVENT_MAKING, 0);
-    script_open(s, SUBJECT_POOL);
-    if (!s->kv)
-        return;
-    recorder_mark(&s->log, EVENT_OPENED, 0);
-    script_put(s, 0, script_roll(s, 33));
-    if (script_roll(s, 2)) /* an id that was given, and nothing that has it */
-        script_erase(s, 0);
-    else
-        script_put(s, 1, large_len(s));
-    script_commit(s);
-}
-
-/* Closing in order, opening again, and a crash at any moment of it. */
-static void step_reopen(struct script *s)
-{
-    script_open(s, SUBJECT_POOL);
-    for (int i = 0; i < 20 && s->kv; i++)
-        script_put(s, i % s->model.n_keys, any_len(s));
-    for (int i = 0; i < 6 && s->kv; i++) {
-        script_commit(s);
-        script_look(s);
-        if (script_roll(s, 2))
-            any_operation(s, (int)script_roll(s, (uint32_t)s->model.n_keys));
-        recorder_mark(&s->log, EVENT_CLOSING, 0);
-        script_close(s);
-        s->model.acked = s->model.ops;
-        recorder_mark(&s->log, EVENT_ACK, s->model.acked);
-        recorder_mark(&s->log, EVENT_CLOSED, 0);
-        recorder_mark(&s->log, EVENT_OPENING, 0);
-        script_open(s, 0);
-        recorder_mark(&s->log, EVENT_OPENED, 0);
-        if (s->kv)
-            script_put(s, i, any_len(s));
-    }
-}
-
-/* A crash while damaged entries are dropped. */
-static void step_repair(struct script *s)
-{
-    script_open(s, SUBJECT_POOL);
-    for (int i = 0; i < s->model.n_keys && s->kv; i++)
-        script_put(s, i, any_len(s));
-    if (!s->kv)
-        return;
-    script_commit(s);
-    for (uint32_t n = 1 + script_roll(s, 8); n > 0; n--) {
-        int k = (int)script_roll(s, (uint32_t)s->model.n_keys);
-        const struct key *key = &s->model.keys[k];
-        struct state gone = {.op = s->model.ops - 1};
-        if (key->len > 12 && k >= 10 && model_now(&s->model, k)->present &&
-            subject_damage(s->fd, key->name, key->len))
-            model_add(&s->model, k, &gone);
-    }
-    s->damaged = true;
-    subject_abandon(s->kv);
-    s->kv = NULL;
-    recorder_detach(&s->log);
-    recorder_mark(&s->log, EVENT_OP, s->model.ops - 1);
-    recorder_mark(&s->log, EVENT_ACK, s->model.ops);
-    recorder_mark(&s->log, EVENT_LOOK, 0);
-    recorder_mark(&s->log, EVENT_OPENING, 0);
-    script_open(s, 0);
-    recorder_mark(&s->log, EVENT_OPENED, 0);
-    for (int i = 0; i < 4 && s->kv; i++) {
-        script_put(s, (int)script_roll(s, (uint32_t)s->model.n_keys),
-                   any_len(s));
-        script_commit(s);
-    }
 }
 
 /* A large item of at most some bytes; -1: none. */
@@ -333,6 +303,42 @@ static void step_reuse(struct script *s)
     script_skip(s);
 }
 
+/* One segment, written anew larger. */
+static void step_growth(struct script *s)
+{
+    struct kv_statistics now;
+    for (int i = 0; i < 400; i++) {
+        int k = script_pick(s, false);
+        if (k < 0)
+            return;
+        script_look(s);
+        script_put(s, k, script_roll(s, 8));
+        if (script_roll(s, 4) == 0)
+            script_erase(s, prepare(s, true));
+        script_commit(s);
+        kv_stats(s->kv, &now);
+        if (now.growths == s->before.growths)
+            script_unlook(s);
+        script_skip(s);
+        if (now.growths != s->before.growths)
+            return;
+    }
+}
+
+/* The largest segment there is becomes two. */
+static void step_split(struct script *s)
+{
+    struct kv_statistics now;
+    kv_stats(s->kv, &now);
+    while (now.items < 1320) {
+        for (int i = 0; i < 8; i++)
+            script_put(s, script_pick(s, false), script_roll(s, 8));
+        script_commit(s);
+        kv_stats(s->kv, &now);
+    }
+    step_growth(s);
+}
+
 const struct script_kind script_kinds[] = {
     {.name = "put-inline",
      .keys = 48,
@@ -368,14 +374,22 @@ const struct script_kind script_kinds[] = {
     {.name = "displacement",
      .keys = 1200,
      .stored = 0,
-     .steps = 90,
+     .steps = 12,
      .step = step_displacement},
-    {.name = "growth"},
-    {.name = "region-split"},
+    {.name = "growth",
+     .keys = 700,
+     .stored = 60,
+     .steps = 3,
+     .step = step_growth},
+    {.name = "region-split",
+     .keys = 1600,
+     .steps = 2,
+     .size = 1 << 20,
+     .step = step_split},
     {.name = "eviction",
      .keys = 220,
-     .stored = 140,
-     .steps = 70,
+     .stored = 40,
+     .steps = 12,
      .cache = true,
      .step = step_eviction},
     {.name = "batch", .keys = 40, .stored = 30, .steps = 6, .step = step_batch},
@@ -384,9 +398,27 @@ const struct script_kind script_kinds[] = {
      .stored = 24,
      .steps = 6,
      .step = step_flush_all},
-    {.name = "pool-create", .keys = 8, .by_itself = true, .step = step_create},
-    {.name = "pool-grow"},
-    {.name = "pool-delete"},
+    {.name = "region-create",
+     .keys = 8,
+     .by_itself = true,
+     .step = step_create},
+    {.name = "pool-create",
+     .keys = 8,
+     .by_itself = true,
+     .step = step_pool_create},
+    {.name = "pool-first",
+     .keys = 8,
+     .by_itself = true,
+     .step = step_pool_first},
+    {.name = "pool-grow", .keys = 8, .by_itself = true, .step = step_pool_grow},
+    {.name = "pool-regrow",
+     .keys = 8,
+     .by_itself = true,
+     .step = step_pool_regrow},
+    {.name = "pool-delete",
+     .keys = 8,
+     .by_itself = true,
+     .step = step_pool_delete},
     {.name = "reopen", .keys = 24, .by_itself = true, .step = step_reopen},
     {.name = "repair", .keys = 32, .by_itself = true, .step = step_repair},
     {.name = NULL},

@@ -34,12 +34,19 @@ static const char *prefix(int k)
 
 void model_init(struct model *model, int n_keys)
 {
-    *model = (struct model){.n_keys = n_keys, .ops = 1, .acked = 1};
-    model->keys = must(calloc((size_t)n_keys, sizeof(*model->keys)));
-    for (int k = 0; k < n_keys; k++) {
+    *model = (struct model){
+        .n_keys = n_keys, .n_pools = MODEL_POOLS, .ops = 1, .acked = 1};
+    model->keys =
+        must(calloc((size_t)(n_keys + model->n_pools), sizeof(*model->keys)));
+    for (int k = 0; k < n_keys + model->n_pools; k++) {
         struct key *key = &model->keys[k];
-        key->len = (size_t)snprintf(key->name, sizeof(key->name), "%s%d",
-                                    prefix(k), k);
+        if (k < n_keys)
+            key->len = (size_t)snprintf(key->name, sizeof(key->name), "%s%d",
+                                        prefix(k), k);
+        else if (k == n_keys)
+            strcpy(key->name, "default");
+        else
+            snprintf(key->name, sizeof(key->name), "pool%d", k - n_keys);
         key->max = 4;
         key->states = must(calloc(4, sizeof(*key->states)));
         key->n = 1;
@@ -48,7 +55,7 @@ void model_init(struct model *model, int n_keys)
 
 void model_fini(struct model *model)
 {
-    for (int k = 0; k < model->n_keys; k++) {
+    for (int k = 0; k < model->n_keys + model->n_pools; k++) {
         for (int i = 0; i < model->keys[k].n; i++)
             free(model->keys[k].states[i].bytes);
         free(model->keys[k].states);
@@ -74,6 +81,14 @@ int model_find(const struct model *model, const void *name, size_t len)
         memcmp(model->keys[k].name, name, len) != 0)
         return -1;
     return k;
+}
+
+int model_find_pool(const struct model *model, const char *name)
+{
+    for (int k = model->n_keys; k < model->n_keys + model->n_pools; k++)
+        if (strcmp(model->keys[k].name, name) == 0)
+            return k;
+    return -1;
 }
 
 uint32_t model_begin(struct model *model)
@@ -122,7 +137,7 @@ static bool same(const struct state *a, const struct state *found)
         return !a->present && !found;
     return a->len == found->len && a->flags == found->flags &&
            a->exptime == found->exptime && a->cas == found->cas &&
-           memcmp(a->bytes, found->bytes, a->len) == 0;
+           (a->len == 0 || memcmp(a->bytes, found->bytes, a->len) == 0);
 }
 
 bool model_allows(const struct model *model, struct window w, int k,

@@ -14,7 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MODEL_NAME 248
+#define MODEL_NAME   248
+#define MODEL_POOLS  6 /* "default", "pool1", ... */
+#define MODEL_SECRET "what nobody may read afterwards " /* twice */
 
 struct state {
     uint32_t op; /* that made it */
@@ -44,9 +46,14 @@ struct flush_mark {
 struct model {
     struct key *keys;
     int n_keys;
-    uint32_t ops;   /* numbers given so far; the first is 1 */
-    uint32_t acked; /* operations below it */
-    bool cache;     /* an item may be evicted by an operation in the window */
+    int n_pools;         /* keys[n_keys] and on: pools, flags are their pages */
+    uint64_t region;     /* bytes of the region for pools; 0: it has only one */
+    int secret_pool;     /* key of the pool that has it; 0: none */
+    uint32_t secret_end; /* the pool that has this operation is another one */
+    uint32_t zeroed;     /* operation that overwrites the secret; 0: none */
+    uint32_t ops;        /* numbers given so far; the first is 1 */
+    uint32_t acked;      /* operations below it */
+    bool cache; /* an item may be evicted by an operation in the window */
     struct flush_mark *flushes;
     int n_flushes;
     uint64_t *cas; /* by operation: the id that was given, or 0 */
@@ -61,6 +68,9 @@ struct window {
 /* Names of n keys of all lengths, each ending in its number. */
 void model_init(struct model *model, int n_keys);
 void model_fini(struct model *model);
+
+/* The number of a pool's name as a key, or -1 when it is no pool of ours. */
+int model_find_pool(const struct model *model, const char *name);
 
 /* The number in a name, or -1 when it is no key of the model. */
 int model_find(const struct model *model, const void *name, size_t len);

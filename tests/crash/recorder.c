@@ -3,6 +3,7 @@
 
 #include "tests/crash/sites.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,10 @@ static int record_fence(struct pm *pm)
 {
     struct recorder *r = of(pm);
     uint32_t site = site_of(r, __builtin_frame_address(0));
+    if (r->fail_fence) {
+        r->fail_fence = false;
+        return -EIO;
+    }
     int rc = pm->native->fence(pm);
     add(r, EVENT_FENCE)->site = site;
     if (r->size <= COMPARE_ALWAYS || r->n_events % COMPARE_EVERY == 0)

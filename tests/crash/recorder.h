@@ -47,11 +47,12 @@ struct recorder {
     size_t n_events, max_events;
     uint64_t *words;
     size_t n_words, max_words;
-    uint64_t *base; /* the pool before events[0] */
-    uint64_t *view; /* the pool as the log says it is now */
-    size_t size;    /* words of base and view; 0: not attached yet */
-    struct pm *pm;  /* the last one that called */
-    bool past_us;   /* a store did not come through persist.h */
+    uint64_t *base;  /* the pool before events[0] */
+    uint64_t *view;  /* the pool as the log says it is now */
+    size_t size;     /* words of base and view; 0: not attached yet */
+    struct pm *pm;   /* the last one that called */
+    bool past_us;    /* a store did not come through persist.h */
+    bool fail_fence; /* the next fence fails, and is not in the log */
 };
 
 /* sites is borrowed and may be NULL. */

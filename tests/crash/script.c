@@ -320,6 +320,70 @@ void script_close(struct script *s)
     s->kv = NULL;
 }
 
+void script_abandon(struct script *s)
+{
+    if (s->kv)
+        subject_abandon(s->kv);
+    kv_region_close(s->region);
+    s->kv = NULL;
+    s->region = NULL;
+}
+
+static void finish_pool(struct script *s, uint32_t op, int k, uint64_t size)
+{
+    struct state state = {
+        .op = op, .present = size > 0, .flags = (uint32_t)(size / 4096)};
+    model_add(&s->model, k, &state);
+    s->model.acked = s->model.ops;
+    recorder_mark(&s->log, EVENT_ACK, s->model.acked);
+}
+
+void script_open_region(struct script *s, uint64_t size, uint64_t pool)
+{
+    char error[200] = "";
+    if (subject_open_region(s->path, size, pool, &s->log.hook, &s->region,
+                            &s->kv, error, sizeof(error)) < 0) {
+        script_wrong(s, "cannot open: %s", error);
+        s->region = NULL;
+        s->kv = NULL;
+    } else if (size != 0) {
+        s->model.region = kv_region_free(s->region) + pool;
+        finish_pool(s, begin(s, "open"), s->model.n_keys, pool);
+    }
+}
+
+void script_pool_create(struct script *s, int k, uint64_t size)
+{
+    const char *name = s->model.keys[k].name;
+    char error[200] = "";
+    uint32_t op = begin(s, "create %s, %llu", name, (unsigned long long)size);
+    if (kv_pool_create(s->region, name, size, error, sizeof(error)) < 0)
+        script_wrong(s, "%s", error);
+    finish_pool(s, op, k, size);
+}
+
+void script_pool_delete(struct script *s, int k, bool zero)
+{
+    const char *name = s->model.keys[k].name;
+    char error[200] = "";
+    uint32_t op = begin(s, "delete %s%s", name, zero ? " and zero it" : "");
+    if (kv_pool_delete(s->region, name, zero, error, sizeof(error)) < 0)
+        script_wrong(s, "%s", error);
+    if (zero)
+        s->model.zeroed = op;
+    finish_pool(s, op, k, 0);
+}
+
+void script_pool_grow(struct script *s, uint64_t more)
+{
+    char error[200] = "";
+    uint64_t old = (uint64_t)model_now(&s->model, s->model.n_keys)->flags;
+    uint32_t op = begin(s, "grow by %llu", (unsigned long long)more);
+    if (kv_pool_grow(s->kv, more, error, sizeof(error)) < 0)
+        script_wrong(s, "%s", error);
+    finish_pool(s, op, s->model.n_keys, old * 4096 + more);
+}
+
 static void store_some(struct script *s, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -343,7 +407,7 @@ bool script_run(struct script *s, const struct script_kind *kind, uint64_t seed,
     s->fd = memfd_create("pool", MFD_CLOEXEC);
     snprintf(s->path, sizeof(s->path), "/proc/self/fd/%d", s->fd);
     if (!kind->by_itself) {
-        script_open(s, SUBJECT_POOL);
+        script_open(s, kind->size ? kind->size : SUBJECT_POOL);
         if (s->kv)
             store_some(s, kind->stored);
     }
@@ -360,8 +424,7 @@ bool script_run(struct script *s, const struct script_kind *kind, uint64_t seed,
 
 void script_fini(struct script *s)
 {
-    if (s->kv)
-        subject_abandon(s->kv);
+    script_abandon(s);
     recorder_fini(&s->log);
     model_fini(&s->model);
     close(s->fd);

@@ -16,6 +16,7 @@ struct script {
     struct recorder log;
     struct model model;
     struct kv *kv;
+    struct kv_region *region; /* NULL: kv has its own */
     int fd;
     char path[32];
     uint64_t random;
@@ -33,6 +34,7 @@ struct script_kind {
     int keys;
     int stored; /* of them, before the first step */
     int steps;
+    uint64_t size; /* bytes of the pool; 0: SUBJECT_POOL */
     bool cache;
     bool by_itself; /* step() opens the pool, and is called once */
     void (*step)(struct script *script);
@@ -50,6 +52,13 @@ void script_fini(struct script *script);
 uint32_t script_roll(struct script *script, uint32_t sides);
 void script_open(struct script *script, uint64_t size);
 void script_close(struct script *script);
+
+/* A region with pools: keys n_keys and on of the model. */
+void script_open_region(struct script *script, uint64_t size, uint64_t pool);
+void script_abandon(struct script *script);
+void script_pool_create(struct script *script, int k, uint64_t size);
+void script_pool_delete(struct script *script, int k, bool zero);
+void script_pool_grow(struct script *script, uint64_t more);
 void script_look(struct script *script);
 void script_skip(struct script *script);
 void script_unlook(struct script *script); /* nothing of interest happened */

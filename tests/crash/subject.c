@@ -20,6 +20,51 @@ int subject_open(const char *path, uint64_t size, bool cache,
     return rc;
 }
 
+int subject_open_region(const char *path, uint64_t size, uint64_t pool,
+                        const struct pm_hook *hook, struct kv_region **region,
+                        struct kv **out, char *error, size_t error_size)
+{
+    struct kv_region_options options = {.size = size,
+                                        .durability = KV_DURABILITY_PROCESS};
+    struct kv_options pool_options = {.durability = KV_DURABILITY_PROCESS};
+    int rc =
+        kv_region_open_hooked(path, &options, hook, region, error, error_size);
+    if (rc < 0)
+        return rc;
+    if (size != 0)
+        rc = kv_pool_create(*region, "default", pool, error, error_size);
+    if (rc == 0)
+        rc = kv_pool_open(*region, "default", &pool_options, out, error,
+                          error_size);
+    if (rc == 0)
+        kv_set_time(*out, SUBJECT_NOW);
+    else
+        kv_region_close(*region);
+    return rc;
+}
+
+struct kv_region *subject_region(struct kv *kv)
+{
+    return kv->region;
+}
+
+bool subject_crowded(struct kv *kv, const void *key, size_t klen)
+{
+    uint32_t bucket = hop_bucket(&kv->table, kv_hash(kv, key, klen));
+    return hop_free_place(&kv->table, bucket) == HOP_NONE;
+}
+
+uint32_t subject_distance(struct kv *kv, const void *key, size_t klen,
+                          const void *item, size_t item_len)
+{
+    uint32_t bucket = hop_bucket(&kv->table, kv_hash(kv, key, klen));
+    uint32_t place =
+        hop_find(&kv->table, kv_hash(kv, item, item_len), item, item_len);
+    if (place == HOP_NONE || place >> HOP_SHIFT != bucket >> HOP_SHIFT)
+        return UINT32_MAX;
+    return hop_distance(&kv->table, bucket, place);
+}
+
 void subject_abandon(struct kv *kv)
 {
     kv->failed = true;

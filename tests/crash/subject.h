@@ -8,13 +8,29 @@
 #include "store/engine/engine.h"
 #include "store/pm/persist.h"
 
-#define SUBJECT_POOL KV_MIN_POOL /* bytes; small pools are quick to recover */
-#define SUBJECT_NOW  1000        /* the clock of all tests, unix seconds */
+#define SUBJECT_POOL  KV_MIN_POOL /* bytes; small pools are quick to recover */
+#define SUBJECT_REACH 63          /* places of a bucket */
+#define SUBJECT_NOW   1000        /* the clock of all tests, unix seconds */
 
 /* size 0: an existing pool only. 0 or -errno and a sentence. */
 int subject_open(const char *path, uint64_t size, bool cache,
                  const struct pm_hook *hook, struct kv **out, char *error,
                  size_t error_size);
+
+/* The same for a region with a pool "default", which gets so many bytes. */
+int subject_open_region(const char *path, uint64_t size, uint64_t pool,
+                        const struct pm_hook *hook, struct kv_region **region,
+                        struct kv **out, char *error, size_t error_size);
+
+/* The region that a pool is in. */
+struct kv_region *subject_region(struct kv *kv);
+
+/* An item of this new key makes another one move. */
+bool subject_crowded(struct kv *kv, const void *key, size_t klen);
+
+/* How far an item lies behind the bucket of a key; UINT32_MAX: elsewhere. */
+uint32_t subject_distance(struct kv *kv, const void *key, size_t klen,
+                          const void *item, size_t item_len);
 
 /* Close without a word to the pool, as a crash does. */
 void subject_abandon(struct kv *kv);
