@@ -71,6 +71,11 @@ static void print_why(const struct segment_row *row)
     if (row->stage != STATS_STAGE_UP)
         printf("  Why: %s (%s).\n", reason_sentence(row->reason),
                reason_token(row->reason));
+    for (unsigned i = 0; i < STATS_TRANSPORTS; i++)
+        if (row->not_over[i] != REASON_NONE && stats_transport_name(i) != NULL)
+            printf("  Not over %s: %s (%s).\n", stats_transport_name(i),
+                   reason_sentence(row->not_over[i]),
+                   reason_token(row->not_over[i]));
 }
 
 static void print_missing_peer(const struct segment_row *row)

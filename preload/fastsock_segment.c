@@ -159,6 +159,8 @@ bool segment_row(const struct segment *segment, unsigned i,
         .link_out = row.link_out,
         .link_in = row.link_in,
     };
+    for (unsigned t = 0; t < STATS_TRANSPORTS; t++)
+        out->not_over[t] = reason_from(row.not_over[t]);
     segment_printable(row.transport, sizeof(row.transport), out->transport);
     take_names(&row, out);
     return true;

@@ -45,6 +45,7 @@ struct segment_row {
     uint32_t peer_pid; /* 0: not known */
     uint32_t ups, returns;
     uint64_t tcp_out, tcp_in, link_out, link_in; /* bytes */
+    enum reason not_over[STATS_TRANSPORTS]; /* REASON_NONE: not tried */
     char transport[sizeof(((struct stats_row *)0)->transport) + 1];
 };
 

@@ -240,6 +240,7 @@ static void note(struct endpoint *e, const char *transport, enum reason why)
 {
     log_debug("fd %d: not over %s: %s", e->stream.fd, transport,
               reason_token(why));
+    stats_not_over(e, transport, why);
     if (telling(why) > telling(e->why_not))
         e->why_not = why;
 }
@@ -298,6 +299,7 @@ static void met(struct meeting *m, struct link *link, enum reason why)
         return;
     }
     e->failures = 0;
+    stats_not_over(e, e->tried_name, REASON_NONE);
     if (!backend_needs_proof(e->tried_with))
         endpoint_forget_proof(e);
     stream_set_link(&e->stream, link);

@@ -121,15 +121,29 @@ void stats_update(struct endpoint *e)
     strncpy(row->transport, up && s->link != NULL ? s->link->ops->name : "tcp",
             sizeof(row->transport) - 1);
     if (e->known && row->family == 0) {
-        memcpy(row->local, e->stream.h.initiator ? e->name.client
-                                                 : e->name.server, 16);
-        memcpy(row->peer, e->stream.h.initiator ? e->name.server
-                                                : e->name.client, 16);
-        row->local_port = e->stream.h.initiator ? e->name.client_port
-                                                : e->name.server_port;
-        row->peer_port = e->stream.h.initiator ? e->name.server_port
-                                               : e->name.client_port;
+        memcpy(row->local,
+               e->stream.h.initiator ? e->name.client : e->name.server, 16);
+        memcpy(row->peer,
+               e->stream.h.initiator ? e->name.server : e->name.client, 16);
+        row->local_port =
+            e->stream.h.initiator ? e->name.client_port : e->name.server_port;
+        row->peer_port =
+            e->stream.h.initiator ? e->name.server_port : e->name.client_port;
         row->family = e->name.family;
+    }
+}
+
+/* `transport` may be the beginning of a list. */
+void stats_not_over(struct endpoint *e, const char *transport, enum reason why)
+{
+    size_t len = strcspn(transport, ",");
+
+    for (unsigned i = 0; e->row != NULL && i < STATS_TRANSPORTS; i++) {
+        const char *name = stats_transport_name(i);
+
+        if (name != NULL && strlen(name) == len &&
+            memcmp(name, transport, len) == 0)
+            e->row->not_over[i] = (uint32_t)why;
     }
 }
 
@@ -179,9 +193,9 @@ void stats_count(enum stats_event event)
         count = &h->spins_missed;
     }
     /* Many threads, no promise to the last digit: no locked operation. */
-    atomic_store_explicit(
-        count, atomic_load_explicit(count, memory_order_relaxed) + 1,
-        memory_order_relaxed);
+    atomic_store_explicit(count,
+                          atomic_load_explicit(count, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
 }
 
 static void report_path(char *out, size_t size)
@@ -225,23 +239,20 @@ void stats_report(void)
         link_in += r->link_in;
     }
     report_path(path, sizeof(path));
-    n = snprintf(text, sizeof(text),
-                 "program %s\npid %d\nstreams_seen %llu\nstreams_up %llu\n"
-                 "streams_open %llu\nreturns %llu\nbroken %llu\n"
-                 "link_bytes_out %llu\nlink_bytes_in %llu\n"
-                 "tcp_bytes_out %llu\ntcp_bytes_in %llu\n"
-                 "sleeps %llu\nspins_hit %llu\nspins_missed %llu\n",
-                 process.program, (int)getpid(),
-                 (unsigned long long)h->streams_seen,
-                 (unsigned long long)h->streams_up, (unsigned long long)rows,
-                 (unsigned long long)h->returns,
-                 (unsigned long long)h->broken, (unsigned long long)link_out,
-                 (unsigned long long)link_in,
-                 (unsigned long long)(out - link_out),
-                 (unsigned long long)(in - link_in),
-                 (unsigned long long)h->sleeps,
-                 (unsigned long long)h->spins_hit,
-                 (unsigned long long)h->spins_missed);
+    n = snprintf(
+        text, sizeof(text),
+        "program %s\npid %d\nstreams_seen %llu\nstreams_up %llu\n"
+        "streams_open %llu\nreturns %llu\nbroken %llu\n"
+        "link_bytes_out %llu\nlink_bytes_in %llu\n"
+        "tcp_bytes_out %llu\ntcp_bytes_in %llu\n"
+        "sleeps %llu\nspins_hit %llu\nspins_missed %llu\n",
+        process.program, (int)getpid(), (unsigned long long)h->streams_seen,
+        (unsigned long long)h->streams_up, (unsigned long long)rows,
+        (unsigned long long)h->returns, (unsigned long long)h->broken,
+        (unsigned long long)link_out, (unsigned long long)link_in,
+        (unsigned long long)(out - link_out),
+        (unsigned long long)(in - link_in), (unsigned long long)h->sleeps,
+        (unsigned long long)h->spins_hit, (unsigned long long)h->spins_missed);
     fd = (int)syscall(SYS_openat, AT_FDCWD, path,
                       O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0)

@@ -11,6 +11,8 @@
 struct stats_row *stats_open_row(struct endpoint *e);
 /* Stage, reason, peer: after something changed. Stream locks held or not. */
 void stats_update(struct endpoint *e);
+/* Why that transport did not serve; REASON_NONE: it does. */
+void stats_not_over(struct endpoint *e, const char *transport, enum reason why);
 void stats_close_row(struct endpoint *e);
 
 enum stats_event {

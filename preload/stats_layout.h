@@ -16,7 +16,7 @@
 #define STATS_MAGIC UINT64_C(0x3154415453534146) /* "FASSTAT1" */
 #define STATS_NAME  "fastsock.stats"
 
-enum { STATS_VERSION = 1, STATS_ROWS = 16384 };
+enum { STATS_VERSION = 1, STATS_ROWS = 16384, STATS_TRANSPORTS = 4 };
 
 struct stats_row {
     _Atomic uint32_t used; /* 1: a stream; 0: free */
@@ -36,7 +36,8 @@ struct stats_row {
     _Atomic uint64_t out, in;  /* bytes of the application, all carriers */
     _Atomic uint64_t link_out, link_in; /* of those over links */
     char transport[8];         /* "tcp", "shm" */
-    uint8_t reserved[128];
+    uint32_t not_over[STATS_TRANSPORTS]; /* enum reason of the last try */
+    uint8_t reserved[112];
 };
 static_assert(sizeof(struct stats_row) == 256, "four lines");
 
@@ -64,6 +65,14 @@ static inline uint64_t stats_size(void)
 {
     return sizeof(struct stats_header) +
            (uint64_t)STATS_ROWS * sizeof(struct stats_row);
+}
+
+/* The transport at that place of not_over; NULL: none yet. Static. */
+static inline const char *stats_transport_name(unsigned i)
+{
+    static const char *const names[STATS_TRANSPORTS] = {"shm", "verbs"};
+
+    return i < STATS_TRANSPORTS ? names[i] : NULL;
 }
 
 /* For a reader that does not look into transport/stream/. Static. */

@@ -213,6 +213,8 @@ check_explain() {
     says 0 'It left TCP once and came back 0 times' "$tool" explain "$client"
     says 0 'start it with the library as well (no_peer_library)' \
         "$tool" explain "$server"
+    says 0 'Not over shm: the peer does not carry the library' \
+        "$tool" explain "$server"
     fd=$("$tool" ss -p "$client" | awk 'NR == 2 { print $2 }')
     says 0 "^Descriptor $fd: $host:.* to $host:$port" \
         "$tool" explain "$client/$fd"

@@ -267,6 +267,7 @@ START_TEST(numbers_of_a_liar_stay_in_their_range)
     struct stats_row *written = add_row(0);
 
     written->reason = written->last_return = UINT32_MAX;
+    written->not_over[1] = UINT32_MAX;
     written->family = 5;
     written->peer_pid = UINT32_MAX;
     written->link_out = UINT64_MAX;
@@ -275,6 +276,8 @@ START_TEST(numbers_of_a_liar_stay_in_their_range)
     ck_assert(segment_row(&segment, 0, &row));
     ck_assert_int_eq(row.reason, REASON_OTHER);
     ck_assert_int_eq(row.last_return, REASON_OTHER);
+    ck_assert_int_eq(row.not_over[0], REASON_NONE);
+    ck_assert_int_eq(row.not_over[1], REASON_OTHER);
     ck_assert_int_eq(row.family, 0);
     ck_assert_uint_eq(row.peer_pid, 0);
     ck_assert_uint_eq(row.tcp_out, 0);
