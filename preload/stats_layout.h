@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define STATS_MAGIC UINT64_C(0x3154415453534146) /* "FASSTAT1" */
