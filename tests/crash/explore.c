@@ -122,7 +122,7 @@ static void crash_again(struct layer *l)
 {
     struct explorer *x = l->x;
     enum phase phase = x->expected.phase;
-    if (phase == PHASE_MAKING || l->depth >= x->effort.depth ||
+    if (phase <= PHASE_EMPTY || l->depth >= x->effort.depth ||
         next_random(x) % x->effort.nested_one_in != 0)
         return;
     x->expected.phase = PHASE_OPENING;
@@ -325,6 +325,9 @@ static void read_mark(struct layer *l, const struct event *event)
     case EVENT_MAKING:
         expected->phase = PHASE_MAKING;
         return;
+    case EVENT_EMPTY:
+        expected->phase = PHASE_EMPTY;
+        break;
     case EVENT_OPENING:
         expected->phase = PHASE_OPENING;
         return;

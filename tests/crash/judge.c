@@ -290,6 +290,12 @@ bool judge(struct image *image, struct recorder *recorder,
     bool making = e->phase == PHASE_MAKING;
 
     recorder_restart(recorder);
+    if (e->phase == PHASE_EMPTY) {
+        if (subject_try_region(image->path, &recorder->hook, error,
+                               sizeof(error)) < 0)
+            wrong(&l, "the region does not open: %s", error);
+        goto restore_image;
+    }
     l.seen = calloc((size_t)(e->model->n_keys + e->model->n_pools), 1);
     if (!l.seen ||
         subject_open(image->path, making ? SUBJECT_POOL : 0, e->model->cache,

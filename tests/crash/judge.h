@@ -11,6 +11,7 @@
 
 enum phase {
     PHASE_MAKING, /* the pool is being made: a size makes it again */
+    PHASE_EMPTY,  /* a region, and perhaps its pool */
     PHASE_OPENING,
     PHASE_OPEN,
     PHASE_CLOSING,

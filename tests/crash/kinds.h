@@ -14,6 +14,7 @@ uint32_t kinds_any_len(struct script *script);
 /* One operation on a key, whether it is there or not. */
 void kinds_any_operation(struct script *script, int k);
 
+void step_region_create(struct script *script);
 void step_create(struct script *script);
 void step_reopen(struct script *script);
 void step_repair(struct script *script);

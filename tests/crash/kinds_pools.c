@@ -7,6 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A region by itself is there as soon as it has been opened. */
+void step_region_create(struct script *s)
+{
+    recorder_mark(&s->log, EVENT_LOOK, 0);
+    recorder_mark(&s->log, EVENT_MAKING, 0);
+    script_open_region(s, SUBJECT_POOL, 0);
+    recorder_mark(&s->log, EVENT_EMPTY, 0);
+    if (s->region)
+        script_pool_create(s, s->model.n_keys, 8 * 4096);
+}
+
 void step_create(struct script *s)
 {
     recorder_mark(&s->log, EVENT_LOOK, 0);

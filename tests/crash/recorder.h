@@ -23,6 +23,7 @@ enum event_kind {
     EVENT_LOOK, /* crashes from here to EVENT_SKIP are of interest */
     EVENT_SKIP,
     EVENT_MAKING,  /* kv_open() with a size begins on an empty file */
+    EVENT_EMPTY,   /* kv_region_open() has returned, there is no pool yet */
     EVENT_OPENING, /* kv_open() begins */
     EVENT_OPENED,  /* it has returned */
     EVENT_CLOSING, /* kv_close() begins */

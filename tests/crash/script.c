@@ -346,7 +346,7 @@ void script_open_region(struct script *s, uint64_t size, uint64_t pool)
         script_wrong(s, "cannot open: %s", error);
         s->region = NULL;
         s->kv = NULL;
-    } else if (size != 0) {
+    } else if (size != 0 && pool != 0) {
         s->model.region = kv_region_free(s->region) + pool;
         finish_pool(s, begin(s, "open"), s->model.n_keys, pool);
     }

@@ -29,7 +29,7 @@ int subject_open_region(const char *path, uint64_t size, uint64_t pool,
     struct kv_options pool_options = {.durability = KV_DURABILITY_PROCESS};
     int rc =
         kv_region_open_hooked(path, &options, hook, region, error, error_size);
-    if (rc < 0)
+    if (rc < 0 || (size != 0 && pool == 0))
         return rc;
     if (size != 0)
         rc = kv_pool_create(*region, "default", pool, error, error_size);
@@ -40,6 +40,18 @@ int subject_open_region(const char *path, uint64_t size, uint64_t pool,
         kv_set_time(*out, SUBJECT_NOW);
     else
         kv_region_close(*region);
+    return rc;
+}
+
+int subject_try_region(const char *path, const struct pm_hook *hook,
+                       char *error, size_t error_size)
+{
+    struct kv_region_options options = {.durability = KV_DURABILITY_PROCESS};
+    struct kv_region *region;
+    int rc =
+        kv_region_open_hooked(path, &options, hook, &region, error, error_size);
+    if (rc == 0)
+        kv_region_close(region);
     return rc;
 }
 

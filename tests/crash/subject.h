@@ -17,10 +17,15 @@ int subject_open(const char *path, uint64_t size, bool cache,
                  const struct pm_hook *hook, struct kv **out, char *error,
                  size_t error_size);
 
-/* The same for a region with a pool "default", which gets so many bytes. */
+/* The same for a region with a pool "default", which gets so many bytes; with
+ * 0 and a size there is no pool, and *out is not set. */
 int subject_open_region(const char *path, uint64_t size, uint64_t pool,
                         const struct pm_hook *hook, struct kv_region **region,
                         struct kv **out, char *error, size_t error_size);
+
+/* Whether a region can be opened: 0, or -errno and a sentence. */
+int subject_try_region(const char *path, const struct pm_hook *hook,
+                       char *error, size_t error_size);
 
 /* The region that a pool is in. */
 struct kv_region *subject_region(struct kv *kv);
