@@ -110,7 +110,7 @@ static bool make_image(struct growth *g, uint32_t i, uint32_t prefix,
     struct kv *kv = g->kv;
     uint32_t number;
     image->entries = calloc(g->plan.n, sizeof(*image->entries));
-    image->from = malloc(g->plan.n * sizeof(*image->from));
+    image->from = calloc(g->plan.n, sizeof(*image->from));
     if (!image->entries || !image->from ||
         hop_add_segment(&kv->table, image->entries, g->plan.n, prefix, depth,
                         &number) < 0)

@@ -132,7 +132,7 @@ int kv_open_hooked(const char *path, const struct kv_options *options,
 {
     struct kv_region_options region_options = {
         .size = options->size, .durability = options->durability};
-    struct kv_region *region;
+    struct kv_region *region = NULL;
     if (options->max_value > KV_MAX_VALUE)
         return region_refuse(path, error, error_size, -EINVAL,
                              "can have values of at most %u bytes, %u were "

@@ -68,7 +68,7 @@ static int take_segment(struct walk *walk, uint64_t *word, uint32_t prefix,
 {
     struct kv *kv = walk->kv;
     uint64_t offset = (*word & HOP_WORD_OFFSET) * HOP_WORD_UNIT;
-    uint32_t n = (uint32_t)(*word >> HOP_WORD_PLACES) * 64, number;
+    uint32_t n = (uint32_t)(*word >> HOP_WORD_PLACES) * 64, number = 0;
     if (n < HOP_SEGMENT_MIN || n > HOP_SEGMENT_MAX || offset % 64 != 0)
         return -EUCLEAN;
     int rc = add_part(walk, offset, n * sizeof(struct hop_entry));

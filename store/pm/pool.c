@@ -311,8 +311,8 @@ int pool_create(struct region *region, const char *name, uint64_t size,
         return region_refuse(path, error, error_size, -ENOSPC,
                              "has %llu free bytes, not %llu as pool \"%s\" "
                              "wants; make the region larger or delete a pool",
-                             (unsigned long long)(left * grain),
-                             (unsigned long long)(n ? n * grain : grain), name);
+                             (unsigned long long)pool_free_space(region),
+                             (unsigned long long)(size ? size : grain), name);
     int rc = write_pool(region, slot, name, n);
     if (rc < 0)
         return region_refuse(path, error, error_size, rc,
@@ -482,7 +482,7 @@ int pool_grow(struct pool *pool, uint64_t more, struct region_part **added,
         return region_refuse(region->path, error, error_size, -ENOSPC,
                              "has %llu free bytes, not %llu as pool \"%s\" "
                              "wants; make the region larger or delete a pool",
-                             (unsigned long long)(left * grain),
+                             (unsigned long long)pool_free_space(region),
                              (unsigned long long)more, slot->name);
     uint64_t *taken = malloc(n * sizeof(*taken));
     int rc = -ENOMEM;

@@ -463,7 +463,7 @@ int region_open(struct region *region, const char *path,
     rc = prepare(&o);
     if (rc < 0)
         goto undo_open;
-    region->busy = calloc(o.header.slots, 1);
+    region->busy = calloc((size_t)o.header.slots + 1, 1);
     rc = region->busy ? take_possession(&o)
                       : refuse(&o, -ENOMEM, "cannot be opened: no memory");
     if (rc < 0)
