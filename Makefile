@@ -4,7 +4,7 @@ CFLAGS   ?= -O2 -g
 PREFIX   ?= /usr/local
 LIBDIR   ?= $(PREFIX)/lib
 comma    := ,
-B        := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter clang%,$(CC)),-clang)
+B        := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter clang%,$(CC)),-clang)$(if $(PLANT),-plant-$(PLANT))
 Q        := $(if $(V),,@)
 
 override CPPFLAGS += -I. -D_GNU_SOURCE -MMD -MP
@@ -12,6 +12,9 @@ override CFLAGS   += -std=c17 -Wall -Wextra -Wmissing-prototypes \
 	-Wshadow -Wstrict-prototypes -Wpointer-arith -fvisibility=hidden -fPIC \
 	-pthread $(if $(CI),-Werror)
 override LDFLAGS  += -pthread
+ifdef PLANT # a mistake that tests have to find: tests/differential/plants.sh
+override CFLAGS   += -DPLANT_$(shell echo $(PLANT) | tr a-z A-Z)
+endif
 ifdef SAN
 override CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer -DFASTSOCK_TEST
 override LDFLAGS  += -fsanitize=$(SAN)
@@ -20,7 +23,7 @@ endif
 # Packages of Debian 12, by name: what the build needs, then what the demo
 # and the tests need.
 DEPS := gcc make pkg-config libc6-dev libconfig-dev libpmem-dev libxxhash-dev check \
-	memcached libmemcached-tools python3-minimal python3 procps iproute2 util-linux \
+	memcached libmemcached-tools python3-minimal python3 procps iproute2 util-linux nftables \
 	gnuplot-nox libibverbs-dev librdmacm-dev rdma-core
 # What `make check-guest` needs besides.
 GUEST_DEPS := qemu-system-x86 seabios busybox-static kmod cpio xz-utils zstd \
@@ -33,6 +36,7 @@ TRANSPORT_SRC := $(filter-out $(VERBS_SRC),$(wildcard transport/*.c transport/ba
 TOOL_SRC      := $(wildcard preload/fastsock_*.c)
 PRELOAD_SRC   := $(filter-out $(TOOL_SRC),$(wildcard preload/*.c)) $(wildcard preload/*.S)
 STORE_SRC     := $(wildcard store/pm/*.c store/engine/*.c store/protocol/*.c store/server/*.c)
+KVPOOL_SRC    := $(wildcard store/tool/*.c)
 
 # What unit tests may link: everything but the intercepted names themselves.
 HOOK_SRC      := $(wildcard preload/intercept_*.c preload/startup.c preload/*.S)
@@ -48,17 +52,18 @@ STORE_OBJ     := $(call obj,$(STORE_SRC))
 # The engine as a library: the objects of kvserver.
 KVPOOL_OBJ    := $(call obj,$(wildcard store/pm/*.c store/engine/*.c)) $(B)/config/log.o
 
-PROGRAMS := $(B)/libfastsock.so $(B)/libfastsock-verbs.so $(B)/kvserver $(B)/fastsock \
+PROGRAMS := $(B)/libfastsock.so $(B)/libfastsock-verbs.so $(B)/kvserver $(B)/fastsock $(B)/kvpool \
 	$(B)/libkvpool.so $(B)/libkvpool.a
 
 all: $(PROGRAMS)
 
-include tests/tests.mk
 include bench/bench.mk
+include tests/tests.mk
 
 $(B)/libfastsock.so: $(PRELOAD_OBJ) $(TRANSPORT_OBJ) $(CONFIG_OBJ) preload/exports.map
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libfastsock.so -Wl,-z,now \
+		-Wl,--wrap=syscall \
 		-Wl,--version-script=preload/exports.map \
 		-o $@ $(filter %.o,$^)
 
@@ -66,6 +71,7 @@ $(B)/libfastsock.so: $(PRELOAD_OBJ) $(TRANSPORT_OBJ) $(CONFIG_OBJ) preload/expor
 $(B)/libfastsock-verbs.so: $(VERBS_OBJ) $(call obj,$(wildcard transport/*.c))
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libfastsock-verbs.so -Wl,-z,now \
+		-Wl,--wrap=syscall \
 		-o $@ $^ -libverbs -lrdmacm
 
 $(B)/libkvpool.so: $(KVPOOL_OBJ) store/engine/exports.map
@@ -82,6 +88,10 @@ $(B)/kvpool.o: $(KVPOOL_OBJ)
 	$(Q)objcopy --localize-hidden $@
 
 $(B)/kvserver: $(B)/store/main.o $(STORE_OBJ) $(CONFIG_OBJ)
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
+
+$(B)/kvpool: $(call obj,$(KVPOOL_SRC)) $(KVPOOL_OBJ)
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
 
@@ -126,7 +136,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/share/man/man1 \
 		$(DESTDIR)$(PREFIX)/share/man/man3 $(DESTDIR)$(PREFIX)/share/man/man7 \
 		$(DESTDIR)$(PREFIX)/share/doc/fastsock $(DESTDIR)$(PREFIX)/include
-	install -m 755 $(B)/kvserver $(B)/fastsock $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(B)/kvserver $(B)/fastsock $(B)/kvpool $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(B)/libfastsock.so $(B)/libfastsock-verbs.so $(DESTDIR)$(LIBDIR)
 	install -m 755 $(B)/libkvpool.so $(DESTDIR)$(LIBDIR)
 	install -m 644 $(B)/libkvpool.a $(DESTDIR)$(LIBDIR)
@@ -142,7 +152,7 @@ format:
 
 tidy:
 	clang-tidy --quiet --warnings-as-errors='*' $(filter-out preload/vfork.S,$(CONFIG_SRC) $(TRANSPORT_SRC) $(VERBS_SRC) \
-		$(PRELOAD_SRC) $(TOOL_SRC) $(STORE_SRC) store/main.c) -- -I. -D_GNU_SOURCE -std=c17
+		$(PRELOAD_SRC) $(TOOL_SRC) $(STORE_SRC) $(KVPOOL_SRC) store/main.c) -- -I. -D_GNU_SOURCE -std=c17
 
 clean:
 	rm -rf build build-*

@@ -39,14 +39,14 @@ enum rule_key {
 };
 
 struct rule {
-    unsigned set;                   /* 1u << key for every key given */
-    char program[RULE_PROGRAM_MAX]; /* glob on the base name */
-    bool client;                    /* the role asked for */
-    bool ipv6;                      /* what peer holds */
-    uint8_t peer[16];               /* network order, IPv4 in the first 4 */
-    unsigned prefix;                /* bits of peer that count */
-    uint16_t port_from, port_to;    /* both included */
-    uint64_t value[RULE_KEYS];      /* of overrides; accelerate is 0 or 1 */
+    unsigned set;                    /* 1u << key for every key given */
+    char program[RULE_PROGRAM_MAX];  /* glob on the base name */
+    bool client;                     /* the role asked for */
+    bool ipv6;                       /* what peer holds */
+    uint8_t peer[16];                /* network order, IPv4 in the first 4 */
+    unsigned prefix;                 /* bits of peer that count */
+    uint16_t port_from, port_to;     /* both included */
+    uint64_t value[RULE_KEYS];       /* of overrides; accelerate is 0 or 1 */
     char transports[RULE_NAMES_MAX]; /* in order of choice */
 };
 

@@ -27,7 +27,8 @@ static const struct setting table[] = {
     {FIELD(accelerate), .type = SETTING_BOOL, .initial = "true",
      .help = "Whether connections may leave TCP at all."},
     {FIELD(transports), .type = SETTING_NAMES, .choices = TRANSPORTS,
-     .initial = "shm,verbs", .help = "What may carry them, in order of choice."},
+     .initial = "shm,verbs",
+     .help = "What may carry them, in order of choice."},
     {FIELD(upgrade_after), .type = SETTING_NUMBER, .unit = "calls",
      RANGE(0, 1000000000), .initial = "16",
      .help = "Socket calls of either direction before a stream may leave "
@@ -57,17 +58,16 @@ static const struct setting table[] = {
      .initial = "1000",
      .help = "How long a stream that returned stays on TCP before it may "
              "leave again."},
+    {FIELD(up_after_fork), .type = SETTING_BOOL, .initial = "true",
+     .help = "Whether a connection that a fork has shared may leave TCP again "
+             "once one process holds it alone."},
     {FIELD(max_links), .type = SETTING_NUMBER, .unit = "links",
      RANGE(1, 1048576), .initial = "16384",
      .help = "Accelerated streams of one process; more stay on TCP."},
     {FIELD(max_memory), .type = SETTING_NUMBER, .unit = "bytes",
      RANGE(1 << 20, UINT64_C(1) << 40), .initial = "1073741824",
-     .help = "Memory for the rings of one process; streams beyond it stay on "
-             "TCP."},
-    {FIELD(max_bells), .type = SETTING_NUMBER, .unit = "bells", RANGE(0, 4096),
-     .initial = "64",
-     .help = "Descriptors of one process for waking peers; beyond it TCP "
-             "wakes them."},
+     .help = "Memory for the rings in use of one process; streams beyond it "
+             "stay on TCP."},
     {FIELD(users), .type = SETTING_USERS, .initial = "",
      .help = "Users whose processes may share memory with ours, besides our "
              "own user."},

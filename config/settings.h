@@ -39,9 +39,9 @@ struct settings {
     uint64_t handover_hold_usec;
     uint64_t return_timeout_ms;
     uint64_t settle_ms;
-    uint64_t max_links;  /* per process */
-    uint64_t max_memory; /* bytes per process */
-    uint64_t max_bells;
+    bool up_after_fork;
+    uint64_t max_links;          /* per process */
+    uint64_t max_memory;         /* bytes per process */
     struct settings_users users; /* besides our own uid */
     enum log_level log_level;
     char report[SETTINGS_PATH_MAX]; /* "" is none; %p stands for the pid */

@@ -95,12 +95,17 @@ static bool has_entries(const char *path)
     return found;
 }
 
-/* An absolute path, since the application may change its folder. */
-static bool find_folder(void)
+/*
+ * Of the library, if none is given. An absolute path, since the application
+ * may change its folder.
+ */
+static bool find_folder(const char *given)
 {
     Dl_info info;
     char *slash;
 
+    if (given != NULL)
+        return realpath(given, folder) != NULL;
     if (dladdr((void *)&backends_between_hosts, &info) == 0 ||
         realpath(info.dli_fname, folder) == NULL)
         return false;
@@ -111,21 +116,28 @@ static bool find_folder(void)
     return true;
 }
 
-void backends_look(void)
+void backends_look_in(const char *root, const char *modules, bool secure)
 {
-    bool secure = getauxval(AT_SECURE) != 0;
+    char devices[SETTINGS_PATH_MAX];
 
     for (int i = 0; i < KNOWN; i++) {
         struct known *k = &known[i];
 
         if (k->devices == NULL)
             continue;
-        if (secure || !wanted(k->name) || !has_entries(k->devices) ||
-            !find_folder())
+        snprintf(devices, sizeof(devices), "%s%s", root, k->devices);
+        if (!wanted(k->name) || !has_entries(devices))
             k->why_not = REASON_NO_DEVICE;
+        else if (secure || !find_folder(modules))
+            k->why_not = REASON_NO_MODULE;
         else
             backends_between_hosts = true;
     }
+}
+
+void backends_look(void)
+{
+    backends_look_in("", NULL, getauxval(AT_SECURE) != 0);
 }
 
 void backends_start(struct loop *loop, const struct backend_config *config,
@@ -145,7 +157,7 @@ static void open_module(struct known *k)
 
     snprintf(path, sizeof(path), "%s/libfastsock-%s.so", folder, k->name);
     snprintf(name, sizeof(name), "fastsock_backend_%s", k->name);
-    k->why_not = REASON_NO_DEVICE;
+    k->why_not = REASON_NO_MODULE;
     handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
         log_warn("%s cannot be loaded (%s): install it beside libfastsock.so, "
@@ -158,7 +170,6 @@ static void open_module(struct known *k)
         log_warn("%s is of another release: install the one that came with "
                  "this libfastsock.so",
                  path);
-        k->why_not = REASON_VERSION;
         dlclose(handle);
         return;
     }
@@ -166,10 +177,24 @@ static void open_module(struct known *k)
     k->ops = ops;
 }
 
-static struct backend *backend_of(struct known *k, enum reason *why)
+static bool is_loopback(const struct connection_name *name)
+{
+    static const uint8_t loopback6[16] = {[15] = 1};
+
+    return name->family == 4 ? name->server[0] == 127
+                             : memcmp(name->server, loopback6, 16) == 0;
+}
+
+static struct backend *backend_of(struct known *k,
+                                  const struct connection_name *name,
+                                  enum reason *why)
 {
     int rc;
 
+    if (k->devices != NULL && k->why_not == REASON_NONE && is_loopback(name)) {
+        *why = REASON_NO_ROUTE;
+        return NULL;
+    }
     if (k->backend == NULL && k->why_not == REASON_NONE && k->ops == NULL)
         open_module(k);
     if (k->backend == NULL && k->why_not == REASON_NONE) {
@@ -186,18 +211,20 @@ static struct backend *backend_of(struct known *k, enum reason *why)
     return k->backend;
 }
 
-struct backend *backends_next(const char **at, enum reason *why)
+struct backend *backends_next(const char **at,
+                              const struct connection_name *name,
+                              enum reason *why)
 {
     size_t n = strcspn(*at, ",");
-    const char *name = *at;
+    const char *word = *at;
 
     *why = REASON_NONE;
     if (n == 0)
         return NULL;
-    *at += n + (name[n] == ',');
+    *at += n + (word[n] == ',');
     for (int i = 0; i < KNOWN; i++)
-        if (strlen(known[i].name) == n && memcmp(known[i].name, name, n) == 0)
-            return backend_of(&known[i], why);
+        if (strlen(known[i].name) == n && memcmp(known[i].name, word, n) == 0)
+            return backend_of(&known[i], name, why);
     *why = REASON_OTHER_HOST;
     return NULL;
 }

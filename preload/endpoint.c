@@ -4,6 +4,7 @@
 #include "preload/endpoint.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 #include "preload/backends.h"
 #include "preload/epoll_set.h"
+#include "preload/family.h"
 #include "preload/helper.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
@@ -19,8 +21,9 @@
 #include "preload/waiter.h"
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
+#include "transport/waiter_ids.h"
 
-enum { SLAB_ENDPOINTS = 64, FREE_LEAST = 256 };
+enum { SLAB_ENDPOINTS = 64, FREE_LEAST = 256, SHARED_LOOKS_MOST = 9 };
 
 /* First in, first out, so that a freed endpoint rests for a while. */
 static struct {
@@ -52,7 +55,10 @@ static struct endpoint *pool_take(void)
     struct endpoint *e = NULL;
 
     lock_take(&pool.lock);
-    if ((pool.n > FREE_LEAST || pool_grow()) && pool.head != NULL) {
+    /* One that the helper was asked for late rests until it has seen it. */
+    if (((pool.n > FREE_LEAST && !atomic_load(&pool.head->queued)) ||
+         pool_grow()) &&
+        pool.head != NULL) {
         e = pool.head;
         pool.head = e->next;
         if (pool.head == NULL)
@@ -76,7 +82,8 @@ void endpoint_note_proof(struct endpoint *e, bool out, const struct iovec *iov,
 
     if (total - len >= PROOF_BYTES)
         return;
-    lock_take(&e->proof_lock);
+    if (lock_take(&e->proof_lock) < 0)
+        return; /* a handler in the midst of this: a gap, so the log ends */
     log = e->proof;
     if (log != NULL && log->have[way] == total - len)
         proof_note(log, way, iov, n, len);
@@ -87,7 +94,8 @@ void endpoint_forget_proof(struct endpoint *e)
 {
     struct proof_log *log;
 
-    lock_take(&e->proof_lock);
+    if (lock_take(&e->proof_lock) < 0)
+        return; /* a handler in the midst of noting: freed with the endpoint */
     log = e->proof;
     e->proof = NULL;
     lock_give(&e->proof_lock);
@@ -96,6 +104,8 @@ void endpoint_forget_proof(struct endpoint *e)
 
 void endpoint_free(struct endpoint *e)
 {
+    if (atomic_exchange(&e->freed, true))
+        return;
     stats_close_row(e);
     if (e->proof != NULL)
         endpoint_forget_proof(e);
@@ -175,10 +185,42 @@ void endpoint_connected(struct endpoint *e)
                      after > INT32_MAX ? INT32_MAX : (int32_t)after);
 }
 
+int32_t endpoint_calls_after(unsigned failures)
+{
+    uint64_t calls = (process.settings.upgrade_after + 1) << failures;
+
+    return calls < INT32_MAX ? (int32_t)calls : INT32_MAX;
+}
+
+/* After a fork: is it ours alone again? */
+static bool still_shared(struct endpoint *e)
+{
+    struct stream_bytes *bytes = e->stream.bytes;
+
+    if (!atomic_load(&e->shared))
+        return false;
+    if (epoll_sets_inherited(e) || !family_is_alone(e)) {
+        if (e->failures < SHARED_LOOKS_MOST)
+            e->failures++;
+        atomic_store(&e->countdown, endpoint_calls_after(e->failures));
+        return true;
+    }
+    e->failures = 0;
+    if (e->row == NULL && (e->row = stats_open_row(e)) != NULL) {
+        atomic_store(&e->row->out, atomic_load(&bytes->out));
+        atomic_store(&e->row->in, atomic_load(&bytes->in));
+        e->stream.bytes = (struct stream_bytes *)&e->row->out;
+    }
+    e->stream.why = REASON_YOUNG;
+    atomic_store(&e->shared, false);
+    return false;
+}
+
 void endpoint_grown_up(struct endpoint *e)
 {
     atomic_store(&e->countdown, 0);
-    if (atomic_load(&e->ineligible) || e->state != ENDPOINT_CONNECTED)
+    if (atomic_load(&e->ineligible) || e->state != ENDPOINT_CONNECTED ||
+        atomic_load(&e->freed) || still_shared(e))
         return;
     if (e->not_before_ns != 0 && clock_ns() < e->not_before_ns) {
         atomic_store(&e->countdown,
@@ -209,24 +251,29 @@ static void on_managed(struct stream *s, bool on)
 
 static void on_kick(struct stream *s)
 {
-    helper_ask(endpoint_of(s), WORK_PROGRESS);
+    struct endpoint *e = endpoint_of(s);
+    /* The last thread in a call of the kernel, after close(). */
+    bool last = atomic_load(&e->left) && atomic_load(&e->inside) == 0 &&
+                atomic_load(&s->bare) == 0;
+
+    helper_ask(e, last ? WORK_CLOSE | WORK_LET_GO : WORK_PROGRESS);
+}
+
+static bool on_stays(struct stream *s)
+{
+    return endpoint_stays(endpoint_of(s));
 }
 
 const struct stream_calls endpoint_stream_calls = {
     .wake = on_wake,
     .managed = on_managed,
     .kick = on_kick,
+    .reach = &process.reach,
+    .careful = &process.careful,
+    .stays = on_stays,
 };
 
 /* ---- watchers ---- */
-
-static bool has_watch(uint64_t ids, unsigned id)
-{
-    for (; ids != 0; ids >>= 16)
-        if ((ids & 0xffff) == id)
-            return true;
-    return false;
-}
 
 /* The word with `id` in place of an empty or idle one; 0 if there is none. */
 static uint64_t with_watch(uint64_t ids, unsigned id)
@@ -255,7 +302,7 @@ bool endpoint_watch(struct endpoint *e, unsigned waiter)
     bool locked;
     uint64_t ids;
 
-    if (has_watch(atomic_load(&e->watch), waiter))
+    if (waiter_ids_have(atomic_load(&e->watch), waiter))
         return true;
     locked = lock_take(&e->stream.rx) == 0;
     ids = with_watch(atomic_load(&e->watch), waiter);
@@ -268,18 +315,33 @@ bool endpoint_watch(struct endpoint *e, unsigned waiter)
 
 void endpoint_unwatch(struct endpoint *e, unsigned waiter)
 {
-    uint64_t ids = atomic_load(&e->watch);
     bool locked = lock_take(&e->stream.rx) == 0;
 
-    for (int shift = 0; shift < 64; shift += 16)
-        if ((ids >> shift & 0xffff) == waiter)
-            ids &= ~(UINT64_C(0xffff) << shift);
-    set_watch(e, ids);
+    set_watch(e, waiter_ids_with(atomic_load(&e->watch), waiter, false));
     if (locked)
         lock_give(&e->stream.rx);
 }
 
 /* ---- the end ---- */
+
+bool endpoint_enter(struct endpoint *e)
+{
+    atomic_fetch_add(&e->inside, 1);
+    if (!atomic_load(&e->left))
+        return true;
+    endpoint_leave(e);
+    return false;
+}
+
+void endpoint_leave(struct endpoint *e)
+{
+    int inside = atomic_fetch_sub(&e->inside, 1);
+
+    if (inside == 1 && atomic_load(&e->left))
+        helper_ask(e, WORK_CLOSE | WORK_LET_GO);
+    else if (inside <= 0)
+        atomic_store(&e->inside, 0); /* as in stream_bare_leave() */
+}
 
 /* The application asked close() to wait for its last bytes (SO_LINGER). */
 static void wait_for_linger(struct endpoint *e, int fd_kept, int seconds)
@@ -291,20 +353,50 @@ static void wait_for_linger(struct endpoint *e, int fd_kept, int seconds)
         nanosleep(&t, NULL);
 }
 
+/* The helper perhaps holds the file, and no other process for all we know. */
+static bool helper_may_have(struct endpoint *e)
+{
+    return (atomic_load(&e->stream.guard) || !endpoint_is_alone(e)) &&
+           atomic_load(&e->stream.bare) == 0 && !family_counts(e) &&
+           !atomic_load(&e->ineligible);
+}
+
+/* The stream goes on by a descriptor of ours, or not at all: that or -errno. */
+static int keep_private(struct endpoint *e, int fd)
+{
+    int kept = ours_copy(fd);
+
+    if (kept < 0)
+        stream_abort(&e->stream, REASON_LIMIT);
+    else
+        helper_adopt(e, kept);
+    return kept;
+}
+
 /*
  * The last descriptor. On TCP the kernel does it. Otherwise the helper keeps
  * a private descriptor until the peer has answered, so that no record meets a
  * closed socket and nothing under way is lost.
  */
-static int close_last(struct endpoint *e, int fd)
+static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
+                      void *arg)
 {
     struct linger linger = {0};
     int rc, kept;
 
-    epoll_sets_forget(e);
-    if (!atomic_load(&e->queued) && !e->in_all &&
-        !atomic_load(&e->stream.guard)) {
-        rc = REAL(close)(fd);
+    epoll_sets_forget(e, helper_may_have(e));
+    atomic_store(&e->left, true);
+    if (atomic_fetch_add(&e->inside, 1) > 0) {
+        keep_private(e, fd);
+        rc = how(arg);
+        endpoint_leave(e); /* who waits has left meanwhile, or will close */
+        return rc;         /* for others of the family it is held for ever */
+    }
+    atomic_fetch_sub(&e->inside, 1);
+    if (endpoint_is_alone(e) && !atomic_load(&e->stream.guard) &&
+        atomic_load(&e->stream.bare) == 0) {
+        rc = how(arg);
+        family_leave(e);
         endpoint_free(e);
         return rc;
     }
@@ -313,22 +405,49 @@ static int close_last(struct endpoint *e, int fd)
     if (stream_on_tcp(&e->stream)) {
         /* It will not go up again: the number may be given to another. */
         helper_detach(e);
-        rc = REAL(close)(fd);
-        helper_ask(e, WORK_CLOSE);
+        rc = how(arg);
+        /* The last thread in a call of the kernel lets go. */
+        atomic_store(&e->stream.up_wanted, true);
+        if (atomic_load(&e->stream.bare) == 0) {
+            family_leave(e);
+            helper_ask(e, WORK_CLOSE | WORK_LET_GO);
+        }
         return rc;
     }
     if (e->stream.linger_changed)
         linger = e->stream.linger;
-    kept = ours_keep(kernel_fcntl(fd, F_DUPFD_CLOEXEC, 64));
-    if (kept < 0)
-        stream_abort(&e->stream, REASON_LIMIT);
-    else
-        helper_adopt(e, kept);
-    rc = REAL(close)(fd);
-    helper_ask(e, WORK_CLOSE);
+    kept = keep_private(e, fd);
+    rc = how(arg);
+    helper_ask(e, WORK_CLOSE | WORK_LET_GO);
     if (kept >= 0 && linger.l_onoff && linger.l_linger > 0)
         wait_for_linger(e, kept, linger.l_linger);
     return rc;
+}
+
+/*
+ * Nobody may find the number between two connections: it stands for the old
+ * one until how() has put the new one there, and only then does the old one
+ * say to its peer, and to who waits for it, that it ends.
+ */
+bool endpoint_replace(struct endpoint *e, int fd, int (*how)(void *arg),
+                      void *arg, int *rc)
+{
+    int last = 1, error;
+
+    if (e->state != ENDPOINT_CONNECTED || stream_on_tcp(&e->stream) ||
+        (e->stream.linger_changed && e->stream.linger.l_onoff) ||
+        !atomic_compare_exchange_strong(&e->fds, &last, 0))
+        return false;
+    epoll_sets_forget(e, helper_may_have(e));
+    atomic_fetch_add(&e->inside, 1);
+    keep_private(e, fd);
+    *rc = how(arg);
+    error = errno;
+    epoll_sets_forget(e, false); /* what another thread added meanwhile */
+    atomic_store(&e->left, true);
+    endpoint_leave(e);
+    errno = error;
+    return true;
 }
 
 /*
@@ -337,7 +456,7 @@ static int close_last(struct endpoint *e, int fd)
  * registration under the old number can no longer be changed in the kernel's
  * set, so a stream that has one stays on TCP.
  */
-static void leave_number(struct endpoint *e, int fd)
+void endpoint_leave_number(struct endpoint *e, int fd)
 {
     unsigned rows = fd_rows_used();
 
@@ -367,26 +486,30 @@ static void stop_listening(int fd)
         helper_stop_listening(ntohs(((struct sockaddr_in6 *)&at)->sin6_port));
 }
 
-int endpoint_close(struct endpoint *e, int fd)
+int endpoint_close(struct endpoint *e, int fd, int (*how)(void *arg), void *arg)
 {
     if (backends_between_hosts && e->state == ENDPOINT_LISTENING &&
         atomic_load(&e->fds) == 1)
         stop_listening(fd);
     if (atomic_fetch_sub(&e->fds, 1) > 1) {
-        leave_number(e, fd);
-        return REAL(close)(fd);
+        endpoint_leave_number(e, fd);
+        return how(arg);
     }
-    return close_last(e, fd);
+    return close_last(e, fd, how, arg);
 }
 
 void endpoint_banish(struct endpoint *e, enum reason why)
 {
-    atomic_store(&e->ineligible, true);
+    atomic_store(&process.careful, true);
+    if (!atomic_exchange(&e->ineligible, true) && family_counts(e))
+        family_grows(e); /* who else may have it now is not known */
     if (e->proof != NULL)
         endpoint_forget_proof(e);
-    if (atomic_load(&e->stream.guard) || e->meeting.backend != NULL)
+    if (atomic_load(&e->stream.guard) || e->meeting.backend != NULL) {
+        stats_count(STATS_BANISHED);
         helper_bring_back(e, why);
-    else if (e->stream.h.stage == STAGE_RAW)
+    } else if (e->stream.h.stage == STAGE_RAW) {
         e->stream.why = why;
+    }
     stats_update(e);
 }

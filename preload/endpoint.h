@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include "config/rules.h"
@@ -35,13 +36,22 @@ enum {
     WORK_CLOSE = 4,
     WORK_RETURN = 8,
     WORK_LISTEN = 16, /* let peers find us where it was accepted */
+    WORK_LET_GO = 32, /* no thread of the application touches it any more */
 };
 
 struct endpoint {
     struct object object; /* first */
     _Atomic int fds;      /* descriptors of the application */
+    _Atomic int inside;   /* threads in managed calls that wait, and close() */
+    _Atomic bool left;    /* its last descriptor was closed */
+    _Atomic bool freed;   /* who still asks for something comes too late */
     _Atomic bool nonblocking;
     _Atomic bool ineligible; /* stays on TCP for good; `why` says so */
+    _Atomic bool held;       /* the same, until the administrator lets go */
+    _Atomic bool shared;     /* the same, while another process holds it */
+    _Atomic uint32_t place;  /* in the family's count of holders; 0: none */
+    uint32_t exec_place;     /* the same during an exec; see family_execs() */
+    bool kept_by_exec;       /* a number of it is not closed by exec */
     int state;
     sa_family_t family;
     _Atomic int32_t countdown; /* calls until the next attempt to go up */
@@ -60,7 +70,9 @@ struct endpoint {
     /* the helper's */
     _Atomic unsigned work;
     _Atomic bool queued;
-    struct endpoint *next; /* in the helper's queue, or free */
+    _Atomic bool in_hand;        /* it works on it just now */
+    struct endpoint *next_asked; /* in the helper's queue: even a free one */
+    struct endpoint *next;       /* of those that are free */
     struct meeting meeting;
     struct watch tcp;
     struct timer timer;
@@ -71,27 +83,41 @@ struct endpoint {
     const char *tried_name;
     enum reason why_not; /* of those so far, the most telling one */
     bool tried;
-    unsigned soon;     /* tries that came soon after one that failed */
-    unsigned breaks; /* of its links, not forgiven yet */
+    unsigned soon;           /* tries that came soon after one that failed */
+    unsigned breaks;         /* of its links, not forgiven yet */
     uint64_t broke_ns;       /* the last one */
     struct proof_log *shown; /* a copy for the meeting under way */
     bool announced;          /* of a listening one: peers may find us there */
     bool waited;             /* its rule's own upgrade_after has passed */
     bool known;              /* name, addresses and settings are filled in */
     bool closing;            /* the application has closed it */
+    bool let_go;             /* and its thread is done with it */
     bool kept;               /* stream.fd is a private descriptor of ours */
-    bool up_due;             /* propose when the timer expires */
+    bool detached;           /* stream.fd may be another file's by now */
     unsigned failures;       /* of the rendezvous, in a row */
     unsigned attempts;       /* to go up, in a row */
     uint32_t returns_seen;
     uint64_t not_before_ns;
-    struct endpoint *all_next; /* every endpoint with the helper's interest */
+    LIST_ENTRY(endpoint) all; /* those with the helper's interest */
     bool in_all;
 };
 
 static inline struct endpoint *endpoint_of(struct stream *s)
 {
     return (struct endpoint *)((char *)s - offsetof(struct endpoint, stream));
+}
+
+/* It may not leave TCP now; `why` says so. */
+static inline bool endpoint_stays(struct endpoint *e)
+{
+    return atomic_load(&e->ineligible) || atomic_load(&e->held) ||
+           atomic_load(&e->shared);
+}
+
+/* The helper has nothing to do with it: its last user may free it. */
+static inline bool endpoint_is_alone(struct endpoint *e)
+{
+    return !atomic_load(&e->queued) && !atomic_load(&e->in_hand) && !e->in_all;
 }
 
 /* A new socket of the application; NULL when memory is out. */
@@ -102,13 +128,16 @@ void endpoint_note_proof(struct endpoint *e, bool out, const struct iovec *iov,
                          int n, size_t len, uint64_t total);
 /* Nobody will ask for its first bytes any more. */
 void endpoint_forget_proof(struct endpoint *e);
-/* The last user is gone. */
+/* The last user is gone; it may be said twice, by those who raced for it. */
 void endpoint_free(struct endpoint *e);
 void endpoint_pool_after_fork(void);
 /* connect() succeeded or is under way. */
 void endpoint_connected(struct endpoint *e);
 /* One more call was made, of n bytes: perhaps it is time to go up. */
 void endpoint_grown_up(struct endpoint *e);
+
+/* Calls until the next attempt, after so many that failed in a row. */
+int32_t endpoint_calls_after(unsigned failures);
 
 /* When the rules are asked for a connection; set once at start-up. */
 struct endpoint_first {
@@ -141,21 +170,32 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
 ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
                       int flags);
 
+/*
+ * A call that waits is not undone by close() or dup2() in another thread: it
+ * goes on with the file, as in the kernel, and the last one to leave closes.
+ * False: closed already.
+ */
+bool endpoint_enter(struct endpoint *e);
+void endpoint_leave(struct endpoint *e);
+
 /* Have this waiter woken for the stream. False: there is no room for it. */
 bool endpoint_watch(struct endpoint *e, unsigned waiter);
 void endpoint_unwatch(struct endpoint *e, unsigned waiter);
 
-/* Close of one descriptor; returns what close() returns, -errno. */
-int endpoint_close(struct endpoint *e, int fd);
+/* Close of one descriptor, by how(arg), which does it; returns its result. */
+int endpoint_close(struct endpoint *e, int fd, int (*how)(void *arg),
+                   void *arg);
+/*
+ * The same for a stream on a link whose last number becomes another file's:
+ * how(arg) sees to that, and to the row. False: not this one, nothing was done.
+ */
+bool endpoint_replace(struct endpoint *e, int fd, int (*how)(void *arg),
+                      void *arg, int *rc);
+/* That number will soon be another file's; the stream has others. */
+void endpoint_leave_number(struct endpoint *e, int fd);
 
 /* Stays on TCP from now on. Brings it back first, at most for the limit. */
 void endpoint_banish(struct endpoint *e, enum reason why);
-
-/*
- * A signal came while we slept in poll(2). Would the kernel have restarted
- * the call? (man 7 signal: not with a time-out; else as SA_RESTART says.)
- */
-bool interrupted_call_restarts(void);
 
 extern const struct stream_calls endpoint_stream_calls;
 

@@ -11,6 +11,9 @@
 #include <string.h>
 
 #include "preload/endpoint.h"
+#include "preload/epoll_set.h"
+#include "preload/handlers.h"
+#include "preload/held_signals.h"
 #include "preload/helper.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
@@ -22,24 +25,11 @@
 
 enum { QUICK_LOOKS = 24 };
 
-/*
- * poll(2) is never restarted, but the read(2) that we stand for would be.
- * Which handler ran is not told, so all of them are asked: one without
- * SA_RESTART decides. Called after EINTR only.
- */
-bool interrupted_call_restarts(void)
-{
-    struct sigaction action;
-
-    for (int number = 1; number < NSIG; number++) {
-        if (sigaction(number, NULL, &action) < 0 ||
-            action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
-            continue;
-        if (!(action.sa_flags & SA_RESTART))
-            return false;
-    }
-    return true;
-}
+/* What one blocking call carries from wait to wait. */
+struct call {
+    bool inside; /* counted in the endpoint */
+    struct held_signals held;
+};
 
 static bool is_ready(struct endpoint *e, short events)
 {
@@ -48,13 +38,12 @@ static bool is_ready(struct endpoint *e, short events)
 
 /* Look for a while. True: it is ready. */
 static bool spin_for(struct endpoint *e, short events, struct waiter *w,
-                     struct spin *spin)
+                     struct spin *spin, struct held_signals *held)
 {
     uint64_t limit = e->settings.poll_usec * 1000;
     bool here, hit = false;
 
     spin->began_ns = 0;
-    spin->blocked = false;
     if (!stream_is_up(&e->stream) || limit == 0)
         return false;
     lock_take(&e->stream.rx);
@@ -66,6 +55,7 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
             return true;
         cpu_pause();
     }
+    signals_hold(held);
     if (!spin_begin(spin, w, limit))
         return false;
     do {
@@ -75,9 +65,28 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
     return hit;
 }
 
-static int sleep_for(struct endpoint *e, short events, struct waiter *w,
-                     uint64_t until_ns, uint32_t told, struct spin *spin)
+/*
+ * A plain recv is restarted after signals just as theirs is, whichever handler
+ * runs. But one that runs as the ring ends it is not noticed.
+ */
+static int recv_on_bell(struct waiter *w, struct held_signals *held)
 {
+    bool interrupted = signals_wait(held);
+    char ring;
+
+    signals_release(held);
+    if (interrupted) {
+        errno = EINTR;
+        return -1;
+    }
+    return (int)REAL(recv)(w->bell, &ring, 1, MSG_PEEK);
+}
+
+static int sleep_for(struct endpoint *e, short events, struct waiter *w,
+                     uint64_t until_ns, uint32_t told, bool begun,
+                     struct held_signals *held)
+{
+    enum handlers handlers = handlers_kind();
     struct pollfd p[3] = {{.fd = w->bell, .events = POLLIN},
                           {.fd = e->stream.fd},
                           {.fd = -1, .events = POLLIN}};
@@ -85,8 +94,8 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     struct peer *peer;
     int rc = 0;
     short tcp;
-    char ring;
 
+    signals_hold(held);
     atomic_store(&w->asleep, 1);
     tcp = stream_wait_for(&e->stream, events, &peer);
     if (peer != NULL) {
@@ -107,13 +116,11 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     }
     if (!is_ready(e, events) && told == atomic_load(&e->stream.told)) {
         stats_count(STATS_SLEEP);
-        /* A plain recv is restarted after signals just as theirs is. */
-        if (tcp != 0 || wait != NULL || p[2].fd >= 0)
-            rc = REAL(ppoll)(p, 3, wait, spin_mask(spin, NULL));
-        else if (spin_restore(spin))
-            errno = EINTR, rc = -1;
+        if (tcp != 0 || wait != NULL || p[2].fd >= 0 || begun ||
+            handlers != HANDLERS_OF_BOTH_KINDS)
+            rc = REAL(ppoll)(p, 3, wait, signals_mask(held, NULL));
         else
-            rc = (int)REAL(recv)(w->bell, &ring, 1, MSG_PEEK);
+            rc = recv_on_bell(w, held);
         if (rc < 0)
             rc = -errno;
         else if (rc == 0)
@@ -125,6 +132,9 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
         peer_ops(peer)->peer_put(peer);
     }
     bell_drain(w->bell);
+    if (rc == -EINTR && until_ns == 0 && !begun && handlers_restart(handlers) &&
+        handlers_restart(handlers_kind()))
+        return 0;
     return rc < 0 ? rc : 0;
 }
 
@@ -140,9 +150,12 @@ static void wait_over(struct waiter *w, bool nested)
         atomic_store(&w->busy, 0);
 }
 
-/* 0: try again; -EAGAIN: the time is up; -EINTR; or another error. */
+/*
+ * 0: try again; -EAGAIN: the time is up; -EINTR; or another error. begun: the
+ * call has moved bytes already, so that nothing will restart it.
+ */
 static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
-                    bool timed)
+                    bool begun, struct held_signals *held)
 {
     uint32_t told = atomic_load(&e->stream.told);
     struct waiter *w = waiter_self();
@@ -154,6 +167,8 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
     if (lock_is_mine(&e->stream.stage) || lock_is_mine(&e->stream.rx) ||
         lock_is_mine(&e->stream.tx))
         return -EAGAIN;
+    if (begun && signals_wait(held))
+        return -EINTR;
     if (is_ready(e, events))
         return 0;
     if (w == NULL || !endpoint_watch(e, w->id)) {
@@ -162,37 +177,44 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
         return 0;
     }
     nested = atomic_exchange(&w->busy, 1);
-    if (spin_for(e, events, w, &spin)) {
-        spin_restore(&spin);
+    if (spin_for(e, events, w, &spin, held)) {
         wait_over(w, nested);
         return 0;
     }
-    rc = sleep_for(e, events, w, until_ns, told, &spin);
-    spin_restore(&spin);
+    rc = sleep_for(e, events, w, until_ns, told, begun, held);
     if (spin.began_ns != 0)
         spin_slept(&spin, w, e->settings.poll_usec * 1000);
     wait_over(w, nested);
     if (rc == -ETIMEDOUT)
         return -EAGAIN;
-    if (rc == -EINTR && !timed && interrupted_call_restarts())
-        return 0;
     return rc;
 }
 
-/* Addresses that nothing is mapped at: the kernel would say so. */
-static bool nowhere(const struct iovec *iov, int n)
+/* wait_for() of a call that is inside from its first wait on. */
+static int wait_inside(struct endpoint *e, short events, uint64_t until_ns,
+                       bool begun, struct call *call)
 {
-    for (int i = 0; i < n; i++)
-        if ((uintptr_t)iov[i].iov_base < 4096 && iov[i].iov_len != 0)
-            return true;
-    return false;
+    if (call->inside)
+        signals_hold(&call->held);
+    else if (!endpoint_enter(e))
+        return -EBADF;
+    call->inside = true;
+    return wait_for(e, events, until_ns, begun, &call->held);
+}
+
+static void call_ends(struct endpoint *e, struct call *call)
+{
+    if (call->inside)
+        endpoint_leave(e);
+    signals_release(&call->held);
 }
 
 /* A recv of no bytes waits as any other and takes nothing. */
-static ssize_t recv_nothing(struct endpoint *e, bool wait)
+static ssize_t recv_nothing(struct endpoint *e, bool wait, uint64_t until,
+                            struct call *call)
 {
     while (!is_ready(e, POLLIN)) {
-        int rc = wait ? wait_for(e, POLLIN, 0, false) : -EAGAIN;
+        int rc = wait ? wait_inside(e, POLLIN, until, false, call) : -EAGAIN;
 
         if (rc < 0)
             return rc;
@@ -227,8 +249,16 @@ static int rest_of(const struct iovec *iov, int n, size_t done,
     return k;
 }
 
-ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
-                      int flags)
+/* So many bytes were moved and then it ended: an error is the next call's. */
+static ssize_t some(struct endpoint *e, size_t done, ssize_t rc)
+{
+    if (rc == -ECONNRESET || rc == -EPIPE)
+        stream_keep_error(&e->stream, (int)-rc);
+    return (ssize_t)done;
+}
+
+static ssize_t recv_inside(struct endpoint *e, const struct iovec *iov, int n,
+                           int flags, struct call *call)
 {
     bool wait = !(flags & MSG_DONTWAIT) && !atomic_load(&e->nonblocking);
     bool all = (flags & MSG_WAITALL) && !(flags & MSG_PEEK) && wait;
@@ -238,12 +268,15 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
     size_t done = 0, len = length_of(iov, n);
     ssize_t rc;
 
-    if (len == 0)
-        return recv_nothing(e, wait);
-    if (nowhere(iov, n))
-        return -EFAULT;
+#ifdef PLANT_READV_SHORT
+    n -= n > 1;
+#endif
+#ifndef PLANT_RCVTIMEO_IGNORED
     if (wait && e->rcvtimeo_ns != 0)
         until = clock_ns() + e->rcvtimeo_ns;
+#endif
+    if (len == 0)
+        return recv_nothing(e, wait, until, call);
     for (;;) {
         if (done == 0)
             rc = stream_recv(&e->stream, iov, n, pass);
@@ -259,11 +292,21 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
         if (rc == -EDEADLK)
             rc = -EAGAIN, wait = false;
         if (rc != -EAGAIN || !wait)
-            return done > 0 ? (ssize_t)done : rc;
-        rc = wait_for(e, POLLIN | POLLRDHUP, until, until != 0);
+            return done > 0 ? some(e, done, rc) : rc;
+        rc = wait_inside(e, POLLIN | POLLRDHUP, until, done > 0, call);
         if (rc < 0)
             return done > 0 ? (ssize_t)done : rc;
     }
+}
+
+ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
+                      int flags)
+{
+    struct call call = {.inside = false};
+    ssize_t rc = recv_inside(e, iov, n, flags, &call);
+
+    call_ends(e, &call);
+    return rc;
 }
 
 static ssize_t broken_pipe(int flags)
@@ -306,22 +349,32 @@ static void hold(struct endpoint *e)
         stream_progress(&e->stream);
 }
 
-ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
-                      int flags)
+/* A write that may not wait could not take it all: epoll owes an event. */
+static void refused(struct endpoint *e)
+{
+    if (__atomic_load_n(&e->regs, __ATOMIC_ACQUIRE) == NULL)
+        return;
+    stream_write_refused(&e->stream);
+    if (is_ready(e, POLLOUT))
+        epoll_sets_told(e);
+}
+
+static ssize_t send_inside(struct endpoint *e, const struct iovec *iov, int n,
+                           int flags, struct call *call)
 {
     bool wait = !(flags & MSG_DONTWAIT) && !atomic_load(&e->nonblocking);
     size_t done = 0, len = length_of(iov, n);
     uint64_t until = 0;
     ssize_t rc;
 
-    if (len != 0 && nowhere(iov, n))
-        return -EFAULT;
     if (wait && e->sndtimeo_ns != 0)
         until = clock_ns() + e->sndtimeo_ns;
     for (;;) {
         rc = stream_send(&e->stream, iov, n, done, flags);
         if (rc >= 0) {
             done += (size_t)rc;
+            if (done < len && !wait)
+                refused(e);
             if (done == len || !wait)
                 return (ssize_t)done;
             continue;
@@ -332,12 +385,24 @@ ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
             hold(e);
             continue;
         }
+        if (rc == -EAGAIN && !wait)
+            refused(e);
         if (rc == -EDEADLK)
             rc = -EAGAIN, wait = false;
         if (rc != -EAGAIN || !wait)
-            return done > 0 ? (ssize_t)done : rc;
-        rc = wait_for(e, POLLOUT, until, until != 0);
+            return done > 0 ? some(e, done, rc) : rc;
+        rc = wait_inside(e, POLLOUT, until, done > 0, call);
         if (rc < 0)
             return done > 0 ? (ssize_t)done : rc;
     }
+}
+
+ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
+                      int flags)
+{
+    struct call call = {.inside = false};
+    ssize_t rc = send_inside(e, iov, n, flags, &call);
+
+    call_ends(e, &call);
+    return rc;
 }

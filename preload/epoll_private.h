@@ -1,5 +1,6 @@
 /*
- * What epoll_set.c (membership) and epoll_wait.c (events) share.
+ * What epoll_set.c (membership), epoll_spent.c (of that, one-shots),
+ * epoll_wait.c (events) and epoll_heat.c (where they are looked for) share.
  */
 #ifndef PRELOAD_EPOLL_PRIVATE_H
 #define PRELOAD_EPOLL_PRIVATE_H
@@ -21,6 +22,7 @@ struct epoll_set {
     _Atomic bool bell_in; /* the bell is in the kernel's set */
     int wake_fd;          /* and this, which devices wake by; -1: none */
     _Atomic bool nested;  /* the kernel alone; see epoll_set_nest() */
+    bool inherited;       /* it was there before a fork */
     _Atomic bool promote; /* some reg has `promote` set */
     struct waiter *waiter;
     uint64_t poll_ns;
@@ -29,9 +31,10 @@ struct epoll_set {
     unsigned n_hot, hot_size, rotate;
     struct epoll_peer *peers;
     unsigned n_peers;
-    int sleepers;   /* threads */
-    bool contended; /* a stream was being changed during the last look */
-    unsigned hits;  /* user-level events since the kernel was asked */
+    _Atomic int sleepers; /* threads, in the kernel with or without streams */
+    bool contended;       /* a stream was being changed during the last look */
+    unsigned hits;        /* user-level events since the kernel was asked */
+    uint32_t hit_scans;   /* looks that found something */
     struct epoll_set *next;
 };
 
@@ -43,5 +46,20 @@ void epoll_registry_unlock(void);
 /* Set lock held. */
 void epoll_make_hot(struct epoll_set *set, struct epoll_reg *reg);
 void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg);
+/* Set lock held: is there anything for epoll_warm_up()? */
+bool epoll_is_marked(const struct epoll_set *set);
+void epoll_warm_up(struct epoll_set *set);
+/* Set lock held: one that had no event. Should it be cold? Cool it down: */
+bool epoll_is_quiet(struct epoll_set *set, struct epoll_reg *reg);
+bool epoll_cool_down(struct epoll_set *set, struct epoll_reg *reg);
+/* Set lock held: the peer shall say when there is room, if it waits for it. */
+bool epoll_want_room(struct epoll_reg *reg);
+/*
+ * Has the kernel reported this one-shot already? An event that it reports
+ * between this look and the removal is told twice.
+ */
+bool epoll_spent_in_kernel(const struct epoll_reg *reg);
+/* A stream was counted in n_managed: for those who sleep already. */
+void epoll_arm_sleepers(struct epoll_set *set);
 
 #endif

@@ -4,8 +4,6 @@
 #include "preload/epoll_set.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,10 +12,6 @@
 #include "preload/kernel.h"
 #include "preload/process.h"
 #include "transport/kernel_calls.h"
-
-enum {
-    KERNEL_FLAGS = EPOLLWAKEUP | EPOLLONESHOT | (int)EPOLLET | EPOLLEXCLUSIVE
-};
 
 static struct lock registry;
 static struct epoll_set *all_sets;
@@ -130,6 +124,7 @@ void epoll_make_hot(struct epoll_set *set, struct epoll_reg *reg)
     }
     reg->hot = true;
     reg->quiet_scans = 0;
+    reg->hit_at = set->hit_scans;
     set->hot[set->n_hot++] = reg;
 }
 
@@ -145,49 +140,6 @@ void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg)
     reg->hot = false;
 }
 
-/* One line of the set's fdinfo: a spent one-shot has no events but flags. */
-static bool says_spent(const char *line, int fd)
-{
-    unsigned events;
-    int its_fd;
-
-    return sscanf(line, "tfd: %d events: %x", &its_fd, &events) == 2 &&
-           its_fd == fd && (events & ~(unsigned)KERNEL_FLAGS) == 0;
-}
-
-/*
- * Has the kernel reported this one-shot already? Only its fdinfo tells. An
- * event that it reports between this look and the removal is told twice.
- */
-static bool spent_in_kernel(int epfd, int fd)
-{
-    char path[48], buf[4096];
-    size_t have = 0;
-    bool spent = false;
-    long n;
-    int info;
-
-    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", epfd);
-    info = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    if (info < 0)
-        return false;
-    while (!spent && (n = syscall(SYS_read, info, buf + have,
-                                  sizeof(buf) - 1 - have)) > 0) {
-        char *line = buf, *end;
-
-        have += (size_t)n;
-        buf[have] = '\0';
-        for (; (end = strchr(line, '\n')) != NULL; line = end + 1)
-            spent |= says_spent(line, fd);
-        have = (size_t)(buf + have - line);
-        memmove(buf, line, have);
-        if (have == sizeof(buf) - 1)
-            have = 0; /* no line of fdinfo is that long */
-    }
-    kernel_close(info);
-    return spent;
-}
-
 static void out_of_kernel(struct epoll_reg *reg)
 {
     if (reg->outside) {
@@ -195,11 +147,14 @@ static void out_of_kernel(struct epoll_reg *reg)
         return;
     }
     if (reg->events & EPOLLONESHOT)
-        reg->disarmed = spent_in_kernel(reg->set->epfd, reg->fd);
+        reg->disarmed = epoll_spent_in_kernel(reg);
     kernel_ctl(reg->set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
 }
 
-/* Into the set's own care. Registry held, stream locks held by the caller. */
+/*
+ * Into the set's own care. Registry held, stream locks held by the caller.
+ * Whoever sleeps looks when the peer's news ring already, not before.
+ */
 static void take_over(struct epoll_reg *reg)
 {
     struct epoll_set *set = reg->set;
@@ -229,10 +184,14 @@ static void take_over(struct epoll_reg *reg)
         set->poll_ns = reg->endpoint->settings.poll_usec * 1000;
     epoll_make_hot(set, reg);
     atomic_fetch_add(&set->n_managed, 1);
+    epoll_arm_sleepers(set);
 unlock:
     lock_give(&set->lock);
-    if (reg->managed)
-        waiter_ring(set->waiter->id); /* who sleeps in the kernel: look */
+    if (!reg->managed)
+        return;
+    if (!endpoint_watch(reg->endpoint, set->waiter->id))
+        helper_ask(reg->endpoint, WORK_RETURN);
+    waiter_ring(set->waiter->id); /* who sleeps in the kernel: look */
 }
 
 static void give_back(struct epoll_reg *reg, bool to_kernel)
@@ -257,13 +216,10 @@ void epoll_sets_managed(struct endpoint *e, bool on)
 {
     lock_take(&registry);
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next) {
-        if (!on) {
+        if (on)
+            take_over(r);
+        else
             give_back(r, true);
-            continue;
-        }
-        take_over(r);
-        if (r->managed && !endpoint_watch(e, r->set->waiter->id))
-            helper_ask(e, WORK_RETURN);
     }
     lock_give(&registry);
 }
@@ -309,8 +265,12 @@ static void drop_reg(struct epoll_reg *reg)
     give_back(reg, false);
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
         other |= r != reg && r->set == set;
-    if (!other && set->waiter != NULL)
+    if (!other && set->waiter != NULL) {
         endpoint_unwatch(e, set->waiter->id);
+        if (e->stream.link != NULL)
+            e->stream.link->ops->set_marked(e->stream.link, set->waiter->id,
+                                            false);
+    }
     unlink_reg(reg);
 }
 
@@ -327,14 +287,19 @@ bool epoll_sets_have(struct endpoint *e, int fd)
     return have;
 }
 
-void epoll_sets_forget(struct endpoint *e)
+void epoll_sets_forget(struct endpoint *e, bool unlist)
 {
     if (__atomic_load_n(&e->regs, __ATOMIC_RELAXED) == NULL)
         return;
     lock_take(&e->stream.rx);
     lock_take(&registry);
-    while (e->regs != NULL)
-        drop_reg(e->regs);
+    while (e->regs != NULL) {
+        struct epoll_reg *r = e->regs;
+
+        if (unlist && !r->managed && !r->outside)
+            kernel_ctl(r->set, EPOLL_CTL_DEL, r->fd, 0, r->data);
+        drop_reg(r);
+    }
     lock_give(&registry);
     lock_give(&e->stream.rx);
 }
@@ -357,6 +322,8 @@ static void drop_all(struct epoll_set *set)
             ;
         if (reg != NULL)
             drop_reg(reg);
+        else if (set->regs != NULL && set->regs->endpoint == e)
+            set->regs = set->regs->set_next; /* nobody's: never again */
         lock_give(&registry);
         lock_give(&e->stream.rx);
     }
@@ -388,6 +355,17 @@ static struct epoll_reg *find_reg(struct epoll_set *set, struct endpoint *e,
     return r;
 }
 
+/* What the kernel refuses together with EPOLLEXCLUSIVE. */
+static bool is_refused(uint32_t events)
+{
+#ifdef PLANT_EXCLUSIVE_IGNORED
+    events &= ~(uint32_t)EPOLLEXCLUSIVE;
+#endif
+    return (events & EPOLLEXCLUSIVE) &&
+           (events & ~(uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP |
+                                 EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE));
+}
+
 static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
                    const struct epoll_event *event)
 {
@@ -395,6 +373,8 @@ static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
     struct epoll_reg *reg;
     int rc = 0;
 
+    if (is_refused(event->events))
+        return -EINVAL;
     if (find_reg(set, e, fd) != NULL)
         return -EEXIST;
     reg = calloc(1, sizeof(*reg));
@@ -415,11 +395,8 @@ static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
     reg->set_next = set->regs;
     set->regs = reg;
     __atomic_store_n(&e->regs, reg, __ATOMIC_RELEASE);
-    if (managed) {
+    if (managed)
         take_over(reg);
-        if (reg->managed && !endpoint_watch(e, set->waiter->id))
-            helper_ask(e, WORK_RETURN);
-    }
     return 0;
 }
 
@@ -482,6 +459,15 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     return rc;
 }
 
+/* Registry lock held. Nothing of ours makes the set ready any more. */
+static void take_bell_out(struct epoll_set *set)
+{
+    if (!set->bell_in || atomic_load(&set->n_managed) != 0)
+        return;
+    kernel_ctl(set, EPOLL_CTL_DEL, set->waiter->bell, 0, (epoll_data_t){0});
+    atomic_store(&set->bell_in, false);
+}
+
 void epoll_set_nest(struct epoll_set *set)
 {
     atomic_store(&set->nested, true);
@@ -492,6 +478,8 @@ void epoll_set_nest(struct epoll_set *set)
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
             if (!atomic_load(&r->endpoint->ineligible))
                 e = r->endpoint;
+        if (e == NULL)
+            take_bell_out(set);
         lock_give(&registry);
         if (e == NULL)
             return;
@@ -499,15 +487,42 @@ void epoll_set_nest(struct epoll_set *set)
     }
 }
 
-void epoll_sets_before_fork(void)
+static void take_bells_out(void)
 {
     lock_take(&registry);
     for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
-        if (set->bell_in && atomic_load(&set->n_managed) == 0) {
-            kernel_ctl(set, EPOLL_CTL_DEL, set->waiter->bell, 0,
-                       (epoll_data_t){0});
-            atomic_store(&set->bell_in, false);
-        }
+        take_bell_out(set);
+    lock_give(&registry);
+}
+
+void epoll_sets_before_fork(void)
+{
+    take_bells_out();
+    lock_take(&registry);
+    for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
+        set->inherited = true;
+    lock_give(&registry);
+}
+
+bool epoll_sets_inherited(struct endpoint *e)
+{
+    bool found = false;
+
+    lock_take(&registry);
+    for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
+        found |= r->set->inherited;
+    lock_give(&registry);
+    return found;
+}
+
+void epoll_sets_leave_alone(void)
+{
+    take_bells_out();
+    lock_take(&registry);
+    for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
+        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+            if (r->outside)
+                kernel_ctl(set, EPOLL_CTL_ADD, r->fd, EPOLLONESHOT, r->data);
     lock_give(&registry);
 }
 
@@ -519,6 +534,7 @@ void epoll_sets_after_fork(void)
         lock_init(&set->lock);
         set->waiter = NULL; /* freed by waiters_forget() */
         set->n_peers = set->n_hot = 0;
+        atomic_store(&set->sleepers, 0);
         atomic_store(&set->n_managed, 0);
         atomic_store(&set->bell_in, false);
         set->wake_fd = -1;

@@ -33,8 +33,9 @@ struct epoll_reg {
     epoll_data_t data;
     bool managed, hot, disarmed, out_seen, promote;
     bool outside; /* on TCP, but a spent one-shot: not in the kernel's set */
-    uint32_t told_seen, quiet_scans;
-    uint64_t arrived_seen;
+    uint32_t told_seen, refused_seen, quiet_scans;
+    uint32_t hit_at; /* the set's hit_scans when it was last ready */
+    uint64_t news_seen;
     struct peer *peer; /* while managed */
 };
 
@@ -46,9 +47,8 @@ void epoll_set_free(struct epoll_set *set);
 int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
                   struct epoll_event *event);
 /* epoll_wait in all its forms; timeout_ns -1 is for ever. */
-int epoll_set_wait(struct epoll_set *set, int epfd,
-                   struct epoll_event *events, int max, int64_t timeout_ns,
-                   const sigset_t *mask);
+int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
+                   int max, int64_t timeout_ns, const sigset_t *mask);
 
 /*
  * object.plain: the events are all the kernel's, and nothing of ours is in the
@@ -64,8 +64,14 @@ void epoll_sets_managed(struct endpoint *e, bool on);
 void epoll_sets_told(struct endpoint *e);
 /* Is it registered anywhere under that number? */
 bool epoll_sets_have(struct endpoint *e, int fd);
-/* The endpoint's last descriptor is closed. */
-void epoll_sets_forget(struct endpoint *e);
+/* In a set that was there before a fork, and so belongs to two processes? */
+bool epoll_sets_inherited(struct endpoint *e);
+/*
+ * The endpoint's last descriptor is about to be closed. unlist: take it out of
+ * the kernel's sets, too. The kernel tells of a connection until nobody has it
+ * open, and the helper may have it a moment longer than the application.
+ */
+void epoll_sets_forget(struct endpoint *e, bool unlist);
 /*
  * The set is polled or nested or has a second descriptor: only the kernel can
  * see all of that. Its streams come back to TCP, now and in future.
@@ -75,5 +81,7 @@ void epoll_set_nest(struct epoll_set *set);
 /* Around fork: the bell leaves the kernel's set. */
 void epoll_sets_before_fork(void);
 void epoll_sets_after_fork(void);
+/* Every set is the kernel's from now on; no stream is managed. */
+void epoll_sets_leave_alone(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "preload/epoll_private.h"
+#include "preload/held_signals.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
 #include "preload/stats.h"
@@ -23,9 +24,9 @@
 enum {
     HITS_PER_KERNEL_LOOK = 8,
     KERNEL_LOOK_NS = 10000,
-    HOT_ENOUGH = 64,   /* beyond this, quiet registrations become cold */
-    QUIET_ENOUGH = 64, /* scans without an event */
-    QUICK_LOOKS = 24
+    QUICK_LOOKS = 24,
+    OWN_EVENTS = 2, /* at once, in the kernel's set: bell and device */
+    READABLE = EPOLLIN | EPOLLRDNORM /* whom the kernel tells of bytes */
 };
 
 static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
@@ -37,9 +38,11 @@ static uint32_t events_of(struct epoll_reg *reg, bool peek)
 {
     struct stream *s = &reg->endpoint->stream;
     uint32_t told = atomic_load_explicit(&s->told, memory_order_relaxed);
+    /* Before the look: what it does not know yet is news later. */
+    uint32_t refused = atomic_load_explicit(&s->refused, memory_order_acquire);
+    uint64_t news = reg->events & EPOLLET ? stream_news_pinned(s) : 0;
     uint32_t ready = (uint16_t)stream_ready_pinned(s);
     uint32_t hit = ready & (reg->events | EPOLLERR | EPOLLHUP);
-    uint64_t arrived;
     bool edge;
 
     if (ready & POLLNVAL) {
@@ -52,71 +55,26 @@ static uint32_t events_of(struct epoll_reg *reg, bool peek)
         return 0;
     if (!(reg->events & EPOLLET))
         return hit;
-    arrived = stream_arrived_pinned(s);
-    edge = told != reg->told_seen || arrived != reg->arrived_seen ||
-           ((hit & EPOLLOUT) && !reg->out_seen);
+    if (hit & READABLE)
+        news = stream_news_pinned(s); /* all of it is told now */
+#ifdef PLANT_EDGE_TOO_FEW
+    if (reg->news_seen != 0 && told == reg->told_seen)
+        reg->news_seen = news;
+#endif
+    edge =
+        told != reg->told_seen ||
+        (news != reg->news_seen && (reg->events & READABLE)) ||
+        ((hit & EPOLLOUT) && (!reg->out_seen || refused != reg->refused_seen));
     if (!edge || peek)
         return edge ? hit : 0;
+#ifdef PLANT_EDGE_TOO_OFTEN
+    told -= news != reg->news_seen;
+#endif
     reg->told_seen = told;
-    reg->arrived_seen = arrived;
+    reg->news_seen = news;
     reg->out_seen = ready & EPOLLOUT;
+    reg->refused_seen = refused;
     return hit;
-}
-
-/* Is there anything for warm_up()? Set lock held. */
-static bool is_marked(const struct epoll_set *set)
-{
-    if (atomic_load_explicit(&set->promote, memory_order_relaxed))
-        return true;
-    for (unsigned i = 0; i < set->n_peers; i++)
-        if (peer_ops(set->peers[i].peer)
-                ->peer_has_mark(set->peers[i].peer, set->waiter->id))
-            return true;
-    return false;
-}
-
-/*
- * Marks of cold registrations, and those that were promoted by name. The lists
- * walked here change under the registry lock, which comes before the set's.
- */
-static void warm_up(struct epoll_set *set)
-{
-    epoll_registry_lock();
-    lock_take(&set->lock);
-    for (unsigned i = 0; i < set->n_peers; i++) {
-        struct peer *peer = set->peers[i].peer;
-        struct endpoint *e;
-
-        while ((e = peer_ops(peer)->peer_next_mark(peer, set->waiter->id)) !=
-               NULL)
-            for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
-                if (r->set == set && r->managed)
-                    epoll_make_hot(set, r);
-    }
-    if (atomic_exchange(&set->promote, false))
-        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
-            if (r->managed && r->promote) {
-                r->promote = false;
-                epoll_make_hot(set, r);
-            }
-    lock_give(&set->lock);
-    epoll_registry_unlock();
-}
-
-/* A registration that has been quiet while many others are hot. */
-static void cool_down(struct epoll_set *set, struct epoll_reg *reg)
-{
-    struct link *link = reg->endpoint->stream.link;
-
-    if (link == NULL)
-        return;
-    link->ops->set_marked(link, set->waiter->id, true);
-    epoll_make_cold(set, reg);
-    /* It may have come just before the mark was asked for. */
-    if (stream_ready_pinned(&reg->endpoint->stream) &
-        (POLLNVAL |
-         ((reg->events | EPOLLERR | EPOLLHUP) & ~(uint32_t)EPOLLOUT)))
-        epoll_make_hot(set, reg);
 }
 
 static int collect_once(struct epoll_set *set, struct epoll_event *events,
@@ -129,9 +87,9 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
     lock_take(&set->lock);
     set->contended = false;
     if (__builtin_expect(set->n_hot < atomic_load(&set->n_managed), 0) &&
-        is_marked(set)) {
+        epoll_is_marked(set)) {
         lock_give(&set->lock);
-        warm_up(set);
+        epoll_warm_up(set);
         lock_take(&set->lock);
     }
     at = set->rotate;
@@ -144,19 +102,21 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
         reg = set->hot[at++];
         hit = events_of(reg, false);
         if (hit == 0) {
-            if (set->n_hot > HOT_ENOUGH && ++reg->quiet_scans > QUIET_ENOUGH) {
-                cool_down(set, reg);
-                cooled = true;
-            }
+            if (epoll_is_quiet(set, reg))
+                cooled |= epoll_cool_down(set, reg);
             continue;
         }
         reg->quiet_scans = 0;
+        reg->hit_at = set->hit_scans;
         events[n].events = hit;
         events[n++].data = reg->data;
+#ifndef PLANT_ONESHOT_STAYS
         if (reg->events & EPOLLONESHOT)
             reg->disarmed = true;
+#endif
     }
     set->rotate = at;
+    set->hit_scans += n > 0;
     /* What became cold moved others about: not all have been looked at. */
     if (n == 0 && (set->contended || cooled))
         n = -EAGAIN;
@@ -184,23 +144,34 @@ static void hear_devices(struct epoll_set *set)
         if (!set->peers[i].wakes)
             continue;
         peer_ops(peer)->peer_arm(peer, set->waiter->id, false);
-        if (set->sleepers > 0)
+        if (atomic_load(&set->sleepers) > 0)
             peer_ops(peer)->peer_arm(peer, set->waiter->id, true);
     }
     lock_give(&set->lock);
 }
 
-/* Takes our bell out of what the kernel reported. */
-int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
-                           int n)
+/*
+ * A ring belongs to a thread that sleeps, and it goes on for all of them
+ * (arm()): one that only looks in passing leaves it to them.
+ */
+static void drain(struct epoll_set *set, bool slept)
+{
+    if (set->waiter == NULL)
+        return;
+    lock_take(&set->lock);
+    if (slept || atomic_load(&set->sleepers) == 0)
+        bell_drain(set->waiter->bell);
+    lock_give(&set->lock);
+}
+
+static int without_bell(struct epoll_set *set, struct epoll_event *events,
+                        int n, bool slept)
 {
     int kept = 0;
 
     for (int i = 0; i < n; i++) {
         if (events[i].data.ptr == (const void *)&epoll_bell_cookie) {
-            /* Another thread may have drained it before us. */
-            if (set->waiter != NULL)
-                bell_drain(set->waiter->bell);
+            drain(set, slept); /* another thread may have done so before us */
             continue;
         }
         if (events[i].data.ptr == (const void *)&epoll_wake_cookie) {
@@ -212,13 +183,29 @@ int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
     return kept;
 }
 
+int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
+                           int n)
+{
+    return without_bell(set, events, n, false);
+}
+
 static int ask_kernel(struct epoll_set *set, int epfd,
                       struct epoll_event *events, int max)
 {
-    int n = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
+    int n = 0;
 
     set->hits = 0;
-    return n < 0 ? -errno : epoll_set_without_bell(set, events, n);
+    /* What is our own may have taken the place of what is not. */
+    for (int i = 0; i <= OWN_EVENTS && n == 0; i++) {
+        int all = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
+
+        if (all < 0)
+            return -errno;
+        n = epoll_set_without_bell(set, events, all);
+        if (all < max)
+            break;
+    }
+    return n;
 }
 
 static int sleep_in_kernel(struct epoll_set *set, int epfd,
@@ -232,7 +219,7 @@ static int sleep_in_kernel(struct epoll_set *set, int epfd,
         ms = INT_MAX;
     stats_count(STATS_SLEEP);
     n = REAL(epoll_pwait)(epfd, events, max, (int)ms, mask);
-    return n < 0 ? -errno : epoll_set_without_bell(set, events, n);
+    return n < 0 ? -errno : without_bell(set, events, n, true);
 }
 
 /*
@@ -245,20 +232,34 @@ static void arm(struct epoll_set *set, bool on)
     bool leaving = !on, pass_on = false;
 
     lock_take(&set->lock);
-    set->sleepers += on ? 1 : -1;
-    on = set->sleepers > 0;
+    atomic_fetch_add(&set->sleepers, on ? 1 : -1);
+    on = atomic_load(&set->sleepers) > 0;
     atomic_store(&set->waiter->asleep, on);
     for (unsigned i = 0; i < set->n_peers; i++)
         peer_ops(set->peers[i].peer)
             ->peer_arm(set->peers[i].peer, set->waiter->id, on);
+    for (unsigned i = 0; i < set->n_hot && !leaving; i++)
+        epoll_want_room(set->hot[i]);
     full_fence();
     set->contended = false;
+    if (leaving && on)
+        pass_on = epoll_is_marked(set);
     if (leaving && on)
         for (unsigned i = 0; i < set->n_hot && !pass_on; i++)
             pass_on = events_of(set->hot[i], true) != 0 || set->contended;
     lock_give(&set->lock);
     if (pass_on)
         waiter_ring(set->waiter->id);
+}
+
+void epoll_arm_sleepers(struct epoll_set *set)
+{
+    if (atomic_load(&set->sleepers) == 0)
+        return;
+    atomic_store(&set->waiter->asleep, 1);
+    for (unsigned i = 0; i < set->n_peers; i++)
+        peer_ops(set->peers[i].peer)
+            ->peer_arm(set->peers[i].peer, set->waiter->id, true);
 }
 
 /* The peer of the first hot link last ran here: it needs this CPU. */
@@ -279,20 +280,22 @@ static bool peer_is_here(struct epoll_set *set)
 /* > 0 events, 0 nothing within the budget, or -errno of the kernel's set. */
 static int look_for_a_while(struct epoll_set *set, int epfd,
                             struct epoll_event *events, int max,
-                            struct spin *spin)
+                            struct spin *spin, struct held_signals *held)
 {
     uint64_t limit = set->poll_ns, kernel_ns;
     bool here = peer_is_here(set);
     int n = 0;
 
     spin->began_ns = 0;
-    spin->blocked = false;
-    for (int i = 0; i < QUICK_LOOKS && !here && limit != 0; i++) {
+    if (limit == 0)
+        return 0;
+    for (int i = 0; i < QUICK_LOOKS && !here; i++) {
         n = collect(set, events, max);
         if (n != 0)
             return n;
         cpu_pause();
     }
+    signals_hold(held);
     if (!spin_begin(spin, set->waiter, limit))
         return 0;
     kernel_ns = spin->looked_ns;
@@ -317,51 +320,121 @@ static int64_t time_left(uint64_t until_ns)
     return now < until_ns ? (int64_t)(until_ns - now) : 0;
 }
 
-/* Events of streams are there; now and then the kernel's are added. */
-static int with_kernel(struct epoll_set *set, int epfd,
-                       struct epoll_event *events, int n, int max)
+/*
+ * What is ready. Now and then the kernel's descriptors come first, so that
+ * streams which are always ready leave them a place; mostly they do not.
+ */
+static int collect_fairly(struct epoll_set *set, int epfd,
+                          struct epoll_event *events, int max)
 {
-    int more;
+    int n = 0, more;
 
-    if (++set->hits < HITS_PER_KERNEL_LOOK || n == max)
+    if (set->hits >= HITS_PER_KERNEL_LOOK) {
+        n = ask_kernel(set, epfd, events, max);
+        if (n < 0 || n == max)
+            return n;
+    }
+    more = collect(set, events + n, max - n);
+    if (more > 0)
+        set->hits++;
+    return n + more;
+}
+
+/*
+ * A signal handler forked in the midst of the wait, and this is the child: the
+ * set has no waiter any more, and nobody who sleeps.
+ */
+static bool is_forked(pid_t before)
+{
+    return __builtin_expect(process.pid != before, 0);
+}
+
+/*
+ * After a sleep. What it was for is mostly there: signals are held only if one
+ * look does not find it.
+ */
+static int collect_again(struct epoll_set *set, struct epoll_event *events,
+                         int max, struct held_signals *held)
+{
+    int n = set->hits < HITS_PER_KERNEL_LOOK && !held->on
+                ? collect_once(set, events, max)
+                : 0;
+
+    if (n > 0) {
+        set->hits++;
         return n;
-    more = ask_kernel(set, epfd, events + n, max - n);
-    return more > 0 ? n + more : n;
+    }
+    signals_hold(held);
+    return 0;
 }
 
 /* One round with streams in the set. 0: nothing came, ask again. */
 static int wait_round(struct epoll_set *set, int epfd,
                       struct epoll_event *events, int max, uint64_t until_ns,
-                      const sigset_t *mask)
+                      const sigset_t *mask, struct held_signals *held,
+                      bool again)
 {
-    int n = collect(set, events, max);
+    int n = again ? collect_again(set, events, max, held) : 0;
+    pid_t pid = process.pid;
     struct spin spin;
 
-    if (n > 0)
-        return with_kernel(set, epfd, events, n, max);
+    if (n == 0)
+        n = collect_fairly(set, epfd, events, max);
+    if (n != 0)
+        return n;
     if (until_ns <= 1)
         return ask_kernel(set, epfd, events, max);
-    n = look_for_a_while(set, epfd, events, max, &spin);
+    n = look_for_a_while(set, epfd, events, max, &spin, held);
     if (n != 0) {
-        spin_restore(&spin);
-        return n > 0 ? with_kernel(set, epfd, events, n, max) : n;
+        set->hits++;
+        return n;
     }
     arm(set, true);
     n = collect(set, events, max);
     if (n == 0)
         n = sleep_in_kernel(set, epfd, events, max, time_left(until_ns),
-                            spin_mask(&spin, mask));
+                            signals_mask(held, mask));
+    else
+        set->hits++; /* on a busy CPU they may always come this late */
+    if (is_forked(pid))
+        return n;
     if (spin.began_ns != 0)
         spin_slept(&spin, set->waiter, set->poll_ns);
     arm(set, false);
-    spin_restore(&spin);
+    return n;
+}
+
+/*
+ * Sleeps in a set without streams. One may come meanwhile and the bell wakes
+ * but one of the sleepers: the others are counted, so that they are armed for
+ * and rings are passed on to them. 0: ask again.
+ */
+static int sleep_bare(struct epoll_set *set, int epfd,
+                      struct epoll_event *events, int max, int ms,
+                      const sigset_t *mask)
+{
+    pid_t pid = process.pid;
+    int n = 0;
+
+    atomic_fetch_add(&set->sleepers, 1);
+    if (atomic_load(&set->n_managed) == 0) {
+        n = REAL(epoll_pwait)(epfd, events, max, ms, mask);
+        n = n < 0 ? -errno : without_bell(set, events, n, true);
+    }
+    if (is_forked(pid))
+        return n;
+    if (atomic_load(&set->n_managed) == 0)
+        atomic_fetch_sub(&set->sleepers, 1);
+    else
+        arm(set, false);
     return n;
 }
 
 /* The kernel alone: no stream of the set is on a link. */
 static int wait_kernel(struct epoll_set *set, int epfd,
                        struct epoll_event *events, int max, uint64_t until_ns,
-                       int64_t timeout_ns, const sigset_t *mask)
+                       int64_t timeout_ns, const sigset_t *mask,
+                       struct held_signals *held)
 {
     uint64_t spin_ns = process.settings.poll_kernel_usec * 1000;
     int64_t left = timeout_ns;
@@ -370,8 +443,9 @@ static int wait_kernel(struct epoll_set *set, int epfd,
     if (spin_ns != 0 && timeout_ns != 0) {
         uint64_t stop = clock_ns() + spin_ns;
 
+        signals_hold(held);
         do {
-            n = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, mask, 8);
+            n = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
             if (n != 0)
                 goto done;
         } while (clock_ns() < stop && clock_ns() < until_ns &&
@@ -380,8 +454,12 @@ static int wait_kernel(struct epoll_set *set, int epfd,
     }
     if (left > 0)
         left = (left + 999999) / 1000000;
-    n = REAL(epoll_pwait)(epfd, events, max,
-                          left > INT_MAX ? INT_MAX : (int)left, mask);
+    if (left > INT_MAX)
+        left = INT_MAX;
+    if (left != 0)
+        return sleep_bare(set, epfd, events, max, (int)left,
+                          signals_mask(held, mask));
+    n = REAL(epoll_pwait)(epfd, events, max, 0, signals_mask(held, mask));
 done:
     if (n < 0)
         return -errno;
@@ -393,7 +471,9 @@ done:
 int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
                    int max, int64_t timeout_ns, const sigset_t *mask)
 {
+    struct held_signals held = {.on = false};
     uint64_t until = UINT64_MAX;
+    bool again = false;
     int n;
 
     if (timeout_ns == 0)
@@ -402,14 +482,22 @@ int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
         until = clock_ns() + (uint64_t)timeout_ns;
     if (max <= 0 || events == NULL)
         return REAL(epoll_pwait)(epfd, events, max, 0, mask) < 0 ? -errno : 0;
-    for (;;) {
-        if (atomic_load_explicit(&set->n_managed, memory_order_acquire) == 0)
+    if (!reach_ok(&process.reach, events, sizeof(*events), true))
+        return -EFAULT; /* the kernel would wait for the first one */
+    for (;; again = true) {
+        if (atomic_load_explicit(&set->n_managed, memory_order_acquire) != 0) {
+            n = wait_round(set, epfd, events, max, until, mask, &held, again);
+        } else {
+            if (again)
+                signals_hold(&held);
             n = wait_kernel(set, epfd, events, max, until,
-                            until == UINT64_MAX ? -1 : time_left(until), mask);
-        else
-            n = wait_round(set, epfd, events, max, until, mask);
+                            until == UINT64_MAX ? -1 : time_left(until), mask,
+                            &held);
+        }
         if (n != 0 || until <= 1 ||
             (until != UINT64_MAX && clock_ns() >= until))
-            return n;
+            break;
     }
+    signals_release(&held);
+    return n;
 }

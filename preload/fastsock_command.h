@@ -5,6 +5,7 @@
 #ifndef PRELOAD_FASTSOCK_COMMAND_H
 #define PRELOAD_FASTSOCK_COMMAND_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -22,6 +23,8 @@ enum command_exit {
 int command_run(int argc, char **argv);
 int command_ss(int argc, char **argv);
 int command_explain(int argc, char **argv);
+int command_down(int argc, char **argv);
+int command_up(int argc, char **argv);
 int command_settings(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
@@ -33,6 +36,9 @@ int command_usage(const char *command, const char *format, ...)
 
 /* The text of `fastsock help [COMMAND]`; -ENOENT: no such command. */
 int command_help_print(const char *command, FILE *out);
+
+/* PID, or PID/FD; fd is -1 without. False: neither. */
+bool command_pid_fd(const char *text, pid_t *pid, int *fd);
 
 /* A process id from all of text, or from its part before `end`; 0 if none. */
 pid_t command_pid(const char *text, const char *end);

@@ -261,18 +261,12 @@ static int explain(pid_t pid, int fd)
 
 int command_explain(int argc, char **argv)
 {
-    const char *text = argc == 2 ? argv[1] : "", *slash = strchr(text, '/');
-    const char *end = slash != NULL ? slash : text + strlen(text);
-    pid_t pid = command_pid(text, end);
-    int fd = ANY_FD;
+    pid_t pid;
+    int fd;
 
-    if (slash != NULL && strcmp(slash, "/0") == 0)
-        fd = 0;
-    else if (slash != NULL)
-        fd = command_pid(slash + 1, slash + strlen(slash));
-    if (pid == 0 || (fd == 0 && strcmp(slash, "/0") != 0))
+    if (argc != 2 || !command_pid_fd(argv[1], &pid, &fd))
         return command_usage("explain", "expected PID or PID/FD, not '%s'",
-                             argc == 2  ? text
+                             argc == 2  ? argv[1]
                              : argc < 2 ? "nothing"
                                         : argv[2]);
     return explain(pid, fd);

@@ -17,6 +17,8 @@ static const char general[] =
     "  ss [-p PID] [-a] [--json] list the streams of programs under the "
     "library\n"
     "  explain PID[/FD]          say in words what happens to them, and why\n"
+    "  down PID[/FD]             bring streams back to kernel TCP\n"
+    "  up PID[/FD]               let them leave it again\n"
     "  settings [--config FILE]  list the settings with their values\n"
     "  doctor [--root DIR]       say what the transports find here, and what "
     "is missing\n"
@@ -72,6 +74,24 @@ static const char explain[] =
     "Exit status: 0 explained, 1 no such process or stream, or not readable,\n"
     "2 mistake in the arguments.\n";
 
+static const char down[] =
+    "usage: fastsock down PID[/FD]\n"
+    "\n"
+    "Brings every stream of a process, or that of one descriptor, back to\n"
+    "kernel TCP, at its exact byte, and keeps it there until 'fastsock up'.\n"
+    "Without FD connections to come stay there as well. The program notices\n"
+    "nothing. For the process's own user and root.\n"
+    "Exit status: 0 all are on kernel TCP, 1 no such process or stream, or\n"
+    "some are not back yet, 2 mistake in the arguments.\n";
+
+static const char up[] =
+    "usage: fastsock up PID[/FD]\n"
+    "\n"
+    "Takes 'fastsock down' back: the streams may leave kernel TCP again and\n"
+    "do so as if they were new.\n"
+    "Exit status: 0 done, 1 no such process or stream, 2 mistake in the\n"
+    "arguments.\n";
+
 static const char settings[] =
     "usage: fastsock settings [--config FILE]\n"
     "\n"
@@ -103,9 +123,9 @@ static const char help[] = "usage: fastsock help [COMMAND]\n";
 static const struct {
     const char *command, *text;
 } texts[] = {
-    {"run", run},           {"ss", ss},         {"explain", explain},
-    {"settings", settings}, {"doctor", doctor}, {"help", help},
-    {"version", version},
+    {"run", run},       {"ss", ss},     {"explain", explain},
+    {"down", down},     {"up", up},     {"settings", settings},
+    {"doctor", doctor}, {"help", help}, {"version", version},
 };
 
 int command_help_print(const char *command, FILE *out)
@@ -130,8 +150,8 @@ int command_help(int argc, char **argv)
     if (command_help_print(argc > 1 ? argv[1] : NULL, stdout) == 0)
         return COMMAND_DONE;
     return command_usage("help",
-                         "expected run, ss, explain, settings, doctor, "
-                         "version or help, not '%s'",
+                         "expected run, ss, explain, down, up, settings, "
+                         "doctor, version or help, not '%s'",
                          argv[1]);
 }
 
@@ -168,4 +188,17 @@ pid_t command_pid(const char *text, const char *end)
     if (errno != 0 || stop != end || pid > INT_MAX)
         return 0;
     return (pid_t)pid;
+}
+
+bool command_pid_fd(const char *text, pid_t *pid, int *fd)
+{
+    const char *slash = strchr(text, '/');
+
+    *pid = command_pid(text, slash != NULL ? slash : text + strlen(text));
+    *fd = -1;
+    if (slash != NULL && strcmp(slash, "/0") == 0)
+        *fd = 0;
+    else if (slash != NULL)
+        *fd = command_pid(slash + 1, slash + strlen(slash));
+    return *pid != 0 && (slash == NULL || *fd != 0 || strcmp(slash, "/0") == 0);
 }

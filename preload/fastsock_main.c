@@ -12,7 +12,8 @@ static const struct {
     int (*call)(int argc, char **argv);
 } commands[] = {
     {"run", command_run},         {"ss", command_ss},
-    {"explain", command_explain}, {"settings", command_settings},
+    {"explain", command_explain}, {"down", command_down},
+    {"up", command_up},           {"settings", command_settings},
     {"doctor", command_doctor},   {"version", command_version},
     {"help", command_help},       {"--version", command_version},
     {"--help", command_help},     {"-h", command_help},
@@ -46,8 +47,8 @@ int main(int argc, char **argv)
         return finish(commands[i].call(argc - 1, argv + 1));
     }
     text_error("",
-               "expected run, ss, explain, settings, doctor, version or help, "
-               "not '%s'; see 'fastsock help'",
+               "expected run, ss, explain, down, up, settings, doctor, version "
+               "or help, not '%s'; see 'fastsock help'",
                argv[1]);
     return COMMAND_USAGE;
 }

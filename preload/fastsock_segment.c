@@ -45,6 +45,9 @@ int segment_open(int fd, struct segment *segment)
     if (rc < 0)
         return rc;
     copy_words(&head, at, sizeof(head));
+    rc = -EAGAIN;
+    if (head.magic == 0)
+        goto unmap;
     rc = -EPROTO;
     if (head.magic != STATS_MAGIC)
         goto unmap;

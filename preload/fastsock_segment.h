@@ -45,14 +45,14 @@ struct segment_row {
     uint32_t peer_pid; /* 0: not known */
     uint32_t ups, returns;
     uint64_t tcp_out, tcp_in, link_out, link_in; /* bytes */
-    enum reason not_over[STATS_TRANSPORTS]; /* REASON_NONE: not tried */
+    enum reason not_over[STATS_TRANSPORTS];      /* REASON_NONE: not tried */
     char transport[sizeof(((struct stats_row *)0)->transport) + 1];
 };
 
 /*
  * Maps the segment; fd stays the caller's. -EPROTONOSUPPORT: made by another
- * release; -EPROTO: not a segment, or not a finished one; else as
- * memory_check() and memory_map().
+ * release; -EAGAIN: its process is still making it; -EPROTO: not a segment;
+ * else as memory_check() and memory_map().
  */
 int segment_open(int fd, struct segment *segment);
 void segment_close(struct segment *segment);

@@ -100,13 +100,17 @@ static enum target_state try_candidate(int dir, const char *name,
                                        struct target *target)
 {
     int fd = open_candidate(dir, name), rc;
+    struct stat st;
 
     if (fd < 0)
         return fd == -ENOENT ? TARGET_NO_SEGMENT : TARGET_DAMAGED;
+    target->inode = fstat(fd, &st) == 0 ? st.st_ino : 0;
     rc = segment_open(fd, &target->segment);
     close(fd);
     if (rc == -EPROTONOSUPPORT)
         return TARGET_OTHER_RELEASE;
+    if (rc == -EAGAIN)
+        return TARGET_NO_SEGMENT;
     if (rc < 0)
         return TARGET_DAMAGED;
     segment_head(&target->segment, &target->head);

@@ -27,6 +27,7 @@ struct target {
     pid_t pid;
     enum target_state state;
     struct segment segment;
+    uint64_t inode; /* of its file */
     struct segment_head head;
     char network[64];              /* which network namespace; "" unknown */
     struct target_socket *sockets; /* of that namespace, when first needed */

@@ -7,14 +7,28 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "transport/kernel_calls.h"
+#include "transport/lock.h"
 
-enum { OURS_LOWEST = 64, OURS_HIGHEST = 16384 };
+enum {
+    BEHIND_STDIO = 3,
+    OURS_LOWEST = 64,
+    OURS_HIGHEST = 16384,
+    TAKE_TRIES = 2000
+};
 
 _Atomic(struct object *) fd_rows[FD_ROWS];
 static struct object ours = {.kind = OBJECT_OURS};
 static _Atomic unsigned rows_used;
+static struct lock changing; /* numbers and rows of ours */
+/* A handler may fork in the midst of a fork of its own thread. */
+static __thread int forking __attribute__((tls_model("initial-exec")));
+static __thread bool fork_has_it __attribute__((tls_model("initial-exec")));
 
 struct object *fd_set_row(int fd, struct object *object)
 {
@@ -51,25 +65,92 @@ static int ours_floor(void)
     return floor < OURS_LOWEST ? OURS_LOWEST : (int)floor;
 }
 
+/*
+ * False: an outer frame of a signal handler has it, or a fork has had it for
+ * long, whose other handlers may wait for what the caller holds.
+ */
+static bool take(void)
+{
+    struct timespec t = {0, 20000};
+
+    for (int i = 0; i < TAKE_TRIES && !lock_is_mine(&changing); i++) {
+        if (lock_try(&changing))
+            return true;
+        syscall(SYS_nanosleep, &t, NULL);
+    }
+    return false;
+}
+
+static void give(bool taken)
+{
+    if (taken)
+        lock_give(&changing);
+}
+
+int ours_copy(int fd)
+{
+    bool taken = take();
+    int kept = kernel_fcntl(fd, F_DUPFD_CLOEXEC, ours_floor());
+
+    if (kept < 0)
+        kept = kernel_fcntl(fd, F_DUPFD_CLOEXEC, BEHIND_STDIO);
+    if (kept >= 0)
+        fd_set_row(kept, &ours);
+    give(taken);
+    return kept;
+}
+
+bool fd_is_same(int a, int b)
+{
+    struct stat first, second;
+
+    return fstat(a, &first) == 0 && fstat(b, &second) == 0 &&
+           first.st_ino == second.st_ino && first.st_dev == second.st_dev;
+}
+
 int ours_keep(int fd)
 {
+    bool taken;
     int high;
 
     if (fd < 0)
         return fd;
+    taken = take();
     high = kernel_fcntl(fd, F_DUPFD_CLOEXEC, ours_floor());
     if (high >= 0) {
         kernel_close(fd);
         fd = high;
     }
     fd_set_row(fd, &ours);
+    give(taken);
     return fd;
 }
 
+/* The row goes first: another thread may get the number at once. */
 void ours_close(int fd)
 {
+    bool taken;
+
     if (fd < 0)
         return;
+    taken = take();
     fd_set_row(fd, NULL);
     kernel_close(fd);
+    give(taken);
+}
+
+void ours_before_fork(void)
+{
+    if (forking++ == 0)
+        fork_has_it = take();
+}
+
+void ours_after_fork(bool child)
+{
+    if (child) {
+        forking = 0;
+        lock_init(&changing);
+    } else if (forking > 0 && --forking == 0) {
+        give(fork_has_it);
+    }
 }

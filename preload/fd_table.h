@@ -51,8 +51,20 @@ static inline struct endpoint *fd_endpoint(int fd)
                : NULL;
 }
 
+/* Both numbers are open, and one file. */
+bool fd_is_same(int a, int b);
+
 /* A descriptor of the library's own: close() of it is EBADF. */
 int ours_keep(int fd);
+/* A second one of our own for the same file; fd stays. -errno: there is none.
+ */
+int ours_copy(int fd);
 void ours_close(int fd);
+/*
+ * Around a fork: none of ours is open without its row, or the child would not
+ * know that it has it, and keep a connection open that everybody has closed.
+ */
+void ours_before_fork(void);
+void ours_after_fork(bool child);
 
 #endif

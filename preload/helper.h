@@ -32,9 +32,32 @@ void helper_release(void);
 /* The same for one endpoint. True when it is on TCP. */
 bool helper_bring_back(struct endpoint *e, enum reason why);
 
+/*
+ * The thread ends, after it has seen off what is closed: the process is about
+ * to be where there must be no other thread. It can begin again.
+ */
+void helper_end(void);
+void helper_begin_again(void);
+
+/*
+ * The administrator: back to TCP and no way up, or that no more. Does not
+ * wait. Helper thread only; _new is about streams that are not known yet.
+ */
+void helper_hold(struct endpoint *e, bool on);
+void helper_hold_new(bool on);
+
+/* pthread_exit() of a thread; the process shall end with its last one. */
+void helper_main_leaves(void);
+
 /* A socket that accepted at this port is about to be closed. Any thread. */
 void helper_stop_listening(uint16_t port);
 
+/*
+ * Around a fork: the helper stands still, with nothing in hand that the child
+ * would inherit and not know of. Waits for it at most return_timeout.
+ */
+void helper_before_fork(void);
+void helper_after_fork_here(void);
 /* In the child of a fork: there is no helper, no link, no peer. */
 void helper_after_fork(void);
 

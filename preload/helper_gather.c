@@ -3,20 +3,35 @@
  * one stream back, before its descriptor is given away. The caller waits, the
  * helper works.
  */
+#include <errno.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "preload/helper_private.h"
 #include "preload/process.h"
+#include "preload/stats.h"
 #include "transport/pause.h"
 
-static int not_back(enum stream_wish wish, enum reason why, bool say)
+/* Whom a wish is for: everybody, those in use, or those closed already. */
+enum whom { EVERYBODY, THE_OPEN, THE_CLOSING };
+
+/* Forks of this thread that the helper stands still for. */
+static __thread int forking __attribute__((tls_model("initial-exec")));
+
+static bool is_meant(const struct endpoint *e, enum whom whom)
 {
+    return whom == EVERYBODY || e->closing == (whom == THE_CLOSING);
+}
+
+static int not_back(enum stream_wish wish, enum reason why, enum whom whom,
+                    bool say)
+{
+    struct endpoint *e;
     int n = 0;
 
     lock_take(&helper.all_lock);
-    for (struct endpoint *e = helper.all; e != NULL; e = e->all_next) {
-        if (say && (wish == WISH_LEAVE || !e->closing)) {
+    LIST_FOREACH(e, &helper.all, all) {
+        if (say && is_meant(e, whom)) {
             stream_lock_all(&e->stream);
             if (wish > e->stream.wish) {
                 e->stream.wish = wish;
@@ -26,34 +41,34 @@ static int not_back(enum stream_wish wish, enum reason why, bool say)
         }
         if (say)
             helper_ask(e, WORK_PROGRESS); /* after the wish */
-        if (!stream_on_tcp(&e->stream) &&
-            (wish == WISH_LEAVE || !e->closing))
+        if (!stream_on_tcp(&e->stream) && is_meant(e, whom))
             n++;
     }
     lock_give(&helper.all_lock);
     return n;
 }
 
-static int wait_until(uint64_t until, enum stream_wish wish, enum reason why)
+static int wait_until(uint64_t until, enum stream_wish wish, enum reason why,
+                      enum whom whom)
 {
-    int n = not_back(wish, why, true);
+    int n = not_back(wish, why, whom, true);
 
     while (n > 0 && clock_ns() < until) {
         struct timespec t = {0, 50000};
 
         syscall(SYS_nanosleep, &t, NULL);
-        n = not_back(wish, why, false);
+        n = not_back(wish, why, whom, false);
     }
     return n;
 }
 
-static int wait_until_back(enum stream_wish wish, enum reason why)
+static int wait_until_back(enum stream_wish wish, enum reason why,
+                           enum whom whom)
 {
-    uint64_t until =
-        clock_ns() + process.settings.return_timeout_ms * 1000000;
+    uint64_t until = clock_ns() + process.settings.return_timeout_ms * 1000000;
     uint64_t turns = atomic_load(&helper.turns);
 
-    wait_until(until, wish, why);
+    wait_until(until, wish, why, whom);
     while (atomic_load(&helper.turns) < turns + 2 && clock_ns() < until) {
         struct timespec t = {0, 20000};
 
@@ -61,21 +76,26 @@ static int wait_until_back(enum stream_wish wish, enum reason why)
         syscall(SYS_nanosleep, &t, NULL);
     }
     /* What the helper had in hand before no_ups was set may have gone up. */
-    return wait_until(until, wish, why);
+    return wait_until(until, wish, why, whom);
 }
 
 int helper_gather(enum stream_wish wish, enum reason why)
 {
     atomic_fetch_add(&process.no_ups, 1);
+    if (wish == WISH_RETURN)
+        atomic_store(&process.careful, true);
     if (!helper.started || pthread_equal(pthread_self(), helper.thread))
         return 0;
-    return wait_until_back(wish, why);
+    return wait_until_back(wish, why,
+                           wish == WISH_LEAVE ? EVERYBODY : THE_OPEN);
 }
 
 void helper_abort_rest(void)
 {
+    struct endpoint *e;
+
     lock_take(&helper.all_lock);
-    for (struct endpoint *e = helper.all; e != NULL; e = e->all_next)
+    LIST_FOREACH(e, &helper.all, all)
         if (!e->closing && !stream_on_tcp(&e->stream))
             stream_abort(&e->stream, REASON_RETURN_TIMEOUT);
     lock_give(&helper.all_lock);
@@ -83,13 +103,15 @@ void helper_abort_rest(void)
 
 void helper_release(void)
 {
+    struct endpoint *e;
+
     atomic_fetch_sub(&process.no_ups, 1);
     if (!helper.started)
         return;
     lock_take(&helper.all_lock);
-    for (struct endpoint *e = helper.all; e != NULL; e = e->all_next) {
+    LIST_FOREACH(e, &helper.all, all) {
         stream_lock_all(&e->stream);
-        if (e->stream.wish == WISH_RETURN)
+        if (e->stream.wish == WISH_RETURN && !atomic_load(&e->held))
             e->stream.wish = WISH_NONE;
         stream_unlock_all(&e->stream);
         helper_ask(e, WORK_PROGRESS);
@@ -97,10 +119,83 @@ void helper_release(void)
     lock_give(&helper.all_lock);
 }
 
+int helper_not_left(bool say)
+{
+    return not_back(WISH_LEAVE, REASON_CLOSED, EVERYBODY, say);
+}
+
+void helper_stand(void)
+{
+    struct timespec t = {0, 20000};
+
+    do { /* one more may have found it standing, just before */
+        atomic_store(&helper.stands, true);
+        while (atomic_load(&helper.forks) > 0)
+            syscall(SYS_nanosleep, &t, NULL);
+        atomic_store(&helper.stands, false);
+    } while (atomic_load(&helper.forks) > 0);
+}
+
+void helper_before_fork(void)
+{
+    uint64_t until = clock_ns() + process.settings.return_timeout_ms * 1000000;
+
+    if (!helper.started || helper_is_me)
+        return;
+    forking++;
+    atomic_fetch_add(&helper.forks, 1);
+    while (!atomic_load(&helper.stands) && !atomic_load(&helper.ends) &&
+           clock_ns() < until) {
+        struct timespec t = {0, 20000};
+
+        loop_wake(helper.loop);
+        syscall(SYS_nanosleep, &t, NULL);
+    }
+}
+
+void helper_after_fork_here(void)
+{
+    if (forking == 0)
+        return;
+    forking--;
+    atomic_fetch_sub(&helper.forks, 1);
+}
+
+void helper_forget_forks(void)
+{
+    forking = 0;
+}
+
+/* Its thread is gone when the kernel does not know it any more. */
+static void wait_for_thread(pid_t tid)
+{
+    struct timespec t = {0, 20000};
+
+    pthread_join(helper.thread, NULL);
+    for (int i = 0; i < 50000; i++) {
+        if (syscall(SYS_tgkill, process.pid, tid, 0) < 0)
+            return;
+        syscall(SYS_nanosleep, &t, NULL);
+    }
+}
+
+void helper_end(void)
+{
+    int saved = errno;
+
+    if (!helper.started || helper_is_me)
+        return;
+    wait_until_back(WISH_LEAVE, REASON_CLOSED, THE_CLOSING);
+    atomic_store(&helper.ends, true);
+    loop_wake(helper.loop);
+    wait_for_thread(helper.tid);
+    atomic_store(&helper.ends, false);
+    errno = saved;
+}
+
 bool helper_bring_back(struct endpoint *e, enum reason why)
 {
-    uint64_t until =
-        clock_ns() + process.settings.return_timeout_ms * 1000000;
+    uint64_t until = clock_ns() + process.settings.return_timeout_ms * 1000000;
     struct timespec t = {0, 50000};
 
     stream_wish(&e->stream, WISH_RETURN, why);
@@ -115,4 +210,40 @@ bool helper_bring_back(struct endpoint *e, enum reason why)
         syscall(SYS_nanosleep, &t, NULL);
     }
     return true;
+}
+
+static void let_go(struct endpoint *e)
+{
+    stream_wish(&e->stream, WISH_NONE, REASON_NONE);
+    if (e->stream.why == REASON_ADMINISTRATOR)
+        e->stream.why = REASON_YOUNG;
+    e->failures = 0;
+    e->not_before_ns = 0;
+    stream_lock_all(&e->stream);
+    e->stream.willing_due = e->stream.link != NULL && !e->stream.h.initiator;
+    stream_unlock_all(&e->stream);
+    helper_ask(e, WORK_MEET | WORK_PROGRESS);
+}
+
+void helper_hold(struct endpoint *e, bool on)
+{
+    if (e->closing || atomic_load(&e->freed) ||
+        atomic_exchange(&e->held, on) == on)
+        return;
+    if (!on) {
+        let_go(e);
+    } else if (stream_on_tcp(&e->stream)) {
+        helper_stop_meeting(e);
+        if (!atomic_load(&e->ineligible))
+            e->stream.why = REASON_ADMINISTRATOR;
+    } else {
+        stream_wish(&e->stream, WISH_RETURN, REASON_ADMINISTRATOR);
+        helper_ask(e, WORK_PROGRESS);
+    }
+    stats_update(e);
+}
+
+void helper_hold_new(bool on)
+{
+    helper.hold_new = on;
 }

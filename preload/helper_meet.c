@@ -116,7 +116,8 @@ static socklen_t length_of(const struct sockaddr_storage *a)
                                    : sizeof(struct sockaddr_in6);
 }
 
-static void listen_at(struct backend *b, const struct sockaddr_storage *at)
+/* 0 or -errno: peers do not find us there, and it is not tried again. */
+static int listen_at(struct backend *b, const struct sockaddr_storage *at)
 {
     struct listening *free_place = NULL;
     int rc;
@@ -125,12 +126,12 @@ static void listen_at(struct backend *b, const struct sockaddr_storage *at)
         struct listening *l = &helper.listening[i];
 
         if (l->backend == b && same_address(&l->at, at))
-            return;
+            return l->error;
         if (l->backend == NULL && free_place == NULL)
             free_place = l;
     }
     if (free_place == NULL)
-        return;
+        return 0;
     rc = b->ops->listen(b, (const struct sockaddr *)at, length_of(at), true);
     if (rc < 0)
         log_info("%s: peers cannot find this process (%s)", b->ops->name,
@@ -138,9 +139,10 @@ static void listen_at(struct backend *b, const struct sockaddr_storage *at)
     lock_take(&helper.lock);
     free_place->backend = b; /* also after a failure: not tried each time */
     free_place->at = *at;
-    free_place->failed = rc < 0;
+    free_place->error = rc;
     free_place->ends = false;
     lock_give(&helper.lock);
+    return rc;
 }
 
 void helper_listen(struct endpoint *e)
@@ -152,7 +154,7 @@ void helper_listen(struct endpoint *e)
     if (e->closing || get_to_know(e) != REASON_NONE)
         return;
     for (at = e->settings.transports; *at != '\0';) {
-        b = backends_next(&at, &why);
+        b = backends_next(&at, &e->name, &why);
         if (b == NULL || b->ops->suits(b, &e->name) != REASON_NONE)
             continue;
         if (b->ops->listen != NULL)
@@ -163,9 +165,8 @@ void helper_listen(struct endpoint *e)
 
 void helper_stop_listening(uint16_t port)
 {
-    bool any = false;
+    bool any = false, taken = lock_take(&helper.lock) == 0;
 
-    lock_take(&helper.lock);
     for (int i = 0; i < HELPER_LISTENING; i++) {
         struct listening *l = &helper.listening[i];
         uint8_t addr[16], family;
@@ -177,7 +178,8 @@ void helper_stop_listening(uint16_t port)
         if (its_port == port)
             l->ends = any = true;
     }
-    lock_give(&helper.lock);
+    if (taken) /* not by this thread, before a signal */
+        lock_give(&helper.lock);
     if (any) {
         atomic_store(&helper.some_end, true);
         loop_wake(helper.loop);
@@ -193,7 +195,7 @@ void helper_end_listening(void)
 
         if (l->backend == NULL || !l->ends)
             continue;
-        if (!l->failed)
+        if (l->error == 0)
             l->backend->ops->listen(l->backend, (struct sockaddr *)&l->at,
                                     length_of(&l->at), false);
         lock_take(&helper.lock);
@@ -224,6 +226,7 @@ static int telling(enum reason why)
     case REASON_OTHER_HOST:
         return 1;
     case REASON_NO_DEVICE:
+    case REASON_NO_MODULE:
         return 2;
     case REASON_NO_ROUTE:
         return 3;
@@ -245,13 +248,21 @@ static void note(struct endpoint *e, const char *transport, enum reason why)
         e->why_not = why;
 }
 
+static void many_more_calls(struct endpoint *e)
+{
+    if (e->failures < FAILURES_MOST)
+        e->failures++;
+    e->not_before_ns = clock_ns() + ((uint64_t)AGAIN_NS << e->failures);
+    atomic_store(&e->countdown, endpoint_calls_after(e->failures));
+}
+
 /* No transport of the list: some other time, or never. */
 static void nobody_met(struct endpoint *e)
 {
     bool never =
         !e->tried &&
         (e->why_not == REASON_OTHER_HOST || e->why_not == REASON_NO_DEVICE ||
-         e->why_not == REASON_VERSION || e->why_not == REASON_FORK);
+         e->why_not == REASON_NO_MODULE || e->why_not == REASON_FORK);
 
     e->stream.why = e->why_not;
     if (e->tried && e->stream.h.initiator && e->soon < SOON_MOST &&
@@ -261,22 +272,31 @@ static void nobody_met(struct endpoint *e)
         stats_update(e);
         return;
     }
-    helper_list_out(e);
     if (never) {
         helper_stays(e, e->why_not);
-        return;
-    }
-    if (e->why_not == REASON_NO_PROOF) {
-        some_more_calls(e); /* with more bytes */
+    } else {
+        if (e->why_not == REASON_NO_PROOF)
+            some_more_calls(e); /* with more bytes */
+        else
+            many_more_calls(e);
         stats_update(e);
-        return;
     }
-    if (e->failures < FAILURES_MOST)
-        e->failures++;
-    e->not_before_ns = clock_ns() + ((uint64_t)AGAIN_NS << e->failures);
-    atomic_store(&e->countdown, (int32_t)(process.settings.upgrade_after + 1)
-                                    << e->failures);
-    stats_update(e);
+    helper_list_out(e); /* at last: a close() may free it from now on */
+}
+
+/*
+ * A thread of the accepting end is in a call of the kernel: it says when it
+ * can be asked.
+ */
+static void ask_later(struct endpoint *e)
+{
+    if (e->stream.h.initiator) {
+        e->stream.why = REASON_BARE_READ;
+        stats_update(e);
+    } else {
+        stream_be_willing(&e->stream);
+        helper_ask(e, WORK_PROGRESS); /* it may have left meanwhile */
+    }
 }
 
 static void drop_shown(struct endpoint *e)
@@ -306,8 +326,9 @@ static void met(struct meeting *m, struct link *link, enum reason why)
     lock_take(&e->stream.rx);
     link->ops->watch(link, atomic_load(&e->watch));
     lock_give(&e->stream.rx);
-    helper_watch_tcp(e, true);
-    if (e->stream.h.initiator)
+    if (why == REASON_BARE_READ)
+        ask_later(e);
+    else if (e->stream.h.initiator)
         helper_try_again_in(e, 0);
 }
 
@@ -324,35 +345,47 @@ static void show_proof(struct endpoint *e)
     e->meeting.proof = e->shown;
 }
 
+/* Why it cannot be asked for now. The accepting end lets the peer find it. */
+static enum reason suits(struct backend *b, struct endpoint *e)
+{
+    enum reason why = b->ops->suits(b, &e->name);
+    int rc = 0;
+
+    if (why == REASON_NONE && b->ops->listen != NULL && !e->stream.h.initiator)
+        rc = listen_at(b, &e->local);
+    /* No device has that address. */
+    if (rc == -ENODEV || rc == -EADDRNOTAVAIL)
+        return REASON_NO_ROUTE;
+    return why;
+}
+
 static void meet_next(struct endpoint *e)
 {
-    bool stop = e->closing || atomic_load(&e->ineligible) ||
-                atomic_load(&process.no_ups) > 0;
+    bool stop =
+        e->closing || endpoint_stays(e) || atomic_load(&process.no_ups) > 0;
     struct backend *b;
     enum reason why;
 
     while (!stop && *e->at_transport != '\0') {
         const char *name = e->at_transport;
 
-        b = backends_next(&e->at_transport, &why);
+        b = backends_next(&e->at_transport, &e->name, &why);
         if (b != NULL)
-            why = b->ops->suits(b, &e->name);
-        if (why != REASON_NONE) {
+            why = suits(b, e);
+        if (b == NULL || why != REASON_NONE) {
             note(e, b != NULL ? b->ops->name : name, why);
             continue;
         }
         e->tried = true;
         e->tried_with = b;
         e->tried_name = b->ops->name;
-        if (b->ops->listen != NULL && !e->stream.h.initiator)
-            listen_at(b, &e->local);
         if (backend_needs_proof(b))
             show_proof(e);
         b->ops->meeting_start(b, &e->meeting);
         return;
     }
     if (stop && e->why_not == REASON_NONE)
-        e->why_not = REASON_BUSY;
+        e->why_not = atomic_load(&e->held) ? REASON_ADMINISTRATOR : REASON_BUSY;
     nobody_met(e);
 }
 
@@ -378,8 +411,15 @@ void helper_meet(struct endpoint *e)
     enum reason why;
 
     if (e->closing || e->meeting.backend != NULL || e->stream.link != NULL ||
-        atomic_load(&e->ineligible))
+        atomic_load(&e->ineligible) || atomic_load(&e->shared) ||
+        atomic_load(&e->freed))
         return;
+    if (helper.hold_new || atomic_load(&e->held)) {
+        atomic_store(&e->held, true);
+        e->stream.why = REASON_ADMINISTRATOR;
+        stats_update(e);
+        return;
+    }
     if (atomic_load(&process.no_ups) > 0) {
         some_more_calls(e); /* somebody forks or spawns just now */
         return;

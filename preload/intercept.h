@@ -12,7 +12,7 @@
 #include "preload/kernel.h"
 #include "preload/process.h"
 
-#define EXPORT __attribute__((visibility("default")))
+#define EXPORT    __attribute__((visibility("default")))
 #define ALIAS(of) __attribute__((visibility("default"), alias(#of)))
 
 #define likely(x)   __builtin_expect(!!(x), 1)

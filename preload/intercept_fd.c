@@ -1,18 +1,35 @@
 /*
- * Descriptors: closed, duplicated, re-flagged; and every call that may return
- * a number that used to be something else.
+ * Descriptors: closed, duplicated, re-flagged.
  */
-#include "preload/intercept.h"
+#include "preload/intercept_io.h"
 
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <stdarg.h>
-#include <sys/eventfd.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/pidfd.h>
+#include <sys/resource.h>
 
 #include "preload/epoll_private.h"
 #include "preload/epoll_set.h"
 #include "preload/helper.h"
+
+static int close_it(void *arg)
+{
+    return REAL(close)((int)(intptr_t)arg);
+}
+
+/* What stands behind the number ends; the kernel's part of it is done by how.
+ */
+static int give_up(int fd, struct object *o, int (*how)(void *arg), void *arg)
+{
+    fd_set_row(fd, NULL);
+    if (o->kind != OBJECT_EPOLL)
+        return endpoint_close((struct endpoint *)o, fd, how, arg);
+    epoll_set_free((struct epoll_set *)o);
+    return how(arg);
+}
 
 EXPORT int close(int fd)
 {
@@ -20,22 +37,19 @@ EXPORT int close(int fd)
 
     if (likely(o == NULL) || in_vfork_child())
         return REAL(close)(fd);
-    switch (o->kind) {
-    case OBJECT_OURS:
-        if (helper_is_me) {
-            fd_set_row(fd, NULL);
-            return REAL(close)(fd);
-        }
-        errno = EBADF;
-        return -1;
-    case OBJECT_EPOLL:
+    if (o->kind != OBJECT_OURS)
+        return give_up(fd, o, close_it, (void *)(intptr_t)fd);
+    if (helper_is_me) {
         fd_set_row(fd, NULL);
-        epoll_set_free((struct epoll_set *)o);
         return REAL(close)(fd);
-    default:
-        fd_set_row(fd, NULL);
-        return endpoint_close((struct endpoint *)o, fd);
     }
+    errno = EBADF;
+    return -1;
+}
+
+static bool has_table(void)
+{
+    return process.ready || process.withdrawn;
 }
 
 /* All numbers from first to last but our own. */
@@ -64,7 +78,7 @@ static int close_each(unsigned first, unsigned last, int flags)
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
-    if (!process.ready || in_vfork_child() || first > last ||
+    if (!has_table() || in_vfork_child() || first > last ||
         (flags & CLOSE_RANGE_CLOEXEC))
         return REAL(close_range)(first, last, flags);
     return close_each(first, last, flags);
@@ -75,8 +89,8 @@ EXPORT void closefrom(int lowest)
     close_range(lowest < 0 ? 0 : (unsigned)lowest, ~0u, 0);
 }
 
-/* new is a second descriptor of old. */
-static void duplicated(int old, int new)
+/* new is a second descriptor of old; over: of what its row still has. */
+static void duplicated(int old, int new, bool over)
 {
     struct object *o = fd_find(old);
     struct endpoint *e = fd_endpoint(old);
@@ -86,7 +100,10 @@ static void duplicated(int old, int new)
         epoll_set_nest((struct epoll_set *)o);
     if (e != NULL)
         atomic_fetch_add(&e->fds, 1);
-    intercept_new_fd(new, e != NULL ? &e->object : NULL);
+    if (over)
+        fd_set_row(new, e != NULL ? &e->object : NULL);
+    else
+        intercept_new_fd(new, e != NULL ? &e->object : NULL);
     /* Standard descriptors are inherited and read by stdio. */
     if (e != NULL && new <= 2)
         endpoint_banish(e, REASON_STDIO);
@@ -98,64 +115,101 @@ EXPORT int dup(int fd)
     int new = REAL(dup)(fd);
 
     if (new >= 0 && process.ready && !in_vfork_child())
-        duplicated(fd, new);
+        duplicated(fd, new, false);
     return new;
 }
 
-/* What dup2 is about to close without saying so. False: it is ours. */
-static bool make_way(int old, int new)
-{
-    struct object *o = fd_find(new);
+struct onto {
+    int old, new, flags;
+};
 
-    if (o == NULL || old == new || REAL(fcntl64)(old, F_GETFD) < 0)
-        return true;
-    if (o->kind == OBJECT_OURS) {
+static int put_onto(void *arg)
+{
+    const struct onto *o = arg;
+    int rc = REAL(dup3)(o->old, o->new, o->flags);
+
+    if (rc >= 0)
+        duplicated(o->old, o->new, false);
+    return rc;
+}
+
+static int put_over(void *arg)
+{
+    const struct onto *o = arg;
+    int rc = REAL(dup3)(o->old, o->new, o->flags);
+
+    if (rc >= 0)
+        duplicated(o->old, o->new, true);
+    else
+        fd_set_row(o->new, NULL);
+    return rc;
+}
+
+/* The kernel will refuse it: what is there goes on as it was. */
+static bool is_refused(int old, int new, int flags)
+{
+    struct rlimit most;
+
+    return (flags & ~O_CLOEXEC) || REAL(fcntl64)(old, F_GETFD) < 0 ||
+           (getrlimit(RLIMIT_NOFILE, &most) == 0 &&
+            (rlim_t) new >= most.rlim_cur);
+}
+
+/* The number is never free on the way: somebody else might be given it. */
+static int dup_onto(int old, int new, int flags)
+{
+    struct onto onto = {old, new, flags};
+    struct object *o = fd_find(new);
+    int rc;
+
+    if (o == NULL || is_refused(old, new, flags)) {
+        rc = put_onto(&onto);
+    } else if (o->kind == OBJECT_OURS) {
         errno = EBUSY;
-        return false;
+        rc = -1;
+    } else if (o->kind != OBJECT_ENDPOINT ||
+               !endpoint_replace((struct endpoint *)o, new, put_over, &onto,
+                                 &rc)) {
+        rc = give_up(new, o, put_onto, &onto);
     }
-    close(new);
-    return true;
+    return rc;
 }
 
 EXPORT int dup2(int old, int new)
 {
-    int rc;
-
-    if (!process.ready || in_vfork_child())
+    if (!has_table() || in_vfork_child() || old == new)
         return REAL(dup2)(old, new);
-    if (!make_way(old, new))
-        return -1;
-    rc = REAL(dup2)(old, new);
-    if (rc >= 0 && old != new)
-        duplicated(old, new);
-    return rc;
+    return dup_onto(old, new, 0);
 }
 
 EXPORT int dup3(int old, int new, int flags)
 {
-    int rc;
-
-    if (!process.ready || in_vfork_child() || old == new)
+    if (!has_table() || in_vfork_child() || old == new)
         return REAL(dup3)(old, new, flags);
-    if (!make_way(old, new))
-        return -1;
-    rc = REAL(dup3)(old, new, flags);
-    if (rc >= 0)
-        duplicated(old, new);
-    return rc;
+    return dup_onto(old, new, flags);
 }
 
 static int fcntl_endpoint(struct endpoint *e, int fd, int command, long arg)
 {
     int rc;
 
-    if (command == F_SETOWN || command == F_SETSIG || command == F_SETOWN_EX ||
-        (command == F_SETFL && (arg & O_ASYNC)))
+    switch (command) {
+    case F_SETFL:
+        if (arg & O_ASYNC)
+            endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+        rc = REAL(fcntl64)(fd, command, arg);
+        if (rc == 0)
+            atomic_store(&e->nonblocking, (arg & O_NONBLOCK) != 0);
+        return rc;
+    case F_SETOWN:
+    case F_SETSIG:
+    case F_SETOWN_EX:
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-    rc = REAL(fcntl64)(fd, command, arg);
-    if (rc == 0 && command == F_SETFL)
-        atomic_store(&e->nonblocking, (arg & O_NONBLOCK) != 0);
-    return rc;
+        break;
+    default: /* about the descriptor, or nothing for a socket */
+        break;
+    }
+    return REAL(fcntl64)(fd, command, arg);
 }
 
 EXPORT int fcntl64(int fd, int command, ...)
@@ -171,7 +225,7 @@ EXPORT int fcntl64(int fd, int command, ...)
     if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
         rc = REAL(fcntl64)(fd, command, arg);
         if (rc >= 0 && process.ready && !in_vfork_child())
-            duplicated(fd, rc);
+            duplicated(fd, rc, false);
         return rc;
     }
     if (likely(e == NULL))
@@ -183,6 +237,46 @@ int fcntl(int fd, int command, ...);
 ALIAS(fcntl64)
 int __fcntl(int fd, int command, ...);
 
+/*
+ * Requests that change nothing for a link: of terminals (a socket has none),
+ * of network devices, of the descriptor, and questions.
+ */
+static bool is_harmless(unsigned long request)
+{
+    unsigned long type = request >> _IOC_TYPESHIFT & _IOC_TYPEMASK;
+
+    switch (request) {
+    case FIONREAD:
+    case SIOCOUTQ:
+    case FIONBIO:
+    case FIOCLEX:
+    case FIONCLEX:
+    case FIOQSIZE:
+    case FIOGETOWN:
+    case SIOCGPGRP:
+    case SIOCATMARK:
+        return true;
+    case FIOASYNC:
+        return false;
+    default:
+        return type == 'T' || (request >= 0x8910 && request <= 0x89ff);
+    }
+}
+
+/* How much is there, on either side of the stream. */
+static bool counts_bytes(struct endpoint *e, unsigned long request, void *arg)
+{
+    int n;
+
+    if ((request != FIONREAD && request != SIOCOUTQ) ||
+        !atomic_load(&e->stream.guard) || !writable(arg, sizeof(n)))
+        return false;
+    n = request == FIONREAD ? stream_unread(&e->stream)
+                            : stream_unsent(&e->stream);
+    memcpy(arg, &n, sizeof(n));
+    return true;
+}
+
 static int ioctl_endpoint(struct endpoint *e, int fd, unsigned long request,
                           void *arg)
 {
@@ -190,20 +284,12 @@ static int ioctl_endpoint(struct endpoint *e, int fd, unsigned long request,
 
     if (request == FIONREAD)
         atomic_store(&e->stream.peeks, true);
-    if (request == FIOASYNC)
+    if (!is_harmless(request))
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-    if (atomic_load(&e->stream.guard) && arg != NULL) {
-        if (request == FIONREAD) {
-            *(int *)arg = stream_unread(&e->stream);
-            return 0;
-        }
-        if (request == SIOCOUTQ) {
-            *(int *)arg = stream_unsent(&e->stream);
-            return 0;
-        }
-    }
+    if (counts_bytes(e, request, arg))
+        return 0;
     rc = REAL(ioctl)(fd, request, arg);
-    if (rc == 0 && request == FIONBIO && arg != NULL)
+    if (rc == 0 && request == FIONBIO)
         atomic_store(&e->nonblocking, *(int *)arg != 0);
     return rc;
 }
@@ -222,81 +308,18 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
     return ioctl_endpoint(e, fd, request, arg);
 }
 
-/* ---- numbers that change hands ---- */
-
-static int reused(int fd)
+/* One of another process, which may be ourselves. */
+EXPORT int pidfd_getfd(int pidfd, int fd, unsigned flags)
 {
-    if (fd >= 0 && !in_vfork_child() && unlikely(fd_find(fd) != NULL))
-        intercept_new_fd(fd, NULL);
-    return fd;
-}
+    int new = REAL(pidfd_getfd)(pidfd, fd, flags);
 
-static mode_t mode_of(int flags, va_list args)
-{
-    return flags & (O_CREAT | __O_TMPFILE) ? va_arg(args, mode_t) : 0;
-}
-
-EXPORT int open64(const char *path, int flags, ...)
-{
-    va_list args;
-    mode_t mode;
-
-    va_start(args, flags);
-    mode = mode_of(flags, args);
-    va_end(args);
-    return reused(REAL(open64)(path, flags, mode));
-}
-ALIAS(open64)
-int open(const char *path, int flags, ...);
-
-EXPORT int openat64(int dir, const char *path, int flags, ...)
-{
-    va_list args;
-    mode_t mode;
-
-    va_start(args, flags);
-    mode = mode_of(flags, args);
-    va_end(args);
-    return reused(REAL(openat64)(dir, path, flags, mode));
-}
-ALIAS(openat64)
-int openat(int dir, const char *path, int flags, ...);
-
-EXPORT int pipe(int fds[2])
-{
-    int rc = REAL(pipe)(fds);
-
-    if (rc == 0) {
-        reused(fds[0]);
-        reused(fds[1]);
-    }
-    return rc;
-}
-
-EXPORT int pipe2(int fds[2], int flags)
-{
-    int rc = REAL(pipe2)(fds, flags);
-
-    if (rc == 0) {
-        reused(fds[0]);
-        reused(fds[1]);
-    }
-    return rc;
-}
-
-EXPORT int eventfd(unsigned count, int flags)
-{
-    return reused(REAL(eventfd)(count, flags));
-}
-
-/* stdio reads and writes past every name: the stream stays on TCP. */
-EXPORT FILE *fdopen(int fd, const char *mode)
-{
-    struct endpoint *e = intercepted(fd);
-
-    if (unlikely(e != NULL))
-        endpoint_banish(e, REASON_STDIO);
-    return REAL(fdopen)(fd, mode);
+    if (new < 0 || !process.ready || in_vfork_child())
+        return new;
+    if (fd_endpoint(fd) != NULL && fd_is_same(new, fd))
+        duplicated(fd, new, false);
+    else
+        intercept_new_fd(new, NULL);
+    return new;
 }
 
 ALIAS(close)

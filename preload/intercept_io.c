@@ -1,33 +1,31 @@
 /*
  * Bytes in and out: read, write, recv, send and their relatives.
  */
-#include "preload/intercept.h"
+#include "preload/intercept_io.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/sendfile.h>
 
+#include "preload/handlers.h"
+#include "preload/held_signals.h"
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
 /* libc's: a fortified call was about to overrun its buffer. */
 extern void __chk_fail(void) __attribute__((noreturn));
 
-/* Not for us even on a stream: the kernel's error queue, urgent data. */
-enum { FLAGS_RECV_OTHER = MSG_OOB | MSG_ERRQUEUE, FLAGS_SEND_OTHER = MSG_OOB };
-
-static ssize_t bare_done_in(struct endpoint *e, ssize_t rc,
-                            const struct iovec *iov, size_t n, size_t asked,
-                            int flags)
+ssize_t bare_done_in(struct endpoint *e, ssize_t rc, const struct iovec *iov,
+                     size_t n, int flags)
 {
     int saved = errno;
     uint64_t total;
 
-    if (rc > 0 && !(flags & (MSG_PEEK | FLAGS_RECV_OTHER))) {
+    if (rc > 0 && !(flags & (MSG_PEEK | ~FLAGS_RECV))) {
         total = stream_count_in(&e->stream, (size_t)rc);
         if (unlikely(e->proof != NULL) && !(flags & MSG_TRUNC))
             endpoint_note_proof(e, false, iov, (int)n, (size_t)rc, total);
-    } else if (rc == 0 && asked > 0) {
+    } else if (rc == 0 && vector_length(iov, n) != 0) {
         e->stream.h.fin_seen = true;
     }
     stream_bare_leave(&e->stream);
@@ -36,8 +34,8 @@ static ssize_t bare_done_in(struct endpoint *e, ssize_t rc,
     return rc;
 }
 
-static ssize_t bare_done_out(struct endpoint *e, ssize_t rc,
-                             const struct iovec *iov, size_t n)
+ssize_t bare_done_out(struct endpoint *e, ssize_t rc, const struct iovec *iov,
+                      size_t n)
 {
     int saved = errno;
     uint64_t total;
@@ -53,24 +51,17 @@ static ssize_t bare_done_out(struct endpoint *e, ssize_t rc,
     return rc;
 }
 
-/* 1: make the kernel's call, bare. 0: managed. */
-static bool go_bare_in(struct endpoint *e, int flags)
+bool vector_is_bad(const struct iovec *iov, size_t n)
 {
-    if (unlikely(flags & MSG_PEEK))
-        atomic_store_explicit(&e->stream.peeks, true, memory_order_relaxed);
-    if (unlikely(flags & FLAGS_RECV_OTHER))
-        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-    return stream_bare_enter(&e->stream);
+    if (n > VECTOR_MOST || !readable(iov, n * sizeof(*iov)))
+        return true;
+    for (size_t i = 0; i < n; i++)
+        if (beyond(iov[i].iov_base, iov[i].iov_len))
+            return true;
+    return false;
 }
 
-static bool go_bare_out(struct endpoint *e, int flags)
-{
-    if (unlikely(flags & FLAGS_SEND_OTHER))
-        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-    return stream_bare_enter(&e->stream);
-}
-
-static size_t iov_bytes(const struct iovec *iov, size_t n)
+size_t vector_length(const struct iovec *iov, size_t n)
 {
     size_t len = 0;
 
@@ -79,9 +70,14 @@ static size_t iov_bytes(const struct iovec *iov, size_t n)
     return len;
 }
 
-static bool iov_bad(int n)
+void about_to_peek(struct endpoint *e, size_t len, int flags)
 {
-    return n < 0 || n > 1024;
+    atomic_store_explicit(&e->stream.peeks, true, memory_order_relaxed);
+    /* To wait for more than there is already is the kernel's. */
+    if ((flags & (MSG_WAITALL | MSG_DONTWAIT)) == MSG_WAITALL &&
+        !atomic_load(&e->nonblocking) && atomic_load(&e->stream.guard) &&
+        (size_t)stream_unread(&e->stream) < len)
+        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
 }
 
 /*
@@ -92,16 +88,26 @@ static ssize_t bare_recv(struct endpoint *e, int fd, void *buf, size_t len,
                          int flags)
 {
     uint64_t spin_ns = process.settings.poll_kernel_usec * 1000, stop;
+    struct held_signals held = {.on = false};
+    bool interrupted;
     ssize_t rc;
 
     if (likely(spin_ns == 0) || (flags & MSG_DONTWAIT) ||
         atomic_load(&e->nonblocking))
         return REAL(recv)(fd, buf, len, flags);
     stop = clock_ns() + spin_ns;
+    signals_hold(&held);
     do
         rc = kernel_recv(fd, buf, len, flags | MSG_DONTWAIT);
     while (rc == -EAGAIN && clock_ns() < stop);
-    return rc == -EAGAIN ? REAL(recv)(fd, buf, len, flags) : posix_result(rc);
+    interrupted = rc == -EAGAIN && signals_wait(&held);
+    signals_release(&held);
+    if (rc != -EAGAIN)
+        return posix_result(rc);
+    if (interrupted &&
+        (e->rcvtimeo_ns != 0 || !handlers_restart(handlers_kind())))
+        return posix_result(-EINTR);
+    return REAL(recv)(fd, buf, len, flags);
 }
 
 /*
@@ -112,13 +118,13 @@ static ssize_t bare_recv(struct endpoint *e, int fd, void *buf, size_t len,
 
 OURS ssize_t read_ours(struct endpoint *e, int fd, void *buf, size_t len)
 {
-    struct iovec iov = {buf, len};
+    struct iovec iov = {buf, at_most(len)};
 
-    if (in_vfork_child() || len == 0)
+    if (in_vfork_child() || len == 0 || beyond(buf, len))
         return REAL(read)(fd, buf, len); /* of 0 bytes: never waits */
-    if (!go_bare_in(e, 0))
+    if (!go_bare_in(e, iov.iov_len, 0))
         return posix_result(endpoint_recv(e, &iov, 1, 0));
-    return bare_done_in(e, bare_recv(e, fd, buf, len, 0), &iov, 1, len, 0);
+    return bare_done_in(e, bare_recv(e, fd, buf, len, 0), &iov, 1, 0);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
@@ -131,9 +137,9 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 
 OURS ssize_t write_ours(struct endpoint *e, int fd, const void *buf, size_t len)
 {
-    struct iovec iov = {(void *)buf, len};
+    struct iovec iov = {(void *)buf, at_most(len)};
 
-    if (in_vfork_child())
+    if (in_vfork_child() || beyond(buf, len))
         return REAL(write)(fd, buf, len);
     if (!go_bare_out(e, 0))
         return posix_result(endpoint_send(e, &iov, 1, 0));
@@ -152,19 +158,20 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 {
     struct endpoint *e = intercepted(fd);
 
-    if (likely(e == NULL) || iov_bad(n) || iov_bytes(iov, (size_t)n) == 0)
+    if (likely(e == NULL) || n < 0 || vector_is_bad(iov, (size_t)n) ||
+        vector_length(iov, (size_t)n) == 0) /* it does not wait, then */
         return REAL(readv)(fd, iov, n);
-    if (!go_bare_in(e, 0))
+    if (!go_bare_in(e, 0, 0))
         return posix_result(endpoint_recv(e, iov, n, 0));
-    return bare_done_in(e, REAL(readv)(fd, iov, n), iov, (size_t)n,
-                        iov_bytes(iov, (size_t)n), 0);
+    return bare_done_in(e, REAL(readv)(fd, iov, n), iov, (size_t)n, 0);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 {
     struct endpoint *e = intercepted(fd);
 
-    if (likely(e == NULL) || iov_bad(n))
+    if (likely(e == NULL) || n < 0 || vector_is_bad(iov, (size_t)n) ||
+        vector_length(iov, (size_t)n) == 0) /* 0 whatever has happened */
         return REAL(writev)(fd, iov, n);
     if (!go_bare_out(e, 0))
         return posix_result(endpoint_send(e, iov, n, 0));
@@ -174,26 +181,38 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 {
     struct endpoint *e = intercepted(fd);
-    struct iovec iov = {buf, len};
+    struct iovec iov = {buf, at_most(len)};
 
-    if (likely(e == NULL))
+    if (likely(e == NULL) || beyond(buf, iov.iov_len))
         return REAL(recv)(fd, buf, len, flags);
-    if (!go_bare_in(e, flags))
+    if (!go_bare_in(e, iov.iov_len, flags))
         return posix_result(endpoint_recv(e, &iov, 1, flags));
-    return bare_done_in(e, bare_recv(e, fd, buf, len, flags), &iov, 1, len,
-                        flags);
+    return bare_done_in(e, bare_recv(e, fd, buf, len, flags), &iov, 1, flags);
 }
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 {
     struct endpoint *e = intercepted(fd);
-    struct iovec iov = {(void *)buf, len};
+    struct iovec iov = {(void *)buf, at_most(len)};
 
-    if (likely(e == NULL))
+    if (likely(e == NULL) || beyond(buf, iov.iov_len))
         return REAL(send)(fd, buf, len, flags);
     if (!go_bare_out(e, flags))
         return posix_result(endpoint_send(e, &iov, 1, flags));
     return bare_done_out(e, REAL(send)(fd, buf, len, flags), &iov, 1);
+}
+
+/* TCP gives no name; it says so after it has taken the bytes. */
+static int no_name(const struct sockaddr *from, socklen_t *from_len)
+{
+    if (from == NULL)
+        return 0;
+    if (!writable(from_len, sizeof(*from_len)))
+        return -EFAULT;
+    if ((int)*from_len < 0)
+        return -EINVAL;
+    *from_len = 0;
+    return 0;
 }
 
 EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags,
@@ -201,229 +220,45 @@ EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags,
                         socklen_t *restrict from_len)
 {
     struct endpoint *e = intercepted(fd);
-    struct iovec iov = {buf, len};
-    ssize_t rc;
+    struct iovec iov = {buf, at_most(len)};
 
-    if (likely(e == NULL))
+    if (likely(e == NULL) || beyond(buf, iov.iov_len))
         return REAL(recvfrom)(fd, buf, len, flags, from, from_len);
-    if (!go_bare_in(e, flags)) {
-        rc = endpoint_recv(e, &iov, 1, flags);
-        if (rc >= 0 && from != NULL && from_len != NULL)
-            *from_len = 0; /* as TCP does */
-        return posix_result(rc);
+    if (!go_bare_in(e, iov.iov_len, flags)) {
+        ssize_t rc = endpoint_recv(e, &iov, 1, flags);
+        int named = rc < 0 ? 0 : no_name(from, from_len);
+
+        return posix_result(named < 0 ? named : rc);
     }
     return bare_done_in(e, REAL(recvfrom)(fd, buf, len, flags, from, from_len),
-                        &iov, 1, len, flags);
+                        &iov, 1, flags);
 }
 
 EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags,
                       const struct sockaddr *to, socklen_t to_len)
 {
     struct endpoint *e = intercepted(fd);
-    struct iovec iov = {(void *)buf, len};
+    struct iovec iov = {(void *)buf, at_most(len)};
 
-    if (likely(e == NULL))
+    if (likely(e == NULL) || beyond(buf, iov.iov_len))
         return REAL(sendto)(fd, buf, len, flags, to, to_len);
     if (unlikely(e->state == ENDPOINT_NEW)) {
         /* MSG_FASTOPEN connects by sending: its SYN carries bytes. */
         atomic_store(&e->ineligible, true);
         return REAL(sendto)(fd, buf, len, flags, to, to_len);
     }
+    /* TCP does not care for the name, but looks whether it is one. */
+    if (unlikely(to != NULL) && to_len > sizeof(struct sockaddr_storage))
+        return posix_result(-EINVAL);
+    if (unlikely(to != NULL) && !readable(to, to_len))
+        return posix_result(-EFAULT);
     if (!go_bare_out(e, flags))
         return posix_result(endpoint_send(e, &iov, 1, flags));
     return bare_done_out(e, REAL(sendto)(fd, buf, len, flags, to, to_len), &iov,
                          1);
 }
 
-EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
-{
-    struct endpoint *e = intercepted(fd);
-    ssize_t rc;
-
-    if (likely(e == NULL) || msg->msg_iovlen > 1024)
-        return REAL(recvmsg)(fd, msg, flags);
-    if (!go_bare_in(e, flags)) {
-        rc = endpoint_recv(e, msg->msg_iov, (int)msg->msg_iovlen, flags);
-        if (rc >= 0) {
-            msg->msg_namelen = 0;
-            msg->msg_controllen = 0;
-            msg->msg_flags = 0;
-        }
-        return posix_result(rc);
-    }
-    return bare_done_in(e, REAL(recvmsg)(fd, msg, flags), msg->msg_iov,
-                        msg->msg_iovlen,
-                        iov_bytes(msg->msg_iov, msg->msg_iovlen), flags);
-}
-
-/* A stream that is handed to somebody else returns to TCP first. */
-static void look_for_passed_on(const struct msghdr *msg)
-{
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL;
-         c = CMSG_NXTHDR((struct msghdr *)msg, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
-            struct endpoint *passed;
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            passed = intercepted(fd);
-            if (passed != NULL)
-                endpoint_banish(passed, REASON_PASSED_ON);
-        }
-    }
-}
-
-EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
-{
-    struct endpoint *e = intercepted(fd);
-
-    if (unlikely(msg != NULL && msg->msg_controllen != 0)) {
-        if (process.ready && !in_vfork_child())
-            look_for_passed_on(msg);
-        if (e != NULL)
-            endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-    }
-    if (likely(e == NULL) || msg->msg_iovlen > 1024)
-        return REAL(sendmsg)(fd, msg, flags);
-    if (!go_bare_out(e, flags))
-        return posix_result(
-            endpoint_send(e, msg->msg_iov, (int)msg->msg_iovlen, flags));
-    return bare_done_out(e, REAL(sendmsg)(fd, msg, flags), msg->msg_iov,
-                         msg->msg_iovlen);
-}
-
-EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,
-                    struct timespec *timeout)
-{
-    unsigned done = 0;
-
-    if (likely(intercepted(fd) == NULL))
-        return REAL(recvmmsg)(fd, msgs, n, flags, timeout);
-    while (done < n) {
-        ssize_t rc = recvmsg(
-            fd, &msgs[done].msg_hdr,
-            (flags & ~MSG_WAITFORONE) |
-                (done > 0 && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0));
-
-        if (rc < 0)
-            return done > 0 ? (int)done : -1;
-        msgs[done++].msg_len = (unsigned)rc;
-    }
-    return (int)done;
-}
-
-EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
-{
-    unsigned done = 0;
-
-    if (likely(intercepted(fd) == NULL)) {
-        for (unsigned i = 0; i < n && process.ready; i++)
-            if (unlikely(msgs[i].msg_hdr.msg_controllen != 0) &&
-                !in_vfork_child())
-                look_for_passed_on(&msgs[i].msg_hdr);
-        return REAL(sendmmsg)(fd, msgs, n, flags);
-    }
-    while (done < n) {
-        ssize_t rc = sendmsg(fd, &msgs[done].msg_hdr, flags);
-
-        if (rc < 0)
-            return done > 0 ? (int)done : -1;
-        msgs[done++].msg_len = (unsigned)rc;
-    }
-    return (int)done;
-}
-
-/* Bytes that move inside the kernel: the stream stays there. */
-static void kernel_only(int fd)
-{
-    struct endpoint *e = intercepted(fd);
-
-    if (unlikely(e != NULL))
-        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-}
-
-EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t n)
-{
-    kernel_only(out);
-    kernel_only(in);
-    return REAL(sendfile)(out, in, off, n);
-}
-ALIAS(sendfile)
-ssize_t sendfile64(int out, int in, off64_t *off, size_t n);
-
-EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off,
-                      size_t n, unsigned flags)
-{
-    kernel_only(in);
-    kernel_only(out);
-    return REAL(splice)(in, in_off, out, out_off, n, flags);
-}
-
-/* -1 is "where it stands", the only offset that a socket has. */
-EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off64_t off,
-                          int flags)
-{
-    if (off == -1 && flags == 0)
-        return readv(fd, iov, n);
-    kernel_only(fd);
-    return REAL(preadv64v2)(fd, iov, n, off, flags);
-}
-ALIAS(preadv64v2)
-ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags);
-
-EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t off,
-                           int flags)
-{
-    if (off == -1 && flags == 0)
-        return writev(fd, iov, n);
-    kernel_only(fd);
-    return REAL(pwritev64v2)(fd, iov, n, off, flags);
-}
-ALIAS(pwritev64v2)
-ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags);
-
-/* libc formats straight into the descriptor, past our write(). */
-EXPORT int vdprintf(int fd, const char *format, va_list arguments)
-{
-    kernel_only(fd);
-    return REAL(vdprintf)(fd, format, arguments);
-}
-
-EXPORT int dprintf(int fd, const char *format, ...)
-{
-    va_list arguments;
-    int rc;
-
-    va_start(arguments, format);
-    rc = vdprintf(fd, format, arguments);
-    va_end(arguments);
-    return rc;
-}
-
 /* ---- what _FORTIFY_SOURCE calls, and older names ---- */
-
-int __vdprintf_chk(int fd, int flag, const char *format, va_list arguments);
-int __dprintf_chk(int fd, int flag, const char *format, ...);
-
-EXPORT int __vdprintf_chk(int fd, int flag, const char *format,
-                          va_list arguments)
-{
-    kernel_only(fd);
-    return REAL(__vdprintf_chk)(fd, flag, format, arguments);
-}
-
-EXPORT int __dprintf_chk(int fd, int flag, const char *format, ...)
-{
-    va_list arguments;
-    int rc;
-
-    va_start(arguments, format);
-    rc = __vdprintf_chk(fd, flag, format, arguments);
-    va_end(arguments);
-    return rc;
-}
 
 ssize_t __read_chk(int fd, void *buf, size_t len, size_t size);
 ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags);
@@ -463,5 +298,3 @@ ALIAS(recv)
 ssize_t __recv(int fd, void *buf, size_t len, int flags);
 ALIAS(send)
 ssize_t __send(int fd, const void *buf, size_t len, int flags);
-ALIAS(sendmmsg)
-int __sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags);

@@ -4,11 +4,14 @@
 #include "preload/intercept.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "preload/helper.h"
 #include "preload/stats.h"
 
 enum { ARGUMENTS_MOST = 4096 };
@@ -50,6 +53,13 @@ EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
     process_before_exec(REASON_EXEC, true);
     return exec_failed(REAL(fexecve)(fd, argv, envp));
+}
+
+EXPORT int execveat(int dir, const char *path, char *const argv[],
+                    char *const envp[], int flags)
+{
+    process_before_exec(REASON_EXEC, true);
+    return exec_failed(REAL(execveat)(dir, path, argv, envp, flags));
 }
 
 /* The list of an execl, from its first argument on. 0: too long. */
@@ -133,8 +143,7 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
                         const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *restrict attr,
-                        char *const argv[restrict],
-                        char *const envp[restrict])
+                        char *const argv[restrict], char *const envp[restrict])
 {
     int rc;
 
@@ -164,7 +173,84 @@ EXPORT FILE *popen(const char *command, const char *type)
     return file;
 }
 
+FILE *_IO_popen(const char *command, const char *type);
+
+EXPORT FILE *_IO_popen(const char *command, const char *type)
+{
+    return popen(command, type);
+}
+
+/* It may run a shell. */
+EXPORT int wordexp(const char *restrict words, wordexp_t *restrict out,
+                   int flags)
+{
+    int rc;
+
+    before_child();
+    rc = REAL(wordexp)(words, out, flags);
+    after_child(false);
+    return rc;
+}
+
+/* A fork that asks no pthread_atfork handler. */
+EXPORT pid_t _Fork(void)
+{
+    pid_t pid;
+    int saved;
+
+    process_before_fork();
+    pid = REAL(_Fork)();
+    saved = errno;
+    process_after_fork(pid == 0);
+    errno = saved;
+    return pid;
+}
+
+struct cloned {
+    int (*run)(void *);
+    void *arg;
+};
+
+static int start_cloned(void *arg)
+{
+    struct cloned *c = arg;
+
+    process_after_fork(true);
+    return c->run(c->arg);
+}
+
+/* With its own memory it is a fork; in ours it is a thread, or passes by. */
+EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
+{
+    struct cloned child = {run, arg};
+    void *more[3];
+    va_list args;
+    int rc, saved;
+
+    va_start(args, arg);
+    for (int i = 0; i < 3; i++)
+        more[i] = va_arg(args, void *);
+    va_end(args);
+    if ((flags & CLONE_VM) || run == NULL || stack == NULL)
+        return REAL(clone)(run, stack, flags, arg, more[0], more[1], more[2]);
+    process_before_fork();
+    rc = REAL(clone)(start_cloned, stack, flags, &child, more[0], more[1],
+                     more[2]);
+    saved = errno;
+    process_after_fork(false);
+    errno = saved;
+    return rc;
+}
+
 /* ---- the end ---- */
+
+EXPORT void pthread_exit(void *value)
+{
+    if (process.ready && !in_vfork_child())
+        helper_main_leaves();
+    REAL(pthread_exit)(value);
+    __builtin_unreachable();
+}
 
 EXPORT void _exit(int status)
 {

@@ -1,12 +1,9 @@
 /*
- * The life of a socket: made, connected, accepted, asked, shut down.
+ * The life of a socket: made, connected, accepted, shut down.
  */
 #include "preload/intercept.h"
 
-#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <string.h>
-#include <sys/time.h>
 
 #include "preload/backends.h"
 #include "preload/epoll_set.h"
@@ -15,15 +12,18 @@
 #include "transport/kernel_calls.h"
 
 /* The old owner of the number was closed past us. */
-static void lost(struct object *old)
+static void lost(struct object *old, int fd)
 {
     struct endpoint *e = (struct endpoint *)old;
 
-    if (old == NULL || old->kind != OBJECT_ENDPOINT ||
-        atomic_fetch_sub(&e->fds, 1) > 1)
+    if (old == NULL || old->kind != OBJECT_ENDPOINT)
         return;
-    epoll_sets_forget(e);
-    if (!atomic_load(&e->queued) && !e->in_all) {
+    if (atomic_fetch_sub(&e->fds, 1) > 1) {
+        endpoint_leave_number(e, fd);
+        return;
+    }
+    epoll_sets_forget(e, false);
+    if (endpoint_is_alone(e)) {
         endpoint_free(e);
         return;
     }
@@ -32,7 +32,7 @@ static void lost(struct object *old)
     e->stream.h.stage = STAGE_DEAD;
     e->closing = true;
     stream_unlock_all(&e->stream);
-    helper_ask(e, WORK_CLOSE);
+    helper_ask(e, WORK_CLOSE | WORK_LET_GO);
 }
 
 void intercept_new_fd(int fd, struct object *object)
@@ -43,7 +43,7 @@ void intercept_new_fd(int fd, struct object *object)
         struct object *old = fd_set_row(fd, object);
 
         if (unlikely(old != NULL && old->kind != OBJECT_OURS))
-            lost(old);
+            lost(old, fd);
     }
     errno = saved;
 }
@@ -153,6 +153,9 @@ static int accepted(struct endpoint *listener, int fd, int flags)
 EXPORT int accept4(int fd, struct sockaddr *restrict addr,
                    socklen_t *restrict len, int flags)
 {
+#ifdef PLANT_ACCEPT4_FLAGS
+    flags = 0;
+#endif
     return accepted(intercepted(fd), REAL(accept4)(fd, addr, len, flags),
                     flags);
 }
@@ -163,6 +166,29 @@ EXPORT int accept(int fd, struct sockaddr *restrict addr,
     return accepted(intercepted(fd), REAL(accept)(fd, addr, len), 0);
 }
 
+/* Both ends have said that they are done: TCP forgets the peer then. */
+static bool is_over(struct endpoint *e)
+{
+    bool over;
+
+    if (!atomic_load(&e->stream.guard) || !atomic_load(&e->stream.shut_wr))
+        return false;
+    stream_lock_all(&e->stream);
+    over = e->stream.h.end != HANDOVER_NONE;
+    stream_unlock_all(&e->stream);
+    return over;
+}
+
+EXPORT int getpeername(int fd, struct sockaddr *restrict addr,
+                       socklen_t *restrict len)
+{
+    struct endpoint *e = intercepted(fd);
+
+    if (unlikely(e != NULL) && is_over(e))
+        return (int)posix_result(-ENOTCONN);
+    return REAL(getpeername)(fd, addr, len);
+}
+
 EXPORT int shutdown(int fd, int how)
 {
     struct endpoint *e = intercepted(fd);
@@ -171,108 +197,6 @@ EXPORT int shutdown(int fd, int how)
         how > SHUT_RDWR)
         return REAL(shutdown)(fd, how);
     return (int)posix_result(stream_shutdown(&e->stream, how));
-}
-
-/* ---- options ---- */
-
-static uint64_t time_of(const void *value, socklen_t len)
-{
-    struct timeval t;
-
-    if (len < sizeof(t))
-        return 0;
-    memcpy(&t, value, sizeof(t));
-    if (t.tv_sec < 0 || t.tv_usec < 0)
-        return 0;
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_usec * 1000;
-}
-
-/* Options after which only the kernel can do what is expected. */
-static bool needs_kernel(int level, int name, const void *value, socklen_t len)
-{
-    int on = 0;
-
-    if (value != NULL && len >= sizeof(on))
-        memcpy(&on, value, sizeof(on));
-    if (level == SOL_SOCKET)
-        return (name == SO_RCVLOWAT && on > 1) || (name == SO_ZEROCOPY && on) ||
-               (name == SO_TIMESTAMP && on) || (name == SO_TIMESTAMPNS && on) ||
-               (name == SO_TIMESTAMPING && on) || (name == SO_OOBINLINE && on);
-    return level == IPPROTO_TCP &&
-           (name == TCP_ULP || name == TCP_REPAIR ||
-            name == TCP_ZEROCOPY_RECEIVE || (name == TCP_INQ && on));
-}
-
-/* The application's SO_LINGER while the socket carries ours. */
-static bool linger_aside(struct endpoint *e, const void *value, socklen_t len)
-{
-    bool aside;
-
-    if (len < sizeof(struct linger) || value == NULL)
-        return false;
-    stream_lock_all(&e->stream);
-    aside = e->stream.linger_changed;
-    if (aside)
-        memcpy(&e->stream.linger, value, sizeof(struct linger));
-    stream_unlock_all(&e->stream);
-    return aside;
-}
-
-EXPORT int setsockopt(int fd, int level, int name, const void *value,
-                      socklen_t len)
-{
-    struct endpoint *e = intercepted(fd);
-    int rc;
-
-    if (likely(e == NULL))
-        return REAL(setsockopt)(fd, level, name, value, len);
-    if (level == SOL_SOCKET && name == SO_LINGER && linger_aside(e, value, len))
-        return 0;
-    if (needs_kernel(level, name, value, len))
-        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-    /* A stream that sends records plays with this one for a moment. */
-    if (level == IPPROTO_TCP && name == TCP_NODELAY) {
-        stream_lock_all(&e->stream);
-        rc = REAL(setsockopt)(fd, level, name, value, len);
-        stream_unlock_all(&e->stream);
-        return rc;
-    }
-    rc = REAL(setsockopt)(fd, level, name, value, len);
-    if (rc == 0 && level == SOL_SOCKET && name == SO_RCVTIMEO)
-        e->rcvtimeo_ns = time_of(value, len);
-    if (rc == 0 && level == SOL_SOCKET && name == SO_SNDTIMEO)
-        e->sndtimeo_ns = time_of(value, len);
-    return rc;
-}
-
-EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
-                      socklen_t *restrict len)
-{
-    struct endpoint *e = intercepted(fd);
-    int error = 0;
-
-    if (likely(e == NULL) || level != SOL_SOCKET || value == NULL ||
-        len == NULL || !atomic_load(&e->stream.guard))
-        return REAL(getsockopt)(fd, level, name, value, len);
-    stream_lock_all(&e->stream);
-    if (name == SO_LINGER && e->stream.linger_changed &&
-        *len >= sizeof(struct linger)) {
-        memcpy(value, &e->stream.linger, sizeof(struct linger));
-        *len = sizeof(struct linger);
-        stream_unlock_all(&e->stream);
-        return 0;
-    }
-    if (name == SO_ERROR && e->stream.h.stage == STAGE_DEAD) {
-        error = e->stream.error;
-        e->stream.error = 0;
-    }
-    stream_unlock_all(&e->stream);
-    if (error != 0 && *len >= sizeof(error)) {
-        memcpy(value, &error, sizeof(error));
-        *len = sizeof(error);
-        return 0;
-    }
-    return REAL(getsockopt)(fd, level, name, value, len);
 }
 
 ALIAS(connect)

@@ -1,7 +1,7 @@
 /*
  * Readiness: epoll, poll, select.
  */
-#include "preload/intercept.h"
+#include "preload/intercept_io.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +51,10 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     struct endpoint *e = intercepted(fd);
     struct object *o = fd_find(fd);
 
+    /* What the kernel is going to refuse. */
+    if (fd_endpoint(epfd) != NULL || epfd == fd ||
+        (op != EPOLL_CTL_DEL && !readable(event, sizeof(*event))))
+        return REAL(epoll_ctl)(epfd, op, fd, event);
     if (op == EPOLL_CTL_ADD && o != NULL && o->kind == OBJECT_EPOLL)
         epoll_set_nest((struct epoll_set *)o);
     if (e != NULL && set == NULL && process.ready)
@@ -85,8 +89,8 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
 
     if (o == NULL || o->kind != OBJECT_EPOLL)
         return REAL(epoll_wait)(epfd, events, max, timeout);
-    if (timeout > 0 || !is_plain(o))
-        goto ours;
+    if (timeout != 0 || !is_plain(o))
+        goto ours; /* who sleeps is counted: a stream may come meanwhile */
     n = FAST(epoll_wait)(epfd, events, max, timeout);
     if (likely(n <= 0 || is_plain(o)))
         return n;
@@ -118,17 +122,26 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 {
     struct epoll_set *set = set_of(epfd);
 
-    if (set == NULL || bad_time(timeout))
+    if (set == NULL ||
+        (timeout != NULL && !readable(timeout, sizeof(*timeout))) ||
+        bad_time(timeout))
         return REAL(epoll_pwait2)(epfd, events, max, timeout, mask);
     return (int)posix_result(
         epoll_set_wait(set, epfd, events, max, nanoseconds(timeout), mask));
 }
 
+/* More than we care for, or nowhere: the kernel has an answer. */
+static __attribute__((noinline)) bool bad_list(struct pollfd *fds, nfds_t n)
+{
+    return n > 65536 || !writable(fds, n * sizeof(*fds));
+}
+
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
                  const sigset_t *mask)
 {
-    if (!process.ready || fds == NULL || bad_time(timeout) ||
-        in_vfork_child() || n > 65536 || !poll_has_endpoints(fds, n))
+    if (!process.ready || bad_list(fds, n) ||
+        (timeout != NULL && !readable(timeout, sizeof(*timeout))) ||
+        bad_time(timeout) || in_vfork_child() || !poll_has_endpoints(fds, n))
         return REAL(ppoll)(fds, n, timeout, mask);
     return (int)posix_result(poll_wait(fds, n, nanoseconds(timeout), mask));
 }
@@ -136,8 +149,7 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 static __attribute__((noinline)) int poll_ours(struct pollfd *fds, nfds_t n,
                                                int timeout)
 {
-    if (fds == NULL || n > 65536 || !poll_has_endpoints(fds, n) ||
-        in_vfork_child())
+    if (bad_list(fds, n) || !poll_has_endpoints(fds, n) || in_vfork_child())
         return REAL(poll)(fds, n, timeout);
     return (int)posix_result(
         poll_wait(fds, n, timeout < 0 ? -1 : (int64_t)timeout * 1000000, NULL));
@@ -149,7 +161,8 @@ int __poll(struct pollfd *fds, nfds_t n, int timeout);
 EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 {
     /* One descriptor, which is the kernel's: no loop and no frame. */
-    if (likely(n == 1 && fds != NULL && fd_find(fds->fd) == NULL))
+    if (likely(n == 1 && readable(fds, sizeof(*fds)) &&
+               fd_find(fds->fd) == NULL))
         return FAST(poll)(fds, n, timeout);
     return poll_ours(fds, n, timeout);
 }
@@ -171,9 +184,16 @@ static bool in_set(int fd, const fd_set *set)
            (((const unsigned long *)set)[fd / 64] >> (fd % 64) & 1);
 }
 
+static bool bad_set(int n, const fd_set *set)
+{
+    return set != NULL && !writable(set, (size_t)(n + 63) / 64 * 8);
+}
+
 static bool select_has_endpoints(int n, const fd_set *in, const fd_set *out,
                                  const fd_set *except)
 {
+    if (bad_set(n, in) || bad_set(n, out) || bad_set(n, except))
+        return false;
     for (int fd = 0; fd < n; fd++) {
         struct object *o = fd_find(fd);
 
@@ -245,8 +265,10 @@ EXPORT int pselect(int n, fd_set *restrict in, fd_set *restrict out,
                    const struct timespec *restrict timeout,
                    const sigset_t *restrict mask)
 {
-    if (!process.ready || n <= 0 || n > 65536 || bad_time(timeout) ||
-        in_vfork_child() || !select_has_endpoints(n, in, out, except))
+    if (!process.ready || n <= 0 || n > 65536 ||
+        (timeout != NULL && !readable(timeout, sizeof(*timeout))) ||
+        bad_time(timeout) || in_vfork_child() ||
+        !select_has_endpoints(n, in, out, except))
         return REAL(pselect)(n, in, out, except, timeout, mask);
     return (int)posix_result(
         select_by_poll(n, in, out, except, nanoseconds(timeout), mask));
@@ -259,7 +281,8 @@ EXPORT int select(int n, fd_set *restrict in, fd_set *restrict out,
     int rc;
 
     if (!process.ready || n <= 0 || n > 65536 || in_vfork_child() ||
-        (timeout != NULL && (timeout->tv_sec < 0 || timeout->tv_usec < 0)) ||
+        (timeout != NULL && (!writable(timeout, sizeof(*timeout)) ||
+                             timeout->tv_sec < 0 || timeout->tv_usec < 0)) ||
         !select_has_endpoints(n, in, out, except))
         return REAL(select)(n, in, out, except, timeout);
     if (timeout == NULL)

@@ -12,9 +12,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "preload/endpoint.h"
 #include "preload/epoll_private.h"
+#include "preload/held_signals.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
 #include "preload/stats.h"
@@ -23,7 +25,11 @@
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
-enum { SMALL = 64, EXTRA = 2 }; /* the bell, and what devices wake by */
+enum {
+    SMALL = 64,
+    EXTRA = 2,         /* the bell, and what devices wake by */
+    CLOSE_LOOKS = 2000 /* at a number that is being closed: 0.1 s */
+};
 
 struct poll_work {
     struct pollfd *fds; /* the application's */
@@ -34,6 +40,7 @@ struct poll_work {
     bool *bare;
     unsigned managed;
     uint64_t poll_ns;
+    struct held_signals held;
 };
 
 bool poll_has_endpoints(struct pollfd *fds, nfds_t n)
@@ -52,26 +59,30 @@ bool poll_has_endpoints(struct pollfd *fds, nfds_t n)
     return false;
 }
 
+static struct endpoint *connected_at(int fd)
+{
+    struct endpoint *e = fd < 0 ? NULL : fd_endpoint(fd);
+
+    return e != NULL && e->state == ENDPOINT_CONNECTED ? e : NULL;
+}
+
 /* Marks bare streams and counts the managed ones. */
 static void enter(struct poll_work *w)
 {
     w->managed = 0;
     w->poll_ns = 0;
     for (nfds_t i = 0; i < w->n; i++) {
-        struct endpoint *e =
-            w->fds[i].fd < 0 ? NULL : fd_endpoint(w->fds[i].fd);
+        struct endpoint *e = connected_at(w->fds[i].fd);
 
-        w->endpoint[i] = NULL;
+        w->endpoint[i] = e;
         w->peer[i] = NULL;
         w->bare[i] = false;
-        if (e == NULL || e->state != ENDPOINT_CONNECTED)
+        if (e == NULL)
             continue;
         if (stream_bare_enter(&e->stream)) {
-            w->endpoint[i] = e;
             w->bare[i] = true;
             continue;
         }
-        w->endpoint[i] = e;
         w->managed++;
         if (e->settings.poll_usec * 1000 > w->poll_ns)
             w->poll_ns = e->settings.poll_usec * 1000;
@@ -88,6 +99,38 @@ static void leave(struct poll_work *w)
             w->bare[i] = false;
         }
     errno = saved;
+}
+
+/*
+ * Does a number stand for something else by now (dup2)? The kernel looks the
+ * numbers up again when it wakes, and does not tell of what was there before;
+ * and what it tells of a stream that is managed is not for the application.
+ */
+static bool have_changed(const struct poll_work *w)
+{
+    for (nfds_t i = 0; i < w->n; i++)
+        if (connected_at(w->fds[i].fd) != w->endpoint[i])
+            return true;
+    return false;
+}
+
+/*
+ * A number that is being closed is not ours any more, and for a moment still
+ * the kernel's: what it would tell of that socket are our records.
+ */
+static void let_them_close(const struct poll_work *w)
+{
+    static const struct timespec t = {0, 50000};
+
+    for (nfds_t i = 0; i < w->n; i++) {
+        struct endpoint *e = w->endpoint[i];
+        int fd = w->fds[i].fd;
+
+        if (e == NULL || fd_find(fd) != NULL)
+            continue;
+        for (int k = 0; k < CLOSE_LOOKS && fd_is_same(fd, e->stream.fd); k++)
+            nanosleep(&t, NULL);
+    }
 }
 
 /* revents of the managed streams. Returns how many have any. */
@@ -151,7 +194,9 @@ static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
     bool hit = false;
 
     s->began_ns = 0;
-    s->blocked = false;
+    if (w->poll_ns == 0)
+        return false;
+    signals_hold(&w->held);
     if (!spin_begin(s, waiter, w->poll_ns))
         return false;
     kernel_ns = s->looked_ns;
@@ -235,7 +280,7 @@ static int wait_managed(struct poll_work *w, uint64_t until,
 {
     struct waiter *waiter = waiter_self();
     struct timespec t;
-    struct spin s = {.blocked = false};
+    struct spin s = {.began_ns = 0};
     int rc;
 
     make_copy(w);
@@ -254,13 +299,13 @@ static int wait_managed(struct poll_work *w, uint64_t until,
         rc = look(w);
         if (rc == 0) {
             stats_count(STATS_SLEEP);
-            rc = look_kernel(w, EXTRA, left(until, &t), spin_mask(&s, mask));
+            rc = look_kernel(w, EXTRA, left(until, &t),
+                             signals_mask(&w->held, mask));
         }
         disarm(w, waiter);
         if (s.began_ns != 0)
             spin_slept(&s, waiter, w->poll_ns);
     }
-    spin_restore(&s);
     atomic_store(&waiter->busy, 0);
     if (rc < 0)
         return rc;
@@ -278,30 +323,40 @@ static int wait_bare(struct poll_work *w, uint64_t until, const sigset_t *mask)
     if (spin_ns != 0 && until > 1) {
         uint64_t stop = clock_ns() + spin_ns;
 
+        signals_hold(&w->held);
         do
-            rc = REAL(ppoll)(w->fds, w->n, &none, mask);
+            rc = REAL(ppoll)(w->fds, w->n, &none, NULL);
         while (rc == 0 && clock_ns() < stop && clock_ns() < until);
         if (rc != 0)
             return rc < 0 ? -errno : rc;
     }
-    rc = REAL(ppoll)(w->fds, w->n, left(until, &t), mask);
+    rc = REAL(ppoll)(w->fds, w->n, left(until, &t),
+                     signals_mask(&w->held, mask));
     return rc < 0 ? -errno : rc;
 }
 
 static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
 {
+    int rc;
+
     for (;;) {
-        bool bare;
-        int rc;
+        bool bare, changed;
 
         enter(w);
         bare = w->managed == 0;
         rc = bare ? wait_bare(w, until, mask) : wait_managed(w, until, mask);
+        changed = rc >= 0 && have_changed(w);
         leave(w);
-        if (rc != 0 || bare || until <= 1 ||
-            (until != UINT64_MAX && clock_ns() >= until))
-            return rc;
+        if (changed)
+            let_them_close(w);
+        if (!(changed && rc > 0) &&
+            (rc != 0 || bare || until <= 1 ||
+             (until != UINT64_MAX && clock_ns() >= until)))
+            break;
+        signals_hold(&w->held);
     }
+    signals_release(&w->held);
+    return rc;
 }
 
 int poll_wait(struct pollfd *fds, nfds_t n, int64_t timeout_ns,

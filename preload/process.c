@@ -17,6 +17,7 @@
 
 #include "config/log.h"
 #include "preload/epoll_set.h"
+#include "preload/family.h"
 #include "preload/fd_table.h"
 #include "preload/helper.h"
 #include "preload/kernel.h"
@@ -28,6 +29,9 @@ struct process process = {.ringer = -1};
 
 __thread pid_t vfork_parent __attribute__((tls_model("initial-exec")));
 
+/* From before such a call until it is known what came of it, one at a time. */
+static struct lock withdrawal;
+
 uint64_t process_new_token(void)
 {
     uint64_t token = 0;
@@ -38,7 +42,8 @@ uint64_t process_new_token(void)
         return token;
     clock_gettime(CLOCK_REALTIME, &t);
     return ((uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^
-            (uint64_t)syscall(SYS_getpid) << 20) | 1;
+            (uint64_t)syscall(SYS_getpid) << 20) |
+           1;
 }
 
 /* The child of vfork runs on our memory; only the kernel knows who we are. */
@@ -68,24 +73,53 @@ static void share(struct endpoint *e)
 {
     if (e->state != ENDPOINT_CONNECTED)
         return;
-    atomic_store(&e->ineligible, true);
+    if (family_counts(e)) {
+        atomic_store(&e->shared, true);
+        e->failures = 0;
+        atomic_store(&e->countdown,
+                     (int32_t)process.settings.upgrade_after + 1);
+    } else {
+        atomic_store(&e->ineligible, true);
+    }
     if (e->proof != NULL)
         endpoint_forget_proof(e);
     e->stream.why = REASON_SHARED_AFTER_FORK;
     stats_update(e);
 }
 
+/* With a process that is not counted. */
+static void share_for_good(struct endpoint *e)
+{
+    share(e);
+    if (e->state == ENDPOINT_CONNECTED)
+        atomic_store(&e->ineligible, true);
+    if (family_counts(e))
+        family_grows(e); /* and never shrinks: others stay on TCP, too */
+}
+
+static void grow_family(struct endpoint *e)
+{
+    if (process.settings.up_after_fork && e->state == ENDPOINT_CONNECTED &&
+        (family_counts(e) || !atomic_load(&e->ineligible)))
+        family_grows(e);
+}
+
+static bool closed_by_exec(int fd)
+{
+    int flags = kernel_fcntl(fd, F_GETFD, 0);
+
+    return flags >= 0 && (flags & FD_CLOEXEC);
+}
+
 static void share_unless_cloexec(struct endpoint *e)
 {
-    int flags = kernel_fcntl(e->stream.fd, F_GETFD, 0);
-
-    if (flags < 0 || !(flags & FD_CLOEXEC))
-        share(e);
+    if (!closed_by_exec(e->stream.fd))
+        share_for_good(e);
 }
 
 void process_share_inherited(bool all)
 {
-    each_endpoint(all ? share : share_unless_cloexec);
+    each_endpoint(all ? share_for_good : share_unless_cloexec);
 }
 
 void *fastsock_before_vfork(void)
@@ -103,11 +137,16 @@ static void before_fork(void)
     if (!process.ready || in_vfork_child())
         return;
     helper_gather(WISH_RETURN, REASON_FORK);
+    each_endpoint(grow_family);
     epoll_sets_before_fork();
+    helper_before_fork();
+    ours_before_fork();
 }
 
 static void after_fork_parent(void)
 {
+    ours_after_fork(false);
+    helper_after_fork_here();
     if (!process.ready)
         return;
     each_endpoint(share);
@@ -123,6 +162,7 @@ static void start_over(struct endpoint *e)
     lock_init(&s->rx);
     lock_init(&s->tx);
     s->link = NULL;
+    s->h.offer = HANDOVER_NONE;
     s->bytes = &e->bytes;
     s->wish = WISH_NONE;
     s->managed = s->h.stage != STAGE_RAW;
@@ -138,7 +178,9 @@ static void start_over(struct endpoint *e)
         atomic_store(&s->guard, 0);
     }
     atomic_store(&e->watch, 0);
+    atomic_store(&e->inside, 0); /* those were threads of the parent */
     atomic_store(&e->queued, false);
+    atomic_store(&e->in_hand, false);
     atomic_store(&e->work, 0);
     e->proof = e->shown = NULL; /* another thread may have held the heap */
     lock_init(&e->proof_lock);
@@ -147,6 +189,7 @@ static void start_over(struct endpoint *e)
     memset(&e->timer, 0, sizeof(e->timer));
     e->in_all = false;
     e->row = NULL;
+    family_forked(e);
     share(e);
 }
 
@@ -165,9 +208,12 @@ static void close_ours(void)
 static void after_fork_child(void)
 {
     lock_forget_self();
+    ours_after_fork(true);
     if (!process.ready)
         return;
     process.pid = (pid_t)syscall(SYS_getpid);
+    lock_init(&withdrawal);
+    atomic_store(&process.main_left, false);
     atomic_store(&process.no_ups, 0);
     atomic_store(&process.spinners, 0);
     stats_after_fork();
@@ -180,11 +226,41 @@ static void after_fork_child(void)
     process.bell_token = process_new_token();
 }
 
+static void not_kept(struct endpoint *e)
+{
+    e->kept_by_exec = false;
+}
+
+/* What the new image does not get, this process will not hold any more. */
+static void leave_families_by_exec(void)
+{
+    unsigned rows = fd_rows_used(), n = 0;
+
+    each_endpoint(not_kept);
+    for (unsigned fd = 0; fd < rows; fd++) {
+        struct endpoint *e = fd_endpoint((int)fd);
+
+        if (e != NULL && family_counts(e) && !closed_by_exec((int)fd))
+            e->kept_by_exec = true;
+    }
+    for (unsigned fd = 0; fd < rows && n < FAMILY_EXECS; fd++) {
+        struct endpoint *e = fd_endpoint((int)fd);
+
+        if (e != NULL && !e->kept_by_exec && family_execs(e))
+            n++;
+    }
+}
+
 void process_before_exec(enum reason why, bool image_goes)
 {
+    int not_back;
+
     if (!process.ready || in_vfork_child())
         return;
-    if (helper_gather(WISH_RETURN, why) == 0)
+    not_back = helper_gather(WISH_RETURN, why);
+    if (image_goes)
+        leave_families_by_exec();
+    if (not_back == 0)
         return;
     if (!image_goes) {
         /* We go on and finish it; a child rarely touches what it inherits. */
@@ -198,8 +274,17 @@ void process_before_exec(enum reason why, bool image_goes)
 
 void process_exec_failed(void)
 {
-    if (process.ready && !in_vfork_child())
-        helper_release();
+    if (!process.ready || in_vfork_child())
+        return;
+    each_endpoint(family_exec_failed);
+    helper_release();
+}
+
+/* A thread that is still in a call may take a byte before the end. */
+static void leave_family(struct endpoint *e)
+{
+    if (atomic_load(&e->stream.bare) == 0 && atomic_load(&e->inside) == 0)
+        family_leave(e);
 }
 
 /* The process ends: no record may wait for an answer that never comes. */
@@ -207,11 +292,81 @@ void process_leave(void)
 {
     static _Atomic bool left;
 
-    if (!process.ready || in_vfork_child() || atomic_exchange(&left, true) ||
+    /* Behind a filter not even this much may be called. */
+    if (!process.ready &&
+        (!process.withdrawn || process.settings.report[0] == '\0'))
+        return;
+    if (in_vfork_child() || atomic_exchange(&left, true) ||
         process.pid != (pid_t)syscall(SYS_getpid))
         return;
-    helper_gather(WISH_LEAVE, REASON_CLOSED);
+    if (process.ready) {
+        helper_gather(WISH_LEAVE, REASON_CLOSED);
+        each_endpoint(leave_family);
+    }
     stats_report();
+}
+
+void process_before_fork(void)
+{
+    before_fork();
+}
+
+void process_after_fork(bool child)
+{
+    if (child)
+        after_fork_child();
+    else
+        after_fork_parent();
+}
+
+void process_before_withdrawal(enum reason why)
+{
+    if (!process.ready || in_vfork_child())
+        return;
+    lock_take(&withdrawal);
+    if (!process.ready) { /* another thread has withdrawn it meanwhile */
+        lock_give(&withdrawal);
+        return;
+    }
+    if (helper_gather(WISH_RETURN, why) != 0)
+        helper_abort_rest();
+    helper_end();
+}
+
+/* Threads may be inside calls on it: it is forgotten, not freed. */
+static void leave_alone(struct endpoint *e)
+{
+    if (e->state == ENDPOINT_CONNECTED && !atomic_load(&e->ineligible))
+        stats_count(STATS_BANISHED);
+    atomic_store(&e->ineligible, true);
+    helper_detach(e);
+}
+
+void process_withdraw(bool for_ever)
+{
+    unsigned rows = fd_rows_used();
+
+    if (!process.ready || in_vfork_child())
+        return;
+    if (!lock_is_mine(&withdrawal))
+        return; /* it has gone on with a process that had withdrawn */
+    if (!for_ever) {
+        helper_begin_again();
+        helper_release();
+        lock_give(&withdrawal);
+        return;
+    }
+    process.withdrawn = true;
+    process.ready = false;
+    each_endpoint(leave_alone);
+    epoll_sets_leave_alone();
+    for (unsigned fd = 0; fd < rows; fd++) {
+        struct object *o = fd_find((int)fd);
+
+        if (o != NULL && o->kind != OBJECT_OURS)
+            fd_set_row((int)fd, NULL);
+    }
+    lock_give(&withdrawal);
 }
 
 void process_count_cpus(void)

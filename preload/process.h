@@ -11,19 +11,26 @@
 #include <sys/types.h>
 
 #include "config/settings.h"
+#include "transport/reach.h"
 #include "transport/reason.h"
 
 struct process {
-    bool ready;            /* start-up is over and acceleration is wanted */
+    bool ready;             /* start-up is over and acceleration is wanted */
+    _Atomic bool main_left; /* by pthread_exit */
+    bool withdrawn;         /* ready no more; our descriptors are still there */
     struct settings settings;
-    char program[64];      /* base name of the executable */
+    char program[64]; /* base name of the executable */
     uint64_t bell_token;
-    int ringer;            /* rings everybody's bells; -1 until needed */
-    unsigned cpus;         /* that this process may use */
+    int ringer;    /* rings everybody's bells; -1 until needed */
+    unsigned cpus; /* that this process may use */
     pid_t pid;
     _Atomic int spinners;
-    _Atomic int no_ups;    /* streams may not leave TCP while it is not 0 */
+    _Atomic int no_ups; /* streams may not leave TCP while it is not 0 */
+    /* Streams had to return for a fork or the like; it may happen again at any
+     * moment, so from then on they leave TCP with all read. Children, too. */
+    _Atomic bool careful;
     _Atomic uint64_t streams_seen, streams_up, returns;
+    struct reach reach; /* addresses that lead somewhere */
 };
 
 extern struct process process;
@@ -48,6 +55,16 @@ void process_leave(void);
 uint64_t process_new_token(void);
 /* Registers what happens around fork(2). 0 or an errno. */
 int process_watch_forks(void);
+/* The same, for forks that ask nobody. */
+void process_before_fork(void);
+void process_after_fork(bool child);
+/*
+ * The process is about to be where the library cannot follow (a filter of
+ * system calls, another network). All streams return; then either the kernel
+ * has everything from now on, for ever, or it goes on as before.
+ */
+void process_before_withdrawal(enum reason why);
+void process_withdraw(bool for_ever);
 void process_count_cpus(void);
 
 #endif

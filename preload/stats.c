@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "config/log.h"
 #include "preload/process.h"
@@ -23,6 +24,8 @@ static struct {
     bool failed;
     unsigned next;
     _Atomic unsigned used; /* rows */
+    /* Closed streams that never left TCP, by the reason known last. */
+    _Atomic uint64_t stayed[REASON_COUNT];
 } stats = {.fd = -1};
 
 static bool stats_open(void)
@@ -51,6 +54,17 @@ static bool stats_open(void)
            sizeof(stats.header->program));
     __atomic_store_n(&stats.header->magic, STATS_MAGIC, __ATOMIC_RELEASE);
     return true;
+}
+
+uint64_t stats_inode(void)
+{
+    struct stat st;
+    bool found;
+
+    lock_take(&stats.lock);
+    found = stats.header != NULL && fstat(stats.fd, &st) == 0;
+    lock_give(&stats.lock);
+    return found ? st.st_ino : 0;
 }
 
 struct stats_row *stats_open_row(struct endpoint *e)
@@ -160,6 +174,8 @@ void stats_close_row(struct endpoint *e)
     atomic_fetch_add(&h->closed_in, atomic_load(&e->row->in));
     atomic_fetch_add(&h->closed_link_out, atomic_load(&e->row->link_out));
     atomic_fetch_add(&h->closed_link_in, atomic_load(&e->row->link_in));
+    if (e->row->ups == 0)
+        atomic_fetch_add(&stats.stayed[reason_from(e->row->reason)], 1);
     e->stream.bytes = &e->bytes;
     atomic_store(&e->row->used, 0);
     atomic_fetch_sub(&stats.used, 1);
@@ -182,6 +198,9 @@ void stats_count(enum stats_event event)
         break;
     case STATS_BROKEN:
         count = &h->broken;
+        break;
+    case STATS_BANISHED:
+        count = &h->banished;
         break;
     case STATS_SLEEP:
         count = &h->sleeps;
@@ -214,10 +233,28 @@ static void report_path(char *out, size_t size)
     out[n] = '\0';
 }
 
+/* A line for each reason why streams never left TCP. */
+static void report_stayed(int fd, const uint64_t n[REASON_COUNT])
+{
+    char text[64];
+
+    for (unsigned why = 0; why < REASON_COUNT; why++) {
+        int len;
+
+        if (n[why] == 0)
+            continue;
+        len = snprintf(text, sizeof(text), "stayed_%s %llu\n",
+                       reason_token((enum reason)why),
+                       (unsigned long long)n[why]);
+        (void)!syscall(SYS_write, fd, text, len);
+    }
+}
+
 void stats_report(void)
 {
     struct stats_header *h = stats.header;
     uint64_t out = 0, in = 0, link_out = 0, link_in = 0, rows = 0;
+    uint64_t stayed[REASON_COUNT];
     char path[SETTINGS_PATH_MAX], text[1024];
     int fd, n;
 
@@ -227,6 +264,8 @@ void stats_report(void)
     in = h->closed_in;
     link_out = h->closed_link_out;
     link_in = h->closed_link_in;
+    for (unsigned why = 0; why < REASON_COUNT; why++)
+        stayed[why] = atomic_load(&stats.stayed[why]);
     for (unsigned i = 0; i < h->highest && i < STATS_ROWS; i++) {
         struct stats_row *r = &stats.rows[i];
 
@@ -237,20 +276,23 @@ void stats_report(void)
         in += r->in;
         link_out += r->link_out;
         link_in += r->link_in;
+        if (r->ups == 0)
+            stayed[reason_from(r->reason)]++;
     }
     report_path(path, sizeof(path));
     n = snprintf(
         text, sizeof(text),
         "program %s\npid %d\nstreams_seen %llu\nstreams_up %llu\n"
         "streams_open %llu\nreturns %llu\nbroken %llu\n"
+        "banished %llu\n"
         "link_bytes_out %llu\nlink_bytes_in %llu\n"
         "tcp_bytes_out %llu\ntcp_bytes_in %llu\n"
         "sleeps %llu\nspins_hit %llu\nspins_missed %llu\n",
         process.program, (int)getpid(), (unsigned long long)h->streams_seen,
         (unsigned long long)h->streams_up, (unsigned long long)rows,
         (unsigned long long)h->returns, (unsigned long long)h->broken,
-        (unsigned long long)link_out, (unsigned long long)link_in,
-        (unsigned long long)(out - link_out),
+        (unsigned long long)h->banished, (unsigned long long)link_out,
+        (unsigned long long)link_in, (unsigned long long)(out - link_out),
         (unsigned long long)(in - link_in), (unsigned long long)h->sleeps,
         (unsigned long long)h->spins_hit, (unsigned long long)h->spins_missed);
     fd = (int)syscall(SYS_openat, AT_FDCWD, path,
@@ -258,6 +300,7 @@ void stats_report(void)
     if (fd < 0)
         return;
     (void)!syscall(SYS_write, fd, text, n);
+    report_stayed(fd, stayed);
     kernel_close(fd);
 }
 
@@ -270,5 +313,7 @@ void stats_after_fork(void)
     stats.fd = -1;
     stats.next = 0;
     atomic_store(&stats.used, 0);
+    for (unsigned why = 0; why < REASON_COUNT; why++)
+        atomic_store(&stats.stayed[why], 0);
     lock_init(&stats.lock);
 }

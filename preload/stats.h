@@ -19,12 +19,15 @@ enum stats_event {
     STATS_UP,
     STATS_RETURN,
     STATS_BROKEN,
+    STATS_BANISHED,
     STATS_SLEEP,
     STATS_SPIN_HIT,
     STATS_SPIN_MISSED
 };
 void stats_count(enum stats_event event);
 
+/* Of the segment, by which others find it; 0: there is none. */
+uint64_t stats_inode(void);
 void stats_report(void);
 void stats_after_fork(void);
 

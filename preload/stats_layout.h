@@ -32,11 +32,11 @@ struct stats_row {
     uint8_t local[16], peer[16];
     uint8_t reserved0[2];
     uint32_t peer_pid;
-    uint32_t ups, returns;     /* epochs begun, epochs ended */
-    uint32_t last_return;      /* enum reason */
-    _Atomic uint64_t out, in;  /* bytes of the application, all carriers */
-    _Atomic uint64_t link_out, link_in; /* of those over links */
-    char transport[8];         /* "tcp", "shm" */
+    uint32_t ups, returns;    /* epochs begun, epochs ended */
+    uint32_t last_return;     /* enum reason */
+    _Atomic uint64_t out, in; /* bytes of the application, all carriers */
+    _Atomic uint64_t link_out, link_in;  /* of those over links */
+    char transport[8];                   /* "tcp", "shm" */
     uint32_t not_over[STATS_TRANSPORTS]; /* enum reason of the last try */
     uint8_t reserved[112];
 };
@@ -56,7 +56,8 @@ struct stats_header {
     _Atomic uint64_t closed_out, closed_in, closed_link_out, closed_link_in;
     _Atomic uint64_t unlisted; /* streams without a row */
     _Atomic uint64_t sleeps, spins_hit, spins_missed, bells;
-    uint8_t reserved[4096 - 200];
+    _Atomic uint64_t banished; /* brought back for good by what was called */
+    uint8_t reserved[4096 - 208];
 };
 static_assert(sizeof(struct stats_header) == 4096, "one page");
 
@@ -80,8 +81,8 @@ static inline const char *stats_transport_name(unsigned i)
 static inline const char *stats_stage_name(uint32_t stage)
 {
     static const char *const names[STATS_STAGE_DEAD + 1] = {
-        "raw", "proposed", "accepted", "cancelled", "switched",
-        "gave-up", "up", "frozen", "repeat", "dead",
+        "raw",     "proposed", "accepted", "cancelled", "switched",
+        "gave-up", "up",       "frozen",   "repeat",    "dead",
     };
 
     return stage <= STATS_STAGE_DEAD ? names[stage] : "?";

@@ -5,9 +5,12 @@
  */
 	.text
 	.globl	vfork
+	.globl	__vfork
 	.type	vfork, %function
+	.type	__vfork, %function
 #if defined(__x86_64__)
 vfork:
+__vfork:
 	.cfi_startproc
 	endbr64
 	subq	$8, %rsp
@@ -19,6 +22,7 @@ vfork:
 	.cfi_endproc
 #elif defined(__aarch64__)
 vfork:
+__vfork:
 	.cfi_startproc
 	stp	x29, x30, [sp, #-16]!
 	bl	fastsock_before_vfork
@@ -30,4 +34,5 @@ vfork:
 #error "vfork: this processor needs its own few lines here"
 #endif
 	.size	vfork, . - vfork
+	.size	__vfork, . - __vfork
 	.section .note.GNU-stack,"",%progbits

@@ -5,8 +5,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "preload/fd_table.h"
 #include "preload/process.h"
@@ -19,7 +17,10 @@
 enum {
     PAUSE_NS = 2000,   /* then give the CPU away at each look */
     BUDGET_LEAST = 16, /* of the limit: 1/16th */
-    YIELDS_ON_ONE_CPU = 4
+    YIELDS_ON_ONE_CPU = 4,
+    DEAR_NS = 500000, /* for a yield: somebody else computed meanwhile */
+    DEAR_MOST = 4,    /* of the last eight */
+    DEAR_FOR = 100    /* times as long there is none */
 };
 
 /*
@@ -32,8 +33,7 @@ static struct lock waiters_lock;
 static unsigned next_id = 1;
 static pthread_key_t self_key;
 static pthread_once_t self_once = PTHREAD_ONCE_INIT;
-static __thread struct waiter *self
-    __attribute__((tls_model("initial-exec")));
+static __thread struct waiter *self __attribute__((tls_model("initial-exec")));
 
 static unsigned take_id(void)
 {
@@ -68,6 +68,8 @@ struct waiter *waiter_create(bool of_thread)
     w->id = id;
     atomic_store(&w->of_thread, of_thread);
     w->budget_ns = UINT32_MAX;
+    atomic_store(&w->dear_yields, 0);
+    atomic_store(&w->no_yield_ns, 0);
     w->bell = ours_keep(bell_open(process.bell_token, id));
     if (w->bell < 0) {
         atomic_store(&taken[id], false);
@@ -130,6 +132,7 @@ void waiters_forget(void)
     for (unsigned id = 1; id < WAITERS_MAX; id++) {
         if (atomic_load(&taken[id])) {
             ours_close(pool[id].bell);
+            pool[id].bell = -1; /* who forked in a handler still drains it */
             atomic_store(&taken[id], false);
         }
     }
@@ -139,52 +142,16 @@ void waiters_forget(void)
 
 /* ---- spinning ---- */
 
-static unsigned long bit(int number)
-{
-    return 1ul << (number - 1);
-}
-
-/* The kernel's mask is one word; libc's sigset_t begins with it. */
-static void block_signals(struct spin *spin)
-{
-    unsigned long all = ~(bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) |
-                          bit(SIGILL) | bit(SIGTRAP) | bit(SIGABRT) |
-                          bit(SIGSYS));
-
-    spin->blocked = syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all,
-                            &spin->mask, sizeof(all)) == 0;
-}
-
-bool spin_restore(struct spin *spin)
-{
-    unsigned long pending = 0;
-
-    if (!spin->blocked)
-        return false;
-    spin->blocked = false;
-    syscall(SYS_rt_sigpending, &pending, sizeof(pending));
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spin->mask, NULL,
-            sizeof(spin->mask));
-    return (pending & ~spin->mask) != 0;
-}
-
-const sigset_t *spin_mask(const struct spin *spin, const sigset_t *own)
-{
-    return own != NULL || !spin->blocked ? own
-                                         : (const sigset_t *)&spin->mask;
-}
-
 bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
 {
     uint64_t now, budget = waiter->budget_ns;
 
+    spin->waiter = waiter;
     spin->counted = false;
     spin->rounds = 0;
     spin->began_ns = 0;
-    spin->blocked = false;
     if (limit_ns == 0)
         return false;
-    block_signals(spin);
     if (budget > limit_ns)
         budget = limit_ns;
     /* One CPU less than we have; with one CPU one thread may look, too: the
@@ -202,27 +169,52 @@ bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
     return true;
 }
 
+static bool may_yield(const struct spin *spin)
+{
+    return spin->looked_ns >= atomic_load_explicit(&spin->waiter->no_yield_ns,
+                                                   memory_order_relaxed);
+}
+
+static void yield(struct spin *spin)
+{
+    struct waiter *w = spin->waiter;
+    uint64_t before = spin->looked_ns, lost;
+    uint8_t dear = atomic_load_explicit(&w->dear_yields, memory_order_relaxed);
+
+    sched_yield();
+    spin->looked_ns = clock_ns();
+    lost = spin->looked_ns - before;
+    if (dear == 0 && lost < DEAR_NS)
+        return;
+    dear = (uint8_t)(dear << 1 | (lost >= DEAR_NS));
+    atomic_store_explicit(&w->dear_yields, dear, memory_order_relaxed);
+    if (lost >= DEAR_NS && __builtin_popcount(dear) >= DEAR_MOST)
+        atomic_store(&w->no_yield_ns, spin->looked_ns + DEAR_FOR * lost);
+}
+
+/* A few looks, and then one at the clock. */
+static void pause_once(struct spin *spin)
+{
+    cpu_pause();
+    if (spin->rounds % 8 == 0)
+        spin->looked_ns = clock_ns();
+}
+
 bool spin_round(struct spin *spin, bool here)
 {
     spin->rounds++;
     if (!spin->counted || here) {
         /* The peer needs this very CPU, or somebody else does. */
-        sched_yield();
+        if (!may_yield(spin))
+            return false;
+        yield(spin);
         if (spin->rounds >= YIELDS_ON_ONE_CPU)
             return false;
-        return clock_ns() < spin->until_ns;
+    } else if (spin->looked_ns < spin->pause_until_ns || !may_yield(spin)) {
+        pause_once(spin);
+    } else {
+        yield(spin);
     }
-    if (spin->pause_until_ns != 0) {
-        cpu_pause();
-        if (spin->rounds % 8 != 0)
-            return true;
-        spin->looked_ns = clock_ns();
-        if (spin->looked_ns >= spin->pause_until_ns)
-            spin->pause_until_ns = 0;
-        return spin->looked_ns < spin->until_ns;
-    }
-    sched_yield();
-    spin->looked_ns = clock_ns();
     return spin->looked_ns < spin->until_ns;
 }
 

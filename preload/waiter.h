@@ -9,7 +9,6 @@
 #ifndef PRELOAD_WAITER_H
 #define PRELOAD_WAITER_H
 
-#include <signal.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -21,7 +20,9 @@ struct waiter {
     unsigned id;
     int bell;
     _Atomic bool of_thread;
-    uint32_t budget_ns; /* of its next spin; adapts */
+    uint32_t budget_ns;           /* of its next spin; adapts */
+    _Atomic uint64_t no_yield_ns; /* until then a yield is too dear */
+    _Atomic uint8_t dear_yields;  /* of the last eight: a bit each */
 };
 
 /* NULL when there are no ids or descriptors left. */
@@ -45,28 +46,25 @@ void waiters_forget(void);
  * what was waited for came long after the spin, and grows when the spin was
  * worth it or would have been, had it been longer: two ends that wake each
  * other find back to looking. At most one spinner per CPU but one.
+ *
+ * After a moment each look is followed by sched_yield(2). Beside a program that
+ * computes that may cost a whole slice of the scheduler's (EEVDF moves who
+ * yields behind it: milliseconds, where a sleep costs microseconds). When
+ * half of them do, there is none for a hundred times as long.
  */
 struct spin {
+    struct waiter *waiter;
     uint64_t began_ns, until_ns, pause_until_ns, looked_ns;
     unsigned rounds;
-    bool counted, blocked;
-    unsigned long mask; /* of the application, while ours is in force */
+    bool counted;
 };
 
-/*
- * False: no spin. Signals wait from here to spin_restore(): a handler that ran
- * while we look would otherwise leave a sleep uninterrupted that the kernel
- * would have ended with EINTR. Sleep with spin_mask().
- */
+/* False: no spin. Hold the signals before (held_signals.h). */
 bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns);
 /* Wait a little; `here`: the peer runs on this CPU. False: time to sleep. */
 bool spin_round(struct spin *spin, bool here);
 void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
               bool hit);
-/* The mask to sleep with: the caller's own, or the application's. */
-const sigset_t *spin_mask(const struct spin *spin, const sigset_t *own);
-/* True: a signal had waited; its handler has run now. */
-bool spin_restore(struct spin *spin);
 /* After the sleep that followed a spin without a hit. */
 void spin_slept(const struct spin *spin, struct waiter *waiter,
                 uint64_t limit_ns);

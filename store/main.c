@@ -148,6 +148,7 @@ static int open_pool(const struct options *options, struct kv **kv)
         .size = options->pool_size,
         .durability = options->durability,
         .evict = options->evict,
+        .guard = KV_GUARD_EXIT,
         .max_value = (uint32_t)(options->item_max - ITEM_OVERHEAD)};
     char error[512] = "";
     int rc = kv_open(options->pool, &kv_options, kv, error, sizeof(error));

@@ -8,7 +8,8 @@ A64_LIBS := check libpmem-dev
 LONG_DEPS := valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 A64_UNIT := $(patsubst %.c,$(A64)/%,$(filter tests/unit/store/%,$(UNIT_SRC)))
 A64_OBJ  := $(patsubst %.c,$(A64)/%.o,$(CONFIG_SRC) $(STORE_SRC) \
-	$(wildcard tests/support/pm_recorder.c))
+	$(filter-out store/tool/kvpool_main.c,$(KVPOOL_SRC)))
+A64_HELP := $(patsubst %.c,$(A64)/%.o,$(wildcard tests/support/*.c))
 
 $(A64)/%.o: %.c
 	@mkdir -p $(@D)
@@ -19,7 +20,10 @@ $(A64)/%.o: %.c
 $(A64)/rooms.a: $(A64_OBJ)
 	$(Q)rm -f $@ && aarch64-linux-gnu-ar rcs $@ $^
 
-$(A64_UNIT): %: %.o $(A64)/rooms.a
+$(A64)/support.a: $(A64_HELP)
+	$(Q)rm -f $@ && aarch64-linux-gnu-ar rcs $@ $^
+
+$(A64_UNIT): %: %.o $(A64)/support.a $(A64)/rooms.a
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)aarch64-linux-gnu-gcc $(LDFLAGS) -o $@ $^ \
 		-L$(A64_ROOT)/usr/lib/aarch64-linux-gnu \

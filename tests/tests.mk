@@ -12,7 +12,8 @@ SUPPORT  := $(call obj,$(wildcard tests/support/*.c))
 
 $(B)/rooms.a: $(CONFIG_OBJ) $(TRANSPORT_OBJ) $(STORE_OBJ) \
 	$(call obj,$(filter-out $(HOOK_SRC),$(PRELOAD_SRC))) \
-	$(call obj,$(filter-out preload/fastsock_main.c,$(TOOL_SRC)))
+	$(call obj,$(filter-out preload/fastsock_main.c,$(TOOL_SRC))) \
+	$(call obj,$(filter-out store/tool/kvpool_main.c,$(KVPOOL_SRC)))
 $(B)/support.a: $(SUPPORT)
 
 $(UNIT): %: %.o $(B)/support.a $(B)/rooms.a
@@ -20,9 +21,21 @@ $(UNIT): %: %.o $(B)/support.a $(B)/rooms.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(B)/support.a $(B)/rooms.a \
 		-lcheck -lsubunit -lm -lrt -lpmem
 
+# Modules as a transport of its own library is one, sound ones and others.
+MODULES := $(patsubst %.c,$(B)/%/libfastsock-verbs.so,$(wildcard tests/unit/preload/modules/*.c))
+
+$(MODULES): %/libfastsock-verbs.so: %.o
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $<
+
+$(B)/tests/unit/preload/check_backends: | $(MODULES)
+
 $(FUZZ): %: %.o $(B)/tests/fuzz/driver.o $(B)/rooms.a
 	$(if $(V),,@echo '  LD    $@')
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(B)/rooms.a -lpmem
+
+$(B)/tests/fuzz/pool: $(B)/tests/support/damaged_pool.o
 
 $(STRESS): %: %.o $(B)/rooms.a
 	$(if $(V),,@echo '  LD    $@')
@@ -60,10 +73,12 @@ $(CONTRACT): %: %.o $(CONTRACT_OBJ) $(B)/support.a $(B)/rooms.a
 $(B)/tests/contract/check_verbs: $(VERBS_OBJ)
 $(B)/tests/contract/check_verbs: LDLIBS += -libverbs -lrdmacm
 
+include tests/differential/differential.mk
 include tests/crash/crash.mk
 include tests/aarch64.mk
+include tests/programs/programs.mk
 
-tests: $(PROGRAMS) $(UNIT) $(FUZZ) $(STRESS) $(E2E_PROG) $(E2E_HOSTILE) \
+tests: $(PROGRAMS) $(DIFF) $(BREAKING) $(UNIT) $(FUZZ) $(STRESS) $(E2E_PROG) $(E2E_HOSTILE) \
 	$(CONTRACT) $(BENCH_PROGRAMS)
 
 check-unit: $(UNIT)
@@ -71,11 +86,18 @@ check-unit: $(UNIT)
 
 check: deps
 	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)BUILD=$(B) sh tests/run.sh unit static contract fuzz crash stress e2e
+	$(Q)BUILD=$(B) sh tests/run.sh unit static contract fuzz crash stress differential e2e
 
 check-long: deps
 	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static contract fuzz crash stress e2e
+	$(Q)LONG=1 BUILD=$(B) sh tests/run.sh unit static contract fuzz crash stress \
+		differential e2e programs
+	$(Q)$(MAKE) --no-print-directory SAN=address,undefined check-operations
+	$(Q)$(MAKE) --no-print-directory SAN=thread check-operations
+
+# Ten million random operations on streams.
+check-operations: $(B)/tests/stress/streams
+	$(Q)LONG=1 ONLY=stress/streams BUILD=$(B) sh tests/run.sh stress
 
 # In a virtual machine with RDMA devices, persistent memory and a kernel that
 # may be killed. See tests/guest/README.md.
@@ -84,7 +106,7 @@ check-guest: deps
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)BUILD=$(B) sh tests/run.sh guest
 
-.PHONY: tests check check-unit check-long check-guest
+.PHONY: tests check check-unit check-long check-operations check-guest
 
 # The library under sanitizers cannot be preloaded into programs that lack
 # them: here unit tests, fuzzers, crash images and stress run, which link all of

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -22,14 +23,14 @@
 #include "transport/proof.h"
 #include "transport/transport.h"
 
-enum { BACKEND_VERSION = 1 };
+enum { BACKEND_VERSION = 2 };
 
 struct backend_config {
     uint64_t bell_token; /* of this process's doorbells */
     int ringer;          /* borrowed: the socket that rings */
     uint64_t max_memory; /* bytes of rings */
     uint64_t max_links;
-    uint64_t meet_ns;    /* how long one rendezvous may take */
+    uint64_t meet_ns;      /* how long one rendezvous may take */
     const uint32_t *users; /* uids that may be a peer besides our own */
     unsigned n_users;
 };
@@ -49,7 +50,8 @@ struct backend {
 /*
  * One attempt to meet the other end; embedded in its owner. `done` is called
  * once unless meeting_cancel() comes first: with a link (then `why` is
- * REASON_NONE), or with NULL and the reason.
+ * REASON_NONE, or REASON_BARE_READ: the accepting end is not to be asked before
+ * it says WILLING), or with NULL and the reason.
  */
 struct meeting {
     struct connection_name name;
@@ -64,19 +66,21 @@ struct meeting {
     /* the backend's own from here on */
     struct backend *backend; /* NULL: none is under way */
     struct meeting *next;
+    uint64_t key; /* of its name */
+    TAILQ_ENTRY(meeting) line;
     struct watch listener;
     struct timer timer;
     void *with; /* whom it is being negotiated with */
     uint32_t number;
-    uint64_t until_ns;
-    bool active, named;
+    uint64_t until_ns, bound_ns;
+    bool active, named, waits, asks;
     uint64_t nonce[2];
     enum reason why;
 };
 
 struct backend_ops {
-    const char *name;  /* as in the setting `transports` */
-    uint32_t version;  /* BACKEND_VERSION */
+    const char *name; /* as in the setting `transports` */
+    uint32_t version; /* BACKEND_VERSION */
 
     /* 0 or -errno. The config is copied, `users` borrowed. */
     int (*create)(struct loop *loop, const struct backend_config *config,

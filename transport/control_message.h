@@ -17,6 +17,7 @@
 
 enum {
     RECORD_SIZE = 48,
+    RECORD_PREFIX = 13, /* tag, magic, version: known before it comes */
     MESSAGE_SIZE = 64,
     HELLO_BODY_SIZE = 80, /* follows a HELLO and a WELCOME, nothing else */
     HELLO_SIZE = MESSAGE_SIZE + HELLO_BODY_SIZE,
@@ -66,8 +67,8 @@ enum message_type {
     MESSAGE_HELLO = 1, /* with a body; who I am, what I counted */
     MESSAGE_RINGS,
     MESSAGE_WILLING, /* propose again */
-    MESSAGE_PROPOSE, /* epoch, offset = leave, tag */
-    MESSAGE_ACCEPT,  /* epoch, offset = leave, tag */
+    MESSAGE_PROPOSE, /* epoch, offset = leave, tag, number */
+    MESSAGE_ACCEPT,  /* epoch, offset = leave, tag, number */
     MESSAGE_BUSY,    /* epoch, reason */
     MESSAGE_CANCEL,  /* epoch */
     MESSAGE_PING,    /* number */
@@ -85,6 +86,11 @@ enum message_type {
 
 enum message_flag {
     MESSAGE_MAY_IGNORE = 1 << 15, /* skip me if my type is unknown to you */
+};
+
+enum message_number {
+    MESSAGE_CAREFUL = 1, /* PROPOSE, ACCEPT: the sender leaves TCP only when
+                            all before the offsets has been read, both ways */
 };
 
 struct control_message {
@@ -135,13 +141,13 @@ int hello_decode(const uint8_t *in, size_t len, struct hello_body *body);
 
 /* What two ends on different hosts say besides: keys and proof. */
 struct device_body {
-    uint64_t nonce[2];   /* of the sender, new for each meeting */
-    uint8_t proof[16];   /* over the first bytes; transport/proof.h */
-    uint32_t kept[2];    /* bytes kept by way; in WELCOME: those hashed */
-    uint64_t ring;       /* remote address of the ring the sender reads */
-    uint64_t word;       /* ... of the word that says what was consumed */
-    uint64_t key;        /* for both */
-    uint32_t index;      /* of the link at the sender */
+    uint64_t nonce[2]; /* of the sender, new for each meeting */
+    uint8_t proof[16]; /* over the first bytes; transport/proof.h */
+    uint32_t kept[2];  /* bytes kept by way; in WELCOME: those hashed */
+    uint64_t ring;     /* remote address of the ring the sender reads */
+    uint64_t word;     /* ... of the word that says what was consumed */
+    uint64_t key;      /* for both */
+    uint32_t index;    /* of the link at the sender */
 };
 
 void device_encode(const struct device_body *body,

@@ -135,12 +135,21 @@ static inline ssize_t kernel_sendmsg(int fd, const struct msghdr *msg,
     return kernel_result(syscall(SYS_sendmsg, fd, msg, flags), saved);
 }
 
+static inline int kernel_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n,
+                                  int flags)
+{
+    int saved = errno;
+
+    return (int)kernel_result(syscall(SYS_recvmmsg, fd, msgs, n, flags, NULL),
+                              saved);
+}
+
 static inline ssize_t kernel_recv(int fd, void *buf, size_t len, int flags)
 {
     int saved = errno;
 
-    return kernel_result(
-        syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL), saved);
+    return kernel_result(syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL),
+                         saved);
 }
 
 static inline ssize_t kernel_send(int fd, const void *buf, size_t len,

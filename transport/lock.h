@@ -39,11 +39,10 @@ static inline int lock_take(struct lock *lock)
     uint32_t self = lock_my_id();
     uint32_t free_word = 0;
 
-    if (__builtin_expect(
-            atomic_compare_exchange_strong_explicit(
-                &lock->word, &free_word, self, memory_order_acquire,
-                memory_order_relaxed),
-            1))
+    if (__builtin_expect(atomic_compare_exchange_strong_explicit(
+                             &lock->word, &free_word, self,
+                             memory_order_acquire, memory_order_relaxed),
+                         1))
         return 0;
     return lock_take_slow(lock, self);
 }

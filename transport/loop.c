@@ -1,6 +1,7 @@
 /*
  * See loop.h. Removal during a turn marks the event batch instead of the
- * memory: the batch is scanned for the watch and cleared there.
+ * memory: the batch is scanned for the watch and cleared there. Each write to
+ * the wake-up descriptor is an edge, so nobody has to read it.
  */
 #include "transport/loop.h"
 
@@ -38,7 +39,7 @@ const struct loop_calls *loop_calls(const struct loop *loop)
 
 int loop_create(const struct loop_calls *calls, struct loop **out)
 {
-    struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
+    struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
     struct loop *loop = calloc(1, sizeof(*loop));
     int rc;
 
@@ -49,8 +50,7 @@ int loop_create(const struct loop_calls *calls, struct loop **out)
     if (rc < 0)
         goto free_loop;
     loop->epfd = rc;
-    rc = calls->keep(
-        (int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+    rc = calls->keep((int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (rc < 0)
         goto close_epfd;
     loop->wake_fd = rc;
@@ -86,6 +86,13 @@ int loop_add(struct loop *loop, struct watch *watch, uint32_t events)
     return rc;
 }
 
+void loop_change(struct loop *loop, struct watch *watch, uint32_t events)
+{
+    struct epoll_event e = {.events = events, .data.ptr = watch};
+
+    raw_epoll_ctl(loop->epfd, EPOLL_CTL_MOD, watch->fd, &e);
+}
+
 void loop_remove(struct loop *loop, struct watch *watch)
 {
     struct epoll_event e = {0};
@@ -119,58 +126,40 @@ void loop_move(struct loop *loop, struct watch *watch, int new_fd)
 
 void loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns)
 {
-    if (!timer->added) {
-        timer->next = loop->timers;
-        loop->timers = timer;
-        timer->added = true;
-    }
-    timer->at_ns = at_ns ? at_ns : 1;
+    timer_heap_remove(&loop->timers, timer);
+    timer->at_ns = at_ns;
+    timer_heap_put(&loop->timers, timer);
 }
 
 void loop_timer_clear(struct loop *loop, struct timer *timer)
 {
-    struct timer **link = &loop->timers;
-
+    timer_heap_remove(&loop->timers, timer);
     timer->at_ns = 0;
-    if (!timer->added)
-        return;
-    while (*link != timer)
-        link = &(*link)->next;
-    *link = timer->next;
-    timer->added = false;
 }
 
-/* One expired timer at a time: a callback may change the list. */
+/* One expired timer at a time: a callback may change the heap. */
 static void run_timers(struct loop *loop)
 {
     uint64_t now = clock_ns();
-    struct timer *t = loop->timers;
+    struct timer *t;
 
-    while (t != NULL) {
-        if (t->at_ns == 0 || t->at_ns > now) {
-            t = t->next;
-            continue;
-        }
+    while ((t = loop->timers) != NULL && t->at_ns <= now) {
         loop_timer_clear(loop, t);
         t->expired(t);
-        t = loop->timers;
     }
 }
 
 static int milliseconds_left(const struct loop *loop)
 {
-    uint64_t first = UINT64_MAX, now;
+    uint64_t now, left;
 
-    for (const struct timer *t = loop->timers; t != NULL; t = t->next)
-        if (t->at_ns != 0 && t->at_ns < first)
-            first = t->at_ns;
-    if (first == UINT64_MAX)
+    if (loop->timers == NULL)
         return -1;
     now = clock_ns();
-    if (first <= now)
+    if (loop->timers->at_ns <= now)
         return 0;
-    first = (first - now + 999999) / 1000000;
-    return first > INT_MAX ? INT_MAX : (int)first;
+    left = (loop->timers->at_ns - now + 999999) / 1000000;
+    return left > INT_MAX ? INT_MAX : (int)left;
 }
 
 void loop_turn(struct loop *loop, bool (*may_sleep)(void *arg), void *arg)
@@ -181,17 +170,14 @@ void loop_turn(struct loop *loop, bool (*may_sleep)(void *arg), void *arg)
     full_fence();
     if (!may_sleep(arg))
         ms = 0;
-    loop->n = (int)syscall(SYS_epoll_pwait, loop->epfd, loop->batch,
-                           LOOP_BATCH, ms, NULL, 8);
+    loop->n = (int)syscall(SYS_epoll_pwait, loop->epfd, loop->batch, LOOP_BATCH,
+                           ms, NULL, 8);
     atomic_store(&loop->sleeping, false);
     for (loop->at = 0; loop->at < loop->n; loop->at++) {
         struct epoll_event *e = &loop->batch[loop->at];
         struct watch *watch = e->data.ptr;
-        uint64_t count;
 
-        if (watch == NULL)
-            (void)!syscall(SYS_read, loop->wake_fd, &count, sizeof(count));
-        else if (e->events != 0)
+        if (watch != NULL && e->events != 0)
             watch->ready(watch, e->events);
     }
     loop->n = 0;

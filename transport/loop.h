@@ -4,13 +4,15 @@
  * A watch is embedded in what owns the descriptor. loop_remove() may be
  * called from inside any callback, also for a watch whose event is still
  * pending in this turn. No locks: only the thread that runs loop_turn() may
- * call anything here, except loop_wake().
+ * call anything here, except loop_wake() and loop_change().
  */
 #ifndef TRANSPORT_LOOP_H
 #define TRANSPORT_LOOP_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "transport/timer_heap.h"
 
 struct loop;
 
@@ -19,14 +21,6 @@ struct watch {
     void (*ready)(struct watch *watch, uint32_t events); /* EPOLL* */
     void *arg;
     struct watch *next; /* loop's own: list of added watches */
-    bool added;
-};
-
-struct timer {
-    uint64_t at_ns; /* monotonic; 0 is off */
-    void (*expired)(struct timer *timer);
-    void *arg;
-    struct timer *next;
     bool added;
 };
 
@@ -42,6 +36,8 @@ void loop_destroy(struct loop *loop);
 /* 0 or -errno. events: EPOLLIN and so on, EPOLLET allowed. */
 int loop_add(struct loop *loop, struct watch *watch, uint32_t events);
 void loop_remove(struct loop *loop, struct watch *watch);
+/* Other events from now on; those that hold already are told. Any thread. */
+void loop_change(struct loop *loop, struct watch *watch, uint32_t events);
 
 /* Forget the descriptor before it is closed elsewhere. Any thread. */
 void loop_detach(struct loop *loop, struct watch *watch);

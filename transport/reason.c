@@ -28,8 +28,9 @@ static const struct {
                            "the peer is on another host and no transport that "
                            "reaches it is set up"},
     [REASON_NO_PEER_LIBRARY] = {"no_peer_library",
-                                "the peer does not carry the library: start "
-                                "it with the library as well"},
+                                "no library answers at the peer: start it "
+                                "with the library as well, or see 'fastsock "
+                                "explain' there"},
     [REASON_OTHER_USER] = {"other_user",
                            "the peer runs as another user or in another user "
                            "namespace and no rule allows that"},
@@ -106,15 +107,26 @@ static const struct {
     [REASON_OTHER] = {"other", "a reason that this release does not know: "
                                "look at the other end"},
     [REASON_MEMLOCK] = {"memlock",
-                        "memory for a device could not be locked: raise "
-                        "RLIMIT_MEMLOCK (ulimit -l) or lower ring_size"},
-    [REASON_NO_DEVICE] = {"no_device", "this host has no RDMA device"},
+                        "memory for a device could not be locked, here or at "
+                        "the peer: raise RLIMIT_MEMLOCK (ulimit -l) or lower "
+                        "ring_size"},
+    [REASON_NO_DEVICE] = {"no_device",
+                          "no RDMA device can be used here: 'fastsock doctor' "
+                          "tells what is missing, then restart the program"},
     [REASON_NO_ROUTE] = {"no_route",
-                         "no RDMA device of this host has a route to the "
-                         "peer"},
+                         "no RDMA device leads from one address of this "
+                         "connection to the other: use those that 'fastsock "
+                         "doctor' lists"},
     [REASON_NO_PROOF] = {"no_proof",
                          "too few bytes yet to prove who the peer is, or the "
                          "two ends saw different ones"},
+    [REASON_NO_MODULE] = {"no_module",
+                          "libfastsock-verbs.so cannot be used: 'fastsock "
+                          "doctor' tells why; install it beside "
+                          "libfastsock.so"},
+    [REASON_ADMINISTRATOR] = {"administrator",
+                              "'fastsock down' keeps it on kernel TCP until "
+                              "'fastsock up', here or at the other end"},
 };
 
 static_assert(sizeof(words) / sizeof(words[0]) == REASON_COUNT,
@@ -164,6 +176,8 @@ static_assert(REASON_MEMLOCK == 39, "fixed");
 static_assert(REASON_NO_DEVICE == 40, "fixed");
 static_assert(REASON_NO_ROUTE == 41, "fixed");
 static_assert(REASON_NO_PROOF == 42, "fixed");
+static_assert(REASON_NO_MODULE == 43, "fixed");
+static_assert(REASON_ADMINISTRATOR == 44, "fixed");
 
 enum reason reason_from(uint32_t value)
 {

@@ -50,11 +50,13 @@ enum reason {
     REASON_CLOSED,
     REASON_INTERNAL,
     REASON_OTHER,
-    REASON_MEMLOCK,   /* RLIMIT_MEMLOCK */
-    REASON_NO_DEVICE, /* of RDMA */
-    REASON_NO_ROUTE,  /* of a device to the peer */
-    REASON_NO_PROOF,  /* of who the peer is */
-    REASON_COUNT /* how many there are; new ones go before this line */
+    REASON_MEMLOCK,       /* RLIMIT_MEMLOCK */
+    REASON_NO_DEVICE,     /* of RDMA */
+    REASON_NO_ROUTE,      /* of a device to the peer */
+    REASON_NO_PROOF,      /* of who the peer is */
+    REASON_NO_MODULE,     /* of a transport, or one that cannot be used */
+    REASON_ADMINISTRATOR, /* `fastsock down` */
+    REASON_COUNT          /* how many there are; new ones go before this line */
 };
 
 /* What a value from outside stands for. */

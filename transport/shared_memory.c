@@ -80,3 +80,11 @@ void memory_unmap(void *at, size_t size)
     if (at)
         munmap(at, size);
 }
+
+void memory_give_back(void *at, size_t size)
+{
+    int saved = errno;
+
+    madvise(at, size, MADV_REMOVE); /* what cannot be is as it was */
+    errno = saved;
+}

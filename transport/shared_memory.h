@@ -28,6 +28,8 @@ int memory_check(int fd, size_t at_least, size_t at_most, size_t *size);
 int memory_map(int fd, size_t size, bool writable, void **out);
 
 /* NULL is allowed and does nothing. */
+/* Whole pages of a shared mapping: their bytes are zero from now on. */
+void memory_give_back(void *at, size_t size);
 void memory_unmap(void *at, size_t size);
 
 #endif

@@ -10,10 +10,10 @@
  *     stream:  ring_put(tx, wrote) ; commit(wrote')       -> peer's landed()
  *     stream:  ring_get(rx, took)  ; release(took')       -> peer's freed()
  *
- * Threads: commit, landed, release, freed and want_room of one link are each
- * called under the stream's lock of that direction; watch under either; send
- * and free under the stage lock. Everything that the peer can write is checked
- * by the backend; -EPROTO means it broke a bound.
+ * Threads: commit, landed, release and freed of one link are each called under
+ * the stream's lock of that direction; watch under either; send and free under
+ * the stage lock; want_room by anybody. Everything that the peer can write is
+ * checked by the backend; -EPROTO means it broke a bound.
  *
  * Waking. A waiter is a thread or an epoll set that may sleep; ids are the
  * process's own, from 1. A link knows up to LINK_WATCHERS of them. Before it
@@ -42,7 +42,13 @@ struct transport_ops {
     const char *name;
 
     /* A new epoch: out at `leave`, in at `arrive`; before our SWITCH. */
-    void (*start)(struct link *link, uint64_t leave, uint64_t arrive);
+    void (*start)(struct link *link, uint32_t epoch, uint64_t leave,
+                  uint64_t arrive);
+    /*
+     * The peer has started that epoch: after its bytes that are seen on TCP
+     * were written, or before. NULL: the link does not tell.
+     */
+    bool (*started)(struct link *link, uint32_t epoch);
     void (*commit)(struct link *link, uint64_t wrote);
     int (*landed)(struct link *link, uint64_t took, uint64_t before,
                   uint64_t *landed);
@@ -62,13 +68,22 @@ struct transport_ops {
     void (*set_aborted)(struct link *link);
     bool (*aborted)(struct link *link);
 
-    /* A channel message about the stream of this link; 0 or -errno. */
+    /*
+     * A channel message about the stream of this link, behind all bytes that
+     * were committed before; 0 or -errno.
+     */
     int (*send)(struct link *link, struct control_message *message);
     /*
-     * Read what the channel still holds, now: all that the peer said before
-     * it wrote what is seen on TCP. -EPIPE when it ended there. -EAGAIN when
-     * this takes a question to the peer: a message PONG comes then, behind
-     * all of it; drain again after that. Helper thread only.
+     * The peer is behind with reading what was sent: let nothing new begin.
+     * NULL: it never is.
+     */
+    bool (*crowded)(struct link *link);
+    /*
+     * Read what the channel still holds, now. 0: that was all that the peer
+     * said before it wrote what is seen on TCP. -EPIPE when it ended there.
+     * -EAGAIN when this takes a question to the peer: a message PONG comes
+     * then, behind all that was said before the last such call. The link may
+     * be freed by what is read. Helper thread only.
      */
     int (*drain)(struct link *link);
     /*
@@ -82,6 +97,12 @@ struct transport_ops {
      * die with its writer, so the end of a killed peer is never an orderly one.
      */
     bool (*delivered)(struct link *link, uint64_t wrote);
+    /*
+     * Nothing is in `tx` and nothing was written for a while: its memory is
+     * given back, the next bytes get new pages. Off: it is in use again.
+     * Helper thread, the stream's lock of that way held; NULL: it stays.
+     */
+    void (*rest)(struct link *link, bool on);
     /* Done with it; says BYE. Helper thread only. */
     void (*free)(struct link *link);
 

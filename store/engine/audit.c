@@ -2,6 +2,7 @@
 #include "store/engine/audit.h"
 
 #include "store/engine/item.h"
+#include "store/engine/recover.h"
 #include "store/engine/space.h"
 
 #include <errno.h>
@@ -9,9 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A part of the heap that is in use. */
+struct piece {
+    uint64_t offset; /* bytes from the start of the region */
+    uint64_t len;    /* bytes */
+};
+
 struct ledger {
     struct kv *kv;
-    struct heap_piece *pieces; /* of the heap, whoever has them */
+    struct piece *pieces; /* of the heap, whoever has them */
     size_t n_pieces;
     size_t max_pieces;
     uint64_t *seen; /* places named, by number */
@@ -33,14 +40,14 @@ static int add(struct ledger *l, uint64_t offset, uint64_t len)
 {
     if (l->n_pieces == l->max_pieces) {
         size_t max = l->max_pieces ? 2 * l->max_pieces : 1024;
-        struct heap_piece *more = realloc(l->pieces, max * sizeof(*more));
+        struct piece *more = realloc(l->pieces, max * sizeof(*more));
         if (!more)
             return -ENOMEM;
         l->pieces = more;
         l->max_pieces = max;
     }
     l->pieces[l->n_pieces++] =
-        (struct heap_piece){.offset = offset, .len = heap_round(len)};
+        (struct piece){.offset = offset, .len = heap_round(len)};
     return 0;
 }
 
@@ -117,7 +124,7 @@ static bool is_seen(const struct ledger *l, uint32_t place)
 /* Its places are used when an item or the next commit has them. */
 static int audit_segment(struct ledger *l, uint32_t number)
 {
-    const struct hop_segment *s = &l->kv->table.segments[number];
+    const struct hop_segment *s = hop_segment(&l->kv->table, number);
     uint32_t n_used = 0;
     int rc = add(l, (uint64_t)((unsigned char *)s->entries - l->kv->pm->base),
                  s->n * sizeof(struct hop_entry));
@@ -135,6 +142,8 @@ static int audit_segment(struct ledger *l, uint32_t number)
         n_used += is_seen(l, place);
         if (hop_used(&l->kv->table, place) != is_seen(l, place))
             return fault(l, "a place is used by nothing", place);
+        if ((s->marks[i] != 0) != lru_contains(&l->kv->lru, place))
+            return fault(l, "a place and its mark disagree", place);
     }
     return n_used == s->n_used ? 0 : fault(l, "places are miscounted", number);
 }
@@ -147,7 +156,7 @@ static int audit_word(struct ledger *l, const uint64_t *word, uint32_t prefix,
     uint64_t value = commit_read(&kv->commit, word);
     uint64_t offset = (value & HOP_WORD_OFFSET) * HOP_WORD_UNIT;
     uint32_t number = hop_segment_of(&kv->table, (uint64_t)prefix << 32);
-    const struct hop_segment *s = &kv->table.segments[number];
+    const struct hop_segment *s = hop_segment(&kv->table, number);
     if ((value & HOP_WORD_PAIR) == 0) {
         ++*n;
         if (s->word != word || s->prefix != prefix || s->depth != depth ||
@@ -174,7 +183,7 @@ static int audit_table(struct ledger *l)
     if (rc == 0 && live != kv->table.live)
         return fault(l, "a segment has no table word", live);
     for (uint32_t i = 0; i < kv->table.n_segments && rc == 0; i++)
-        if (kv->table.segments[i].entries)
+        if (hop_segment(&kv->table, i)->entries)
             rc = audit_segment(l, i);
     if (rc < 0)
         return rc;
@@ -189,15 +198,15 @@ static int add_list(struct ledger *l, uint32_t list)
 {
     const struct heap *heap = &l->kv->heap;
     int rc = 0;
-    for (; list != HEAP_NONE && rc == 0; list = heap->extents[list].next)
-        rc = add(l, heap->extents[list].offset * HEAP_UNIT,
-                 heap->extents[list].len * HEAP_UNIT);
+    for (; list != HEAP_NONE && rc == 0; list = heap_extent(heap, list)->next)
+        rc = add(l, heap_extent(heap, list)->offset * HEAP_UNIT,
+                 heap_extent(heap, list)->len * HEAP_UNIT);
     return rc;
 }
 
 static int by_offset(const void *a, const void *b)
 {
-    const struct heap_piece *x = a, *y = b;
+    const struct piece *x = a, *y = b;
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
@@ -243,7 +252,7 @@ static int audit_heap(struct ledger *l)
         return fault(l, "a piece of the heap lies outside", i);
     if (gaps != l->kv->reserved_bytes)
         return fault(l, "a part of the heap is lost", gaps);
-    if (l->kv->n_reserved == 0 && heap->n_used != used)
+    if (l->kv->n_reserved + l->kv->holds.n == 0 && heap->n_used != used)
         return fault(l, "allocations are miscounted", heap->n_used);
     return 0;
 }
@@ -251,12 +260,15 @@ static int audit_heap(struct ledger *l)
 int audit(struct kv *kv, char *error, size_t error_size)
 {
     struct ledger l = {.kv = kv, .error = error, .error_size = error_size};
+    int rc = recover_finish(kv);
+    if (rc < 0)
+        return rc;
     size_t numbers = (size_t)kv->table.n_segments << HOP_SHIFT;
 
     l.seen = calloc(numbers / 64 + 1, sizeof(*l.seen));
     if (!l.seen)
         return -ENOMEM;
-    int rc = audit_table(&l);
+    rc = audit_table(&l);
     if (rc == 0)
         rc = audit_heap(&l);
     free(l.pieces);

@@ -32,24 +32,42 @@ struct commit_word *commit_find(struct commit *commit, const uint64_t *at)
     return NULL;
 }
 
+/* The word waiting for this address; else a new one, with what is there. */
+static struct commit_word *word_for(struct commit *commit, uint64_t *at)
+{
+    uint32_t idx = home(at);
+    for (; commit->index[idx] != 0; idx = (idx + 1) % COMMIT_INDEX)
+        if (commit->words[commit->index[idx] - 1].at == at)
+            return &commit->words[commit->index[idx] - 1];
+    assert(commit_room(commit) > 0);
+    struct commit_word *word = &commit->words[commit->n];
+    *word = (struct commit_word){at, *at, idx};
+    commit->index[idx] = (uint16_t)++commit->n;
+    return word;
+}
+
 void commit_write(struct commit *commit, uint64_t *at, uint64_t value)
 {
-    struct commit_word *word = commit_find(commit, at);
-    if (word) {
-        word->value = value;
-        return;
-    }
-    assert(commit_room(commit) > 0);
-    uint32_t idx = home(at);
-    while (commit->index[idx] != 0)
-        idx = (idx + 1) % COMMIT_INDEX;
-    commit->words[commit->n] = (struct commit_word){at, value, idx};
-    commit->index[idx] = (uint16_t)++commit->n;
+    word_for(commit, at)->value = value;
+}
+
+void commit_change(struct commit *commit, uint64_t *at, uint64_t clear,
+                   uint64_t set)
+{
+    struct commit_word *word = word_for(commit, at);
+    word->value = (word->value & ~clear) | set;
+}
+
+void commit_write_loose(struct commit *commit, uint64_t *at, uint64_t value)
+{
+    commit_write(commit, at, value);
+    commit->n_loose++;
 }
 
 void commit_drop(struct commit *commit, const uint64_t *at)
 {
-    struct commit_word *word = commit->n > 0 ? commit_find(commit, at) : NULL;
+    struct commit_word *word =
+        commit->n_loose > 0 ? commit_find(commit, at) : NULL;
     if (word)
         word->at = NULL;
 }
@@ -68,6 +86,7 @@ int commit_run(struct commit *commit)
         pm_flush(commit->pm, word->at, sizeof(*word->at));
     }
     commit->n = 0;
+    commit->n_loose = 0;
     commit->runs++;
     return pm_fence(commit->pm);
 }

@@ -23,8 +23,9 @@ struct commit_word {
 
 struct commit {
     struct pm *pm;
-    uint32_t n;    /* words, dropped ones included */
-    uint64_t runs; /* pairs of fences since commit_init() */
+    uint32_t n;       /* words, dropped ones included */
+    uint32_t n_loose; /* of these, by commit_write_loose() */
+    uint64_t runs;    /* pairs of fences since commit_init() */
     struct commit_word words[COMMIT_MAX];
     uint16_t index[COMMIT_INDEX]; /* by address: 1 + number of a word, or 0 */
 };
@@ -51,7 +52,21 @@ static inline uint64_t commit_read(struct commit *commit, const uint64_t *at)
 /* Needs room for one. A later write to the same address replaces an earlier. */
 void commit_write(struct commit *commit, uint64_t *at, uint64_t value);
 
-/* Forget what waits for this address. */
+/* The same with some bits of what the word will be. */
+void commit_change(struct commit *commit, uint64_t *at, uint64_t clear,
+                   uint64_t set);
+
+/* As commit_write(), for words that are seldom written, often read or dropped:
+ * the latter two cost nothing while there are none. */
+void commit_write_loose(struct commit *commit, uint64_t *at, uint64_t value);
+
+static inline uint64_t commit_read_loose(struct commit *commit,
+                                         const uint64_t *at)
+{
+    return commit->n_loose == 0 ? *at : commit_read(commit, at);
+}
+
+/* Forget what waits for this address, after commit_write_loose(). */
 void commit_drop(struct commit *commit, const uint64_t *at);
 
 /* 0 or -errno; then nothing is known to be durable. */

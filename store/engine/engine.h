@@ -1,5 +1,6 @@
 /*
- * A durable key-value store: a library, and the engine of kvserver.
+ * A durable key-value store: a library, and the engine of kvserver. The same
+ * calls serve a store in memory only, with the same outcomes.
  *
  * A region (a file, or a DAX device) holds pools; a pool holds items. Happy
  * path: kv_region_open(), kv_pool_create() once, kv_pool_open(); or kv_open(),
@@ -27,7 +28,7 @@
 
 #define KV_MAX_KEY   65535       /* bytes */
 #define KV_MAX_VALUE (1u << 30)  /* bytes; upper bound of max_value */
-#define KV_MIN_POOL  (256 << 10) /* bytes; smallest pool that is created */
+#define KV_MIN_POOL  (256 << 10) /* bytes; smallest region that is created */
 
 enum kv_result {
     KV_OK,
@@ -50,13 +51,40 @@ enum kv_durability {
     KV_DURABILITY_PROCESS  /* survives kill -9, not power loss */
 };
 
+/* What keeps the items. */
+enum kv_engine {
+    KV_ENGINE_DURABLE, /* a pool in a region */
+    KV_ENGINE_MEMORY   /* memory of this process, and they end with it */
+};
+
+/*
+ * What becomes of SIGBUS, which the kernel sends when a file was cut short
+ * under its mapping, or when its medium fails. Guarded: the call that meets it
+ * returns KV_IO, or nothing where it returns no result; so do all after it on
+ * that region, and its file is left as it is. Memory that the call had taken
+ * for itself is not given back. That needs a handler of SIGBUS
+ * for the whole process; faults elsewhere go on to the one there was before.
+ */
+enum kv_guard {
+    KV_GUARD_NONE,   /* SIGBUS ends the process, if nobody catches it */
+    KV_GUARD_ZEROES, /* who reads a borrowed value, outside of any call, then
+                      * reads zeroes; the next call says KV_IO */
+    KV_GUARD_EXIT    /* there the process ends: a sentence on standard error,
+                      * status 1 */
+};
+
 struct kv_options {
     uint64_t size; /* bytes of a pool to create if there is none; an existing
-                    * pool keeps its size. 0: open existing only */
+                    * pool keeps its size. 0: open existing only. In memory:
+                    * bytes of items and table together */
     enum kv_durability durability;
-    bool evict;         /* cache mode: evict the least recently used */
-    bool contiguous;    /* no value is stored in pieces, for who maps it */
-    uint32_t max_value; /* bytes; 0 means 1 MiB */
+    bool evict;            /* cache mode: evict the least recently used */
+    bool contiguous;       /* no value is stored in pieces, for who maps it */
+    uint32_t max_value;    /* bytes; 0 means 1 MiB */
+    enum kv_engine engine; /* of kv_open(); a pool of a region is durable */
+    enum kv_guard guard;   /* of kv_open(); a pool of a region: the region's */
+    bool own_thread; /* of a pool of a region: its thread may be another one
+                      * than that of the others, see kv_pool_open() */
 };
 
 struct kv_item {
@@ -68,6 +96,8 @@ struct kv_item {
     uint64_t cas;      /* unique and rising, also across restarts */
     uint64_t chain;    /* private */
     uint32_t skip;     /* private */
+    uint32_t shard;    /* private */
+    void *held;        /* private */
 };
 
 /* One run of bytes of a value; zero it before the first kv_next_run(). */
@@ -97,17 +127,22 @@ struct kv_statistics {
     uint64_t heap_free;     /* bytes of it that can be allocated now */
     uint64_t evictions;     /* valid items removed to make room */
     uint64_t reclaimed;     /* expired or flushed items removed */
+    uint64_t get_hits;      /* by kv_get(), kv_read() and kv_hold() */
+    uint64_t get_misses;
     uint64_t get_expired;   /* lookups that met an expired item */
     uint64_t get_flushed;   /* lookups that met a flushed item */
     uint64_t commits;       /* pairs of fences, those inside calls included */
     uint64_t displacements; /* entries moved to make room in the table */
-    uint64_t growths;       /* segments of the table written anew */
+    uint64_t growths;       /* segments of the table written anew, larger */
+    uint64_t shrinks;       /* the same, smaller */
     uint64_t pieces;        /* values stored in pieces since open */
-    uint64_t repaired;      /* damaged entries dropped by kv_open() */
+    uint64_t repaired;      /* damaged entries dropped since open */
     uint64_t cas;           /* the next cas id */
-    const char *durability; /* "pmem", "sync" or "process" */
+    const char *durability; /* "pmem", "sync", "process"; in memory "none" */
     bool was_clean;         /* the last user of the pool closed it */
     uint32_t max_value;     /* bytes */
+    uint64_t scan_left;     /* places that opening has left for later; 0: all
+                             * of the pool has been looked at */
 };
 
 struct kv_region_options {
@@ -116,6 +151,7 @@ struct kv_region_options {
                      * 4 KiB to 32 MiB; 0: by its size */
     uint64_t room;  /* bytes that it may grow to while it is open */
     enum kv_durability durability;
+    enum kv_guard guard;
 };
 
 /* What kv_pool_each() tells. */
@@ -145,16 +181,22 @@ uint64_t kv_region_free(const struct kv_region *region);
 
 /*
  * Pools have names of 1 to 87 bytes without spaces and control characters, and
- * sizes in whole grains. size 0: all that is free. A pool that is open cannot
- * be deleted; zero: its bytes are overwritten before they are free.
+ * sizes in whole grains: four pages at least, in which the table begins. size
+ * 0: all that is free. A pool that is open cannot be deleted; zero: its bytes
+ * are overwritten before they are free.
  */
 int kv_pool_create(struct kv_region *region, const char *name, uint64_t size,
                    char *error, size_t error_size);
 int kv_pool_delete(struct kv_region *region, const char *name, bool zero,
                    char *error, size_t error_size);
 
-/* A pool that was not closed is recovered here. size and durability in the
- * options mean nothing: they are the region's. */
+/*
+ * A pool that was not closed is recovered here. size and durability in the
+ * options mean nothing: they are the region's. With own_thread operations on
+ * this pool may run while other threads have other pools of the region that
+ * were opened so; whatever opens, closes, grows, creates or deletes is still
+ * done by one thread at a time.
+ */
 int kv_pool_open(struct kv_region *region, const char *name,
                  const struct kv_options *options, struct kv **out, char *error,
                  size_t error_size);
@@ -167,7 +209,9 @@ typedef bool kv_pool_visit(void *context, const struct kv_pool_info *info);
 void kv_pool_each(const struct kv_region *region, kv_pool_visit *visit,
                   void *context);
 
-/* Open, or create, a file with one pool, "default", that has all of it. */
+/* Open, or create, a file with one pool, "default", that has all of it. With
+ * KV_ENGINE_MEMORY there is no file: path is only a word for sentences, NULL
+ * is allowed, and kv_commit() ends a turn and always succeeds. */
 int kv_open(const char *path, const struct kv_options *options, struct kv **out,
             char *error, size_t error_size);
 
@@ -178,6 +222,13 @@ int kv_close(struct kv *kv);
 /* The clock, unix seconds; it stands still between calls. A value before the
  * last one is allowed and taken. Call it before the operations of a turn. */
 void kv_set_time(struct kv *kv, uint32_t now);
+
+/*
+ * Begin to load what a call about this key needs; store: a call that stores it.
+ * Whoever knows several keys gives such hints for all of them before the first
+ * call, so that the misses of the caches overlap. Nothing else happens.
+ */
+void kv_hint(struct kv *kv, const void *key, size_t klen, bool store);
 
 /*
  * Find an item. out->value is borrowed and its bytes do not change, whatever
@@ -201,11 +252,36 @@ bool kv_next_run(const struct kv *kv, const struct kv_item *item,
 size_t kv_copy_value(const struct kv *kv, const struct kv_item *item,
                      size_t from, void *to, size_t len);
 
+/*
+ * Copy up to size bytes of a value from that offset on. Nothing is borrowed.
+ * out, which may be NULL, gets all but the value: out->len - from says how
+ * many bytes there were.
+ */
+enum kv_result kv_read(struct kv *kv, const void *key, size_t klen, size_t from,
+                       void *buffer, size_t size, struct kv_item *out);
+
 /* KV_OK or KV_MISS; neither statistics nor the order of use change. */
 enum kv_result kv_exists(struct kv *kv, const void *key, size_t klen);
 
+/* The same, and *out gets length, flags, exptime and cas; no value. */
+enum kv_result kv_attributes(struct kv *kv, const void *key, size_t klen,
+                             struct kv_item *out);
+
+/* Items; expired ones that nobody has met yet are among them. */
+uint64_t kv_count(const struct kv *kv);
+
 /* Every value borrowed so far is given back; space waiting for it is free. */
 void kv_unpin_all(struct kv *kv);
+
+/*
+ * As kv_get(), for longer: the bytes do not change until kv_release() is given
+ * the same struct, whatever happens to the item and however many turns pass.
+ * Space that is held cannot be used otherwise. All must be released before
+ * kv_close().
+ */
+enum kv_result kv_hold(struct kv *kv, const void *key, size_t klen,
+                       struct kv_item *out);
+void kv_release(struct kv *kv, struct kv_item *item);
 
 /*
  * Store an item. exptime: absolute unix seconds, 0 = never; APPEND and PREPEND
@@ -217,6 +293,16 @@ enum kv_result kv_store(struct kv *kv, enum kv_mode mode, const void *key,
                         size_t klen, uint32_t flags, uint32_t exptime,
                         uint64_t cas, const void *value, size_t len,
                         uint64_t *cas_out);
+
+/*
+ * Store len bytes at that offset of a value that is there; the rest of it,
+ * flags and exptime stay. Behind its end it grows, and a gap is zeroes. As any
+ * store it is a new value, whole or not at all. cas, unless 0, is compared.
+ * KV_MISS, KV_EXISTS, and as kv_store().
+ */
+enum kv_result kv_write(struct kv *kv, const void *key, size_t klen,
+                        size_t from, const void *bytes, size_t len,
+                        uint64_t cas, uint64_t *cas_out);
 
 /*
  * Reserve room for a value of len bytes under a key of klen bytes, to be
@@ -253,6 +339,35 @@ enum kv_result kv_touch(struct kv *kv, const void *key, size_t klen,
 enum kv_result kv_arith(struct kv *kv, const void *key, size_t klen, bool incr,
                         uint64_t delta, uint64_t *value, uint64_t *cas);
 
+/*
+ * Called for each valid item that a cache removes to make room, with all of
+ * it; key, item and value are borrowed for the call. It runs at the end of the
+ * public call that needed the room, in the order of the evictions; one of
+ * kv_commit() after the turn is durable, so that its puts are of the next.
+ *
+ * It may call anything on this store but kv_close(). What its own
+ * puts evict is told after it, not within, up to KV_EVICT_DEPTH deep; beyond
+ * that, and when there is no memory for the copy, an item goes untold.
+ */
+#define KV_EVICT_DEPTH 8
+typedef void kv_evicted(void *context, const void *key, size_t klen,
+                        const struct kv_item *item);
+
+/*
+ * Called when kv_get(), kv_read() or kv_hold() finds nothing, but not from
+ * within itself.
+ * It may call what the one above may; key is borrowed. False: the store is
+ * asked once more, so that an item which was put meanwhile is found. True, not
+ * for kv_hold(): *out is the answer, filled in by the callback whether it
+ * could put it or not; out->value stays readable as long as the callback says.
+ */
+typedef bool kv_missed(void *context, const void *key, size_t klen,
+                       struct kv_item *out);
+
+/* NULL: nothing is called any more. 0 or -ENOMEM. Not from a callback. */
+int kv_on_evict(struct kv *kv, kv_evicted *call, void *context);
+int kv_on_miss(struct kv *kv, kv_missed *call, void *context);
+
 /* At unix second `when` (now or before: at once) every item stored until then
  * is gone. A later call replaces one that has not come to pass. */
 enum kv_result kv_flush_all(struct kv *kv, uint32_t when);
@@ -263,6 +378,15 @@ enum kv_result kv_flush_all(struct kv *kv, uint32_t when);
  * operations may be acknowledged.
  */
 enum kv_result kv_commit(struct kv *kv);
+
+/*
+ * A pool that was closed in order is open at once; that all of it is looked at
+ * is left for later. Until then puts use grains that were empty. Each
+ * kv_commit() does some of it, and so does this call, in well below a
+ * millisecond, for who has nothing else to do; true: there is more. Without it
+ * nothing is wrong.
+ */
+bool kv_catch_up(struct kv *kv);
 
 void kv_stats(const struct kv *kv, struct kv_statistics *out);
 
@@ -280,6 +404,88 @@ void kv_each(struct kv *kv, kv_visit *visit, void *context);
  */
 uint64_t kv_scan(struct kv *kv, uint64_t cursor, kv_visit *visit,
                  void *context);
+
+/*
+ * The same for programs with threads: N shards, each a pool with a lock of its
+ * own, in one file or in memory; the hash of a key says which.
+ *
+ * Any thread may make any call but kv_shared_close(), and the ones that set
+ * callbacks, which are for a time when no other thread is inside. What is not
+ * said here is as in the call of the same name above. A change is durable on
+ * return, unless batch is set: then after kv_shared_commit(). Its result is
+ * KV_IO when it could not be made durable.
+ */
+#define KV_MAX_SHARDS 128 /* 32 in a file of less than 64 MiB */
+
+struct kv_shared_options {
+    uint32_t shards; /* of a new file; 0: as many as there are CPUs. A file
+                      * keeps the number that it was made with */
+    bool batch;      /* changes become durable by kv_shared_commit() */
+    struct kv_options pool; /* of each; but size is that of all together */
+};
+
+struct kv_shared;
+
+/* path: as of kv_open(). */
+int kv_shared_open(const char *path, const struct kv_shared_options *options,
+                   struct kv_shared **out, char *error, size_t error_size);
+int kv_shared_close(struct kv_shared *shared);
+uint32_t kv_shared_shards(const struct kv_shared *shared);
+
+/* Call it now and then; until the first call it is the time of opening. */
+void kv_shared_set_time(struct kv_shared *shared, uint32_t now);
+
+/* Copies up to size bytes of the value from that offset on; out, which may be
+ * NULL, gets all but the value: out->len - from says how many there were. */
+enum kv_result kv_shared_get(struct kv_shared *shared, const void *key,
+                             size_t klen, size_t from, void *buffer,
+                             size_t size, struct kv_item *out);
+
+/* Without a copy: readable by any thread, until one of them releases it. */
+enum kv_result kv_shared_hold(struct kv_shared *shared, const void *key,
+                              size_t klen, struct kv_item *out);
+void kv_shared_release(struct kv_shared *shared, struct kv_item *item);
+bool kv_shared_next_run(const struct kv_shared *shared,
+                        const struct kv_item *item, struct kv_run *run);
+
+enum kv_result kv_shared_exists(struct kv_shared *shared, const void *key,
+                                size_t klen);
+enum kv_result kv_shared_store(struct kv_shared *shared, enum kv_mode mode,
+                               const void *key, size_t klen, uint32_t flags,
+                               uint32_t exptime, uint64_t cas,
+                               const void *value, size_t len,
+                               uint64_t *cas_out);
+enum kv_result kv_shared_delete(struct kv_shared *shared, const void *key,
+                                size_t klen);
+enum kv_result kv_shared_touch(struct kv_shared *shared, const void *key,
+                               size_t klen, uint32_t exptime);
+enum kv_result kv_shared_arith(struct kv_shared *shared, const void *key,
+                               size_t klen, bool incr, uint64_t delta,
+                               uint64_t *value, uint64_t *cas);
+
+/* Several calls as one: call has the shard of that key for itself, as a store
+ * of its own, and makes no kv_shared call. Its result is the result. */
+typedef enum kv_result kv_shared_call(void *context, struct kv *kv);
+enum kv_result kv_shared_run(struct kv_shared *shared, const void *key,
+                             size_t klen, kv_shared_call *call, void *context);
+
+/* On all shards, one after the other; the first result that is no KV_OK. */
+enum kv_result kv_shared_flush_all(struct kv_shared *shared, uint32_t when);
+enum kv_result kv_shared_commit(struct kv_shared *shared);
+
+/* Sums; of cas the largest. */
+void kv_shared_stats(struct kv_shared *shared, struct kv_statistics *out);
+
+/* visit is called with a shard locked: it makes no kv_shared call. */
+uint64_t kv_shared_scan(struct kv_shared *shared, uint64_t cursor,
+                        kv_visit *visit, void *context);
+
+/* Callbacks run in the thread whose call caused them, without a lock, and may
+ * make any call but these and kv_shared_close(). */
+int kv_shared_on_evict(struct kv_shared *shared, kv_evicted *call,
+                       void *context);
+void kv_shared_on_miss(struct kv_shared *shared, kv_missed *call,
+                       void *context);
 
 #pragma GCC visibility pop
 

@@ -1,37 +1,54 @@
 /*
- * What an open engine is made of. Private to the room and its tests; users
- * look at engine.h.
+ * What the open durable engine is made of. Private to the room and its tests;
+ * users look at engine.h.
  *
- * Who does what: operations.c the client's operations, space.c room for them
- * and the commit, grow.c a table that grows, recover.c the state at open,
- * audit.c the proof that table, heap and list agree, engine.c the rest.
+ * Who does what: calls.c the public calls, operations.c the client's
+ * operations, space.c room for them and the commit, grow.c a table that grows,
+ * recover.c the state at open, audit.c the proof that table, heap and list
+ * agree, engine.c the rest.
  */
 #ifndef STORE_ENGINE_ENGINE_STATE_H
 #define STORE_ENGINE_ENGINE_STATE_H
 
 #include "store/engine/borrow.h"
 #include "store/engine/commit.h"
-#include "store/engine/engine.h"
+#include "store/engine/engine_ops.h"
 #include "store/engine/hash.h"
 #include "store/engine/heap.h"
+#include "store/engine/hold.h"
 #include "store/engine/hop_table.h"
 #include "store/engine/lru.h"
+#include "store/engine/summary.h"
 #include "store/pm/pool.h"
 
 struct kv_region {
     struct region region;
-    bool by_default; /* nobody asked for a durability */
+    bool by_default;     /* nobody asked for a durability */
+    struct guard *guard; /* of its mapping; NULL: it is not guarded */
+};
+
+/* What opening has left to do; recover.c. */
+struct recovery {
+    bool active;
+    uint32_t next;               /* number of the segment to look at next */
+    uint64_t places;             /* of all that nobody has looked into */
+    uint64_t cas_end;            /* no item has this cas id, or a higher one */
+    struct summary_counts told;  /* when the pool was closed */
+    struct summary_counts found; /* in the segments looked into */
 };
 
 struct kv {
+    struct kv_head head;
     struct kv_region *region;
-    struct pm *pm; /* the region's */
+    struct pm *pm;    /* the region's, or our own */
+    struct pm own_pm; /* for a thread that has this pool only */
     struct pool pool;
     bool own_region; /* opened with the pool, closed with it */
     struct hop_table table;
     struct heap heap;
     struct lru lru;
     struct borrow borrow;
+    struct holds holds;
     bool evict;
     bool contiguous;      /* no chains are made */
     bool failed;          /* a commit did not succeed: KV_IO for ever */
@@ -41,6 +58,7 @@ struct kv {
     uint32_t flush_slot;  /* which flush record counts, or will */
     uint32_t swept_at;    /* second of the last look at the whole table */
     uint32_t sweep_place; /* where the next look begins */
+    uint32_t sparse;      /* a segment that could be smaller, or HOP_NONE */
     uint64_t sweep_left;  /* places that may hold flushed items */
     uint64_t expiring;    /* items with an exptime */
     uint64_t seed;        /* of the hash of keys */
@@ -49,9 +67,10 @@ struct kv {
     uint64_t flush_mark;  /* items with a cas below it are gone */
     uint64_t flush_when;  /* unix seconds of a flush to come, 0 = none */
     uint64_t moves;       /* grows when items may have changed place or gone */
-    uint64_t reserved_bytes; /* of the heap: reservations */
+    uint64_t reserved_bytes; /* of the heap: reservations, held orphans */
     uint64_t n_reserved;
     struct kv_statistics stats; /* those that are counted */
+    struct recovery recovery;
     struct commit commit;
 };
 
@@ -85,7 +104,7 @@ static inline unsigned char *kv_at(const struct kv *kv, uint64_t offset)
 /* exptime and flags as they will be after the commit. */
 static inline uint64_t kv_meta(struct kv *kv, uint32_t place)
 {
-    return commit_read(&kv->commit, &kv_entry(kv, place)->meta);
+    return commit_read_loose(&kv->commit, &kv_entry(kv, place)->meta);
 }
 
 static inline bool kv_expired(const struct kv *kv, uint32_t exptime)

@@ -6,19 +6,23 @@
  * makes durable. Until then a crash finds the old segment, which nobody
  * writes any more; its room is free after that commit.
  *
+ * A table that gets empty shrinks in the same way: a sparse segment is written
+ * anew smaller, or with its sibling as one in the place of their pair.
+ *
  * It fails, with nothing changed, when there is no room for any of the plans,
  * or an item finds no place in an image.
  */
 #include "store/engine/grow.h"
 
 #include "store/engine/item.h"
+#include "store/engine/recover.h"
 #include "store/engine/space.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FULL_PART   8 /* this part of a segment is left free */
 #define USUAL       1024u
 #define USUAL_LARGE 1536u
 
@@ -38,17 +42,16 @@ struct image {
 
 struct growth {
     struct kv *kv;
-    uint32_t old; /* number of the segment */
+    uint32_t old[2]; /* numbers of the segments */
+    uint32_t n_old;
+    uint32_t prefix;   /* hash bits that lead to the new ones ... */
+    uint32_t depth;    /* ... and how many of them */
+    uint64_t *word;    /* table word that will name what is new */
+    uint64_t old_pair; /* offset of a pair that goes; 0: none */
     struct plan plan;
     struct image image[2];
     uint64_t pair; /* offset of the pair, with two parts */
 };
-
-bool grow_is_due(const struct kv *kv, uint32_t segment)
-{
-    const struct hop_segment *s = &kv->table.segments[segment];
-    return s->n_used >= s->n - s->n / FULL_PART;
-}
 
 /* The i-th choice for a segment; false: no more. */
 static bool choose(const struct hop_segment *s, uint32_t i, struct plan *plan)
@@ -125,8 +128,7 @@ static bool make_image(struct growth *g, uint32_t i, uint32_t prefix,
 
 static bool make_images(struct growth *g)
 {
-    const struct hop_segment *old = &g->kv->table.segments[g->old];
-    uint32_t prefix = old->prefix, depth = old->depth;
+    uint32_t prefix = g->prefix, depth = g->depth;
     if (g->plan.parts == 1)
         return make_image(g, 0, prefix, depth);
     return hop_deepen(&g->kv->table, depth + 1) == 0 &&
@@ -153,7 +155,9 @@ static uint32_t image_place(struct growth *g, struct image *image,
             (uint64_t)1 << hop_distance(table, move.bucket, move.to);
         image->from[move.to & HOP_INDEX] = image->from[move.from & HOP_INDEX];
         hop_claim(table, move.to);
+        hop_mark(table, move.to, hop_mark_of(item_hash(to)));
         hop_unclaim(table, move.from);
+        hop_mark(table, move.from, 0);
     }
     return place;
 }
@@ -162,8 +166,7 @@ static bool put_item(struct growth *g, uint32_t from)
 {
     struct hop_table *table = &g->kv->table;
     const struct hop_entry *entry = hop_entry(table, from);
-    uint32_t depth = table->segments[g->old].depth;
-    uint32_t part = g->plan.parts == 2 ? entry->tag >> (31 - depth) & 1 : 0;
+    uint32_t part = g->plan.parts == 2 ? entry->tag >> (31 - g->depth) & 1 : 0;
     struct image *image = &g->image[part];
     uint32_t bucket = hop_bucket_in(table, image->number, item_hash(entry));
     uint32_t place = image_place(g, image, bucket);
@@ -175,16 +178,17 @@ static bool put_item(struct growth *g, uint32_t from)
     hop_entry(table, bucket)->owner |= (uint64_t)1
                                        << hop_distance(table, bucket, place);
     hop_claim(table, place);
+    hop_mark(table, place, hop_mark_of(item_hash(to)));
     image->from[place & HOP_INDEX] = from;
     return true;
 }
 
-static bool put_items(struct growth *g)
+static bool put_items(struct growth *g, uint32_t old)
 {
     struct hop_table *table = &g->kv->table;
-    uint32_t n = table->segments[g->old].n;
+    uint32_t n = hop_segment(table, old)->n;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t bucket = g->old << HOP_SHIFT | i;
+        uint32_t bucket = old << HOP_SHIFT | i;
         uint64_t owner = hop_entry(table, bucket)->owner;
         for (; owner != 0; owner &= owner - 1)
             if (!put_item(g, hop_place_at(table, bucket,
@@ -198,7 +202,7 @@ static bool put_items(struct growth *g)
 static void move_in(struct growth *g, struct image *image, uint64_t *word)
 {
     struct kv *kv = g->kv;
-    struct hop_segment *s = &kv->table.segments[image->number];
+    struct hop_segment *s = hop_segment(&kv->table, image->number);
     unsigned char *at = kv_at(kv, image->offset);
     pm_copy(kv->pm, at, image->entries, g->plan.n * sizeof(struct hop_entry));
     s->entries = (struct hop_entry *)(void *)at;
@@ -213,53 +217,141 @@ static void move_in(struct growth *g, struct image *image, uint64_t *word)
     image->from = NULL;
 }
 
+static void drop_old(struct growth *g, uint32_t number)
+{
+    struct kv *kv = g->kv;
+    struct hop_segment old = *hop_segment(&kv->table, number);
+    lru_drop_chunk(&kv->lru, number);
+    hop_drop_segment(&kv->table, number);
+    heap_retire(&kv->heap,
+                (uint64_t)((unsigned char *)old.entries - kv->pm->base),
+                old.n * sizeof(struct hop_entry), 0);
+}
+
 static void adopt(struct growth *g)
 {
     struct kv *kv = g->kv;
-    struct hop_segment old = kv->table.segments[g->old];
     uint64_t word[2] = {grow_segment_word(g->image[0].offset, g->plan.n),
                         grow_segment_word(g->image[1].offset, g->plan.n)};
     if (g->plan.parts == 1) {
-        move_in(g, &g->image[0], old.word);
-        commit_write(&kv->commit, old.word, word[0]);
+        move_in(g, &g->image[0], g->word);
+        commit_write(&kv->commit, g->word, word[0]);
     } else {
         struct hop_pair image = {.word = {word[0], word[1]}};
         struct hop_pair *pair = (void *)kv_at(kv, g->pair);
         pm_copy(kv->pm, pair, &image, sizeof(image));
         move_in(g, &g->image[0], &pair->word[0]);
         move_in(g, &g->image[1], &pair->word[1]);
-        commit_write(&kv->commit, old.word, grow_pair_word(g->pair));
+        commit_write(&kv->commit, g->word, grow_pair_word(g->pair));
     }
-    lru_drop_chunk(&kv->lru, g->old);
-    hop_drop_segment(&kv->table, g->old);
-    heap_retire(&kv->heap,
-                (uint64_t)((unsigned char *)old.entries - kv->pm->base),
-                old.n * sizeof(struct hop_entry), 0);
-    kv->stats.growths++;
+    for (uint32_t i = 0; i < g->n_old; i++)
+        drop_old(g, g->old[i]);
+    if (g->old_pair != 0)
+        heap_retire(&kv->heap, g->old_pair, sizeof(struct hop_pair), 0);
     kv->moves++;
+    hop_prepare(&kv->table);
+}
+
+/* KV_OK; KV_NO_SPACE: not by this plan; KV_IO. */
+static enum kv_result carry_out(struct growth *g)
+{
+    enum kv_result result = KV_NO_SPACE;
+    if (take_room(g))
+        result = space_commit(g->kv);
+    if (result == KV_OK && !(make_images(g) && put_items(g, g->old[0]) &&
+                             (g->n_old == 1 || put_items(g, g->old[1]))))
+        result = KV_NO_SPACE;
+    if (result == KV_OK)
+        adopt(g);
+    else
+        give_back(g);
+    return result;
 }
 
 enum kv_result grow_segment(struct kv *kv, uint32_t segment)
 {
+    const struct hop_segment *s = hop_segment(&kv->table, segment);
     struct growth g = {.kv = kv,
-                       .old = segment,
+                       .old = {segment},
+                       .n_old = 1,
+                       .prefix = s->prefix,
+                       .depth = s->depth,
+                       .word = s->word,
                        .image = {{.number = HOP_NONE}, {.number = HOP_NONE}}};
-    for (uint32_t i = 0; choose(&kv->table.segments[segment], i, &g.plan);
+    for (uint32_t i = 0; choose(hop_segment(&kv->table, segment), i, &g.plan);
          i++) {
-        if (take_room(&g)) {
-            enum kv_result result = space_commit(kv);
-            if (result != KV_OK) {
-                give_back(&g);
-                return result;
-            }
-            if (make_images(&g) && put_items(&g)) {
-                adopt(&g);
-                return KV_OK;
-            }
-        }
-        give_back(&g);
+        enum kv_result result = carry_out(&g);
+        kv->stats.growths += result == KV_OK;
+        if (result != KV_NO_SPACE)
+            return result;
     }
+    if (kv->recovery.active && recover_finish(kv) == 0)
+        return grow_segment(kv, segment);
     return KV_NO_SPACE;
+}
+
+/* The table word at which so many of these hash bits arrive. */
+static uint64_t *word_at(struct kv *kv, uint32_t prefix, uint32_t depth)
+{
+    uint64_t *word = &kv->pool.header->state.root;
+    for (uint32_t d = 0; d < depth; d++) {
+        uint64_t value = commit_read(&kv->commit, word);
+        assert(value & HOP_WORD_PAIR);
+        struct hop_pair *pair =
+            (void *)kv_at(kv, (value & HOP_WORD_OFFSET) * HOP_WORD_UNIT);
+        word = &pair->word[prefix >> (31 - d) & 1];
+    }
+    return word;
+}
+
+/* Places for so many items, half of them free. */
+static uint32_t half_full(uint32_t used)
+{
+    uint32_t n = (2 * used + 63) / 64 * 64;
+    return n < HOP_SEGMENT_MIN ? HOP_SEGMENT_MIN : n;
+}
+
+/* The segment and its sibling become one, and their pair goes. */
+static bool plan_merge(struct growth *g, const struct hop_segment *s)
+{
+    struct hop_table *table = &g->kv->table;
+    if (s->depth == 0)
+        return false;
+    uint32_t bit = (uint32_t)1 << (32 - s->depth);
+    uint32_t number = hop_segment_of(table, (uint64_t)(s->prefix ^ bit) << 32);
+    const struct hop_segment *other = hop_segment(table, number);
+    uint32_t used = s->n_used + other->n_used;
+    if (other->depth != s->depth || used > (s->n + other->n) / GROW_SPARSE_PART)
+        return false;
+    g->old[1] = number;
+    g->n_old = 2;
+    g->prefix = s->prefix & ~bit;
+    g->depth = s->depth - 1;
+    g->word = word_at(g->kv, g->prefix, g->depth);
+    g->old_pair = (commit_read(&g->kv->commit, g->word) & HOP_WORD_OFFSET) *
+                  HOP_WORD_UNIT;
+    g->plan = (struct plan){1, half_full(used)};
+    return true;
+}
+
+enum kv_result grow_smaller(struct kv *kv, uint32_t segment)
+{
+    const struct hop_segment *s = hop_segment(&kv->table, segment);
+    struct growth g = {.kv = kv,
+                       .old = {segment},
+                       .n_old = 1,
+                       .prefix = s->prefix,
+                       .depth = s->depth,
+                       .word = s->word,
+                       .plan = {1, half_full(s->n_used)},
+                       .image = {{.number = HOP_NONE}, {.number = HOP_NONE}}};
+    if (kv->recovery.active ||
+        (!plan_merge(&g, s) &&
+         (!grow_is_sparse(kv, segment) || g.plan.n > s->n / 2)))
+        return KV_NO_SPACE;
+    enum kv_result result = carry_out(&g);
+    kv->stats.shrinks += result == KV_OK;
+    return result;
 }
 
 enum kv_result grow_first(struct kv *kv)

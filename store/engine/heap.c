@@ -4,11 +4,13 @@
  * joined with free neighbours at once: both ends of every free extent are in
  * one hash table.
  *
- * Invariant: n_extents >= 2 * n_used + n_areas + 1. There are at most n_used +
- * n_areas free extents and n_used retired or held ones, so that freeing needs
- * no memory; only what takes or adds space asks for more.
+ * Invariant: there is room for 2 * n_used + n_areas + 1 extents. There are at
+ * most n_used + n_areas free extents and n_used retired or held ones, so that
+ * freeing needs no memory; only what takes or adds space asks for more.
  */
 #include "store/engine/heap.h"
+
+#include "store/engine/heap_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -16,9 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SUB_BITS  3u  /* 2^3 bins per power of two */
-#define LOOK_MAX  256 /* extents tried in a bin where some are too small */
-#define FIRST_CAP 64u
+#define SUB_BITS 3u  /* 2^3 bins per power of two */
+#define LOOK_MAX 256 /* extents tried in a bin where some are too small */
 
 static uint32_t bin_of(uint64_t units)
 {
@@ -41,7 +42,7 @@ static uint32_t bin_above(uint64_t units)
 
 static uint64_t edge_at(const struct heap *heap, uint32_t edge)
 {
-    const struct heap_extent *e = &heap->extents[edge >> 1];
+    const struct heap_extent *e = heap_extent(heap, edge >> 1);
     return edge & 1 ? e->offset + e->len : e->offset;
 }
 
@@ -91,12 +92,12 @@ static void edge_remove(struct heap *heap, uint64_t at, uint32_t upper)
 
 static void make_free(struct heap *heap, uint32_t i)
 {
-    struct heap_extent *e = &heap->extents[i];
+    struct heap_extent *e = heap_extent(heap, i);
     uint32_t bin = bin_of(e->len);
     e->prev = HEAP_NONE;
     e->next = heap->bins[bin];
     if (e->next != HEAP_NONE)
-        heap->extents[e->next].prev = i;
+        heap_extent(heap, e->next)->prev = i;
     heap->bins[bin] = i;
     heap->filled[bin / 64] |= (uint64_t)1 << bin % 64;
     edge_add(heap, i << 1);
@@ -106,12 +107,12 @@ static void make_free(struct heap *heap, uint32_t i)
 
 static void unmake_free(struct heap *heap, uint32_t i)
 {
-    struct heap_extent *e = &heap->extents[i];
+    struct heap_extent *e = heap_extent(heap, i);
     uint32_t bin = bin_of(e->len);
     if (e->next != HEAP_NONE)
-        heap->extents[e->next].prev = e->prev;
+        heap_extent(heap, e->next)->prev = e->prev;
     if (e->prev != HEAP_NONE)
-        heap->extents[e->prev].next = e->next;
+        heap_extent(heap, e->prev)->next = e->next;
     else
         heap->bins[bin] = e->next;
     if (heap->bins[bin] == HEAP_NONE)
@@ -123,51 +124,74 @@ static void unmake_free(struct heap *heap, uint32_t i)
 
 static void drop_extent(struct heap *heap, uint32_t i)
 {
-    heap->extents[i].next = heap->unused;
+    heap_extent(heap, i)->next = heap->unused;
     heap->unused = i;
 }
 
-static uint32_t take_extent(struct heap *heap, uint64_t offset, uint64_t len)
+uint32_t heap_take_extent(struct heap *heap, uint64_t offset, uint64_t len)
 {
     uint32_t i = heap->unused;
-    assert(i != HEAP_NONE);
-    heap->unused = heap->extents[i].next;
-    heap->extents[i] = (struct heap_extent){.offset = offset, .len = len};
+    if (i == HEAP_NONE) {
+        assert(heap->n_touched < heap->n_blocks * HEAP_BLOCK);
+        i = heap->n_touched++;
+    } else {
+        heap->unused = heap_extent(heap, i)->next;
+    }
+    *heap_extent(heap, i) = (struct heap_extent){.offset = offset, .len = len};
     return i;
 }
 
-/* Room to describe what n_used allocations may leave behind. */
-static int grow(struct heap *heap, uint64_t n_used)
+/* A larger table of edges; few of the extents are free, and in it. */
+static int grow_edges(struct heap *heap, size_t want)
 {
-    uint64_t want = heap->n_extents ? heap->n_extents : FIRST_CAP;
-    uint64_t need = 2 * n_used + heap->n_areas + 1;
-    if (heap->n_extents >= need)
-        return 0;
-    while (want < need)
-        want *= 2;
-    if (want > UINT32_MAX / 4)
-        return -ENOMEM;
-    uint32_t *edges = calloc(want * 4, sizeof(*edges));
+    uint32_t *edges = calloc(want, sizeof(*edges));
     if (!edges)
         return -ENOMEM;
-    struct heap_extent *extents =
-        realloc(heap->extents, want * sizeof(*extents));
-    if (!extents) {
-        free(edges);
-        return -ENOMEM;
-    }
-    size_t old = heap->edges ? heap->edge_mask + 1 : 0;
-    uint32_t *old_edges = heap->edges;
-    heap->extents = extents;
+    free(heap->edges);
     heap->edges = edges;
-    heap->edge_mask = want * 4 - 1;
-    for (size_t i = 0; i < old; i++)
-        if (old_edges[i] != 0)
-            edge_add(heap, old_edges[i] - 1);
-    free(old_edges);
-    for (uint32_t i = heap->n_extents; i < want; i++)
-        drop_extent(heap, i);
-    heap->n_extents = (uint32_t)want;
+    heap->edge_mask = want - 1;
+    for (uint32_t bin = 0; bin < HEAP_BINS; bin++)
+        for (uint32_t i = heap->bins[bin]; i != HEAP_NONE;
+             i = heap_extent(heap, i)->next) {
+            edge_add(heap, i << 1);
+            edge_add(heap, i << 1 | 1);
+        }
+    return 0;
+}
+
+static int add_block(struct heap *heap)
+{
+    if (heap->n_blocks == heap->max_blocks) {
+        uint32_t want = heap->max_blocks ? heap->max_blocks * 2 : 16;
+        struct heap_extent **more =
+            realloc(heap->blocks, want * sizeof(struct heap_extent *));
+        if (!more)
+            return -ENOMEM;
+        heap->blocks = more;
+        heap->max_blocks = want;
+    }
+    struct heap_extent *block = malloc(HEAP_BLOCK * sizeof(*block));
+    if (!block)
+        return -ENOMEM;
+    heap->blocks[heap->n_blocks++] = block;
+    return 0;
+}
+
+/* Both tables grow without copying what is in use, so that it takes no longer
+ * the more there is. */
+int heap_reserve(struct heap *heap, uint64_t n_used)
+{
+    uint64_t need = 2 * n_used + heap->n_areas + 1;
+    if (need > UINT32_MAX / 4)
+        return -ENOMEM;
+    while ((uint64_t)heap->n_blocks * HEAP_BLOCK < need) {
+        size_t edges = heap->edges ? heap->edge_mask + 1 : 0;
+        size_t want = 2 * ((size_t)heap->n_blocks + 1) * HEAP_BLOCK;
+        if (edges < want && grow_edges(heap, edges ? 2 * edges : want) < 0)
+            return -ENOMEM;
+        if (add_block(heap) < 0)
+            return -ENOMEM;
+    }
     return 0;
 }
 
@@ -177,26 +201,33 @@ int heap_init(struct heap *heap)
         .unused = HEAP_NONE, .retired = HEAP_NONE, .held = HEAP_NONE};
     for (size_t i = 0; i < HEAP_BINS; i++)
         heap->bins[i] = HEAP_NONE;
-    return grow(heap, 0);
+    return heap_reserve(heap, 0);
 }
 
 void heap_fini(struct heap *heap)
 {
     free(heap->areas);
-    free(heap->extents);
+    for (uint32_t i = 0; i < heap->n_blocks; i++)
+        free(heap->blocks[i]);
+    free(heap->blocks);
     free(heap->edges);
+    free(heap->hidden.areas);
+    free(heap->hidden.used);
+    heap->hidden = (struct heap_hidden){0};
     heap->areas = NULL;
-    heap->extents = NULL;
+    heap->blocks = NULL;
+    heap->n_blocks = 0;
     heap->edges = NULL;
 }
 
 /* The number of areas that begin at or before offset. */
-static size_t areas_until(const struct heap *heap, uint64_t offset)
+static size_t areas_until(const struct heap_area *areas, size_t n,
+                          uint64_t offset)
 {
-    size_t low = 0, high = heap->n_areas;
+    size_t low = 0, high = n;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (heap->areas[middle].begin <= offset)
+        if (areas[middle].begin <= offset)
             low = middle + 1;
         else
             high = middle;
@@ -204,117 +235,68 @@ static size_t areas_until(const struct heap *heap, uint64_t offset)
     return low;
 }
 
-bool heap_covers(const struct heap *heap, uint64_t offset, uint64_t len)
+bool heap_area_covers(const struct heap_area *areas, size_t n, uint64_t offset,
+                      uint64_t len)
 {
-    size_t i = areas_until(heap, offset);
-    return i > 0 && offset <= heap->areas[i - 1].end &&
-           len <= heap->areas[i - 1].end - offset;
+    size_t i = areas_until(areas, n, offset);
+    return i > 0 && offset <= areas[i - 1].end &&
+           len <= areas[i - 1].end - offset;
 }
 
-static int add_area(struct heap *heap, uint64_t begin, uint64_t end)
+bool heap_covers(const struct heap *heap, uint64_t offset, uint64_t len)
 {
-    size_t i = areas_until(heap, begin);
-    struct heap_area *areas =
-        realloc(heap->areas, (heap->n_areas + 1) * sizeof(*areas));
+    return heap_area_covers(heap->areas, heap->n_areas, offset, len);
+}
+
+int heap_add_area(struct heap_area **list, size_t *n, uint64_t begin,
+                  uint64_t end)
+{
+    size_t i = areas_until(*list, *n, begin);
+    struct heap_area *areas = realloc(*list, (*n + 1) * sizeof(*areas));
     if (!areas)
         return -ENOMEM;
-    heap->areas = areas;
-    if ((i > 0 && areas[i - 1].end > begin) ||
-        (i < heap->n_areas && areas[i].begin < end))
+    *list = areas;
+    if ((i > 0 && areas[i - 1].end > begin) || (i < *n && areas[i].begin < end))
         return -EINVAL;
     bool below = i > 0 && areas[i - 1].end == begin;
-    bool above = i < heap->n_areas && areas[i].begin == end;
+    bool above = i < *n && areas[i].begin == end;
     if (below && above) {
         areas[i - 1].end = areas[i].end;
-        heap->n_areas--;
-        memmove(&areas[i], &areas[i + 1], (heap->n_areas - i) * sizeof(*areas));
+        --*n;
+        memmove(&areas[i], &areas[i + 1], (*n - i) * sizeof(*areas));
     } else if (below) {
         areas[i - 1].end = end;
     } else if (above) {
         areas[i].begin = begin;
     } else {
-        memmove(&areas[i + 1], &areas[i], (heap->n_areas - i) * sizeof(*areas));
+        memmove(&areas[i + 1], &areas[i], (*n - i) * sizeof(*areas));
         areas[i] = (struct heap_area){begin, end};
-        heap->n_areas++;
+        ++*n;
     }
     return 0;
+}
+
+/* The space is the pool's from now on. */
+int heap_own(struct heap *heap, uint64_t begin, uint64_t end)
+{
+    if (begin == 0 || begin % HEAP_UNIT || end % HEAP_UNIT || begin >= end)
+        return -EINVAL;
+    int rc =
+        heap_reserve(heap, heap->n_used + 1); /* for the area and its extent */
+    if (rc == 0)
+        rc = heap_add_area(&heap->areas, &heap->n_areas, begin, end);
+    if (rc == 0)
+        heap->size += end - begin;
+    return rc;
 }
 
 int heap_add(struct heap *heap, uint64_t begin, uint64_t end)
 {
-    if (begin == 0 || begin % HEAP_UNIT || end % HEAP_UNIT || begin >= end)
-        return -EINVAL;
-    int rc = grow(heap, heap->n_used + 1); /* for the area and its extent */
-    if (rc == 0)
-        rc = add_area(heap, begin, end);
+    int rc = heap_own(heap, begin, end);
     if (rc < 0)
         return rc;
-    heap->size += end - begin;
     heap->n_used++;
     heap_free(heap, begin, end - begin);
-    return 0;
-}
-
-static int by_offset(const void *a, const void *b)
-{
-    const struct heap_piece *x = a, *y = b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
-}
-
-bool heap_judge(const struct heap *heap, struct heap_piece *pieces, size_t n,
-                void (*refused)(void *context, uint32_t place), void *context)
-{
-    uint64_t at = 0;
-    uint32_t last = HEAP_NONE; /* the place of the piece that ends at at */
-    if (n > 0)
-        qsort(pieces, n, sizeof(*pieces), by_offset);
-    for (size_t i = 0; i < n; i++) {
-        const struct heap_piece *p = &pieces[i];
-        bool inside = p->offset % HEAP_UNIT == 0 && p->len <= heap->size &&
-                      heap_covers(heap, p->offset, heap_round(p->len));
-        if (inside && p->offset < at && p->place == HEAP_NONE &&
-            last != HEAP_NONE) {
-            refused(context, last);
-        } else if (!inside || p->offset < at) {
-            if (p->place == HEAP_NONE)
-                return false;
-            refused(context, p->place);
-            continue;
-        }
-        at = p->offset + heap_round(p->len);
-        last = p->place;
-    }
-    return true;
-}
-
-static void free_gap(struct heap *heap, uint64_t begin, uint64_t end)
-{
-    if (begin < end)
-        make_free(heap, take_extent(heap, begin / HEAP_UNIT,
-                                    (end - begin) / HEAP_UNIT));
-}
-
-int heap_rebuild(struct heap *heap, const struct heap_piece *pieces, size_t n)
-{
-    size_t i = 0;
-    int rc = grow(heap, n);
-    if (rc < 0)
-        return rc;
-    for (uint32_t bin = 0; bin < HEAP_BINS; bin++)
-        while (heap->bins[bin] != HEAP_NONE) {
-            uint32_t free_one = heap->bins[bin];
-            unmake_free(heap, free_one);
-            drop_extent(heap, free_one);
-        }
-    for (size_t a = 0; a < heap->n_areas; a++) {
-        uint64_t at = heap->areas[a].begin;
-        for (; i < n && pieces[i].offset < heap->areas[a].end; i++) {
-            free_gap(heap, at, pieces[i].offset);
-            at = pieces[i].offset + heap_round(pieces[i].len);
-        }
-        free_gap(heap, at, heap->areas[a].end);
-    }
-    heap->n_used = n;
     return 0;
 }
 
@@ -331,9 +313,9 @@ static uint32_t search(const struct heap *heap, uint64_t units)
     }
     uint32_t i = heap->bins[bin_of(units)];
     for (int tries = 0; i != HEAP_NONE && tries < LOOK_MAX; tries++) {
-        if (heap->extents[i].len >= units)
+        if (heap_extent(heap, i)->len >= units)
             return i;
-        i = heap->extents[i].next;
+        i = heap_extent(heap, i)->next;
     }
     return HEAP_NONE;
 }
@@ -341,7 +323,7 @@ static uint32_t search(const struct heap *heap, uint64_t units)
 /* Take units from a free extent's lower end. */
 static uint64_t take_from(struct heap *heap, uint32_t i, uint64_t units)
 {
-    struct heap_extent *e = &heap->extents[i];
+    struct heap_extent *e = heap_extent(heap, i);
     uint64_t offset = e->offset;
     unmake_free(heap, i);
     e->offset += units;
@@ -359,7 +341,7 @@ uint64_t heap_alloc(struct heap *heap, uint64_t len)
     if (len > heap->size)
         return 0;
     uint64_t units = heap_round(len) / HEAP_UNIT;
-    if (grow(heap, heap->n_used + 1) < 0)
+    if (heap_reserve(heap, heap->n_used + 1) < 0)
         return 0;
     uint32_t i = search(heap, units);
     return i == HEAP_NONE ? 0 : take_from(heap, i, units);
@@ -367,7 +349,7 @@ uint64_t heap_alloc(struct heap *heap, uint64_t len)
 
 uint64_t heap_alloc_lines(struct heap *heap, uint64_t len)
 {
-    if (grow(heap, heap->n_used + 2) < 0)
+    if (heap_reserve(heap, heap->n_used + 2) < 0)
         return 0;
     uint64_t offset = heap_alloc(heap, len + HEAP_UNIT);
     if (offset == 0)
@@ -381,7 +363,7 @@ uint64_t heap_alloc_lines(struct heap *heap, uint64_t len)
 uint64_t heap_alloc_some(struct heap *heap, uint64_t len, uint64_t *got)
 {
     uint64_t units = heap_round(len) / HEAP_UNIT;
-    if (grow(heap, heap->n_used + 1) < 0)
+    if (heap_reserve(heap, heap->n_used + 1) < 0)
         return 0;
     uint32_t i = HEAP_NONE;
     for (uint32_t word = HEAP_BINS / 64; word-- > 0 && i == HEAP_NONE;)
@@ -390,29 +372,34 @@ uint64_t heap_alloc_some(struct heap *heap, uint64_t len, uint64_t *got)
                            (uint32_t)__builtin_clzll(heap->filled[word])];
     if (i == HEAP_NONE)
         return 0;
-    if (heap->extents[i].len < units)
-        units = heap->extents[i].len;
+    if (heap_extent(heap, i)->len < units)
+        units = heap_extent(heap, i)->len;
     *got = units * HEAP_UNIT < len ? units * HEAP_UNIT : len;
     return take_from(heap, i, units);
 }
 
 /* The extent describes free space: join it with its neighbours. */
-static void release(struct heap *heap, uint32_t i)
+void heap_release(struct heap *heap, uint32_t i)
 {
-    struct heap_extent *e = &heap->extents[i];
+    struct heap_extent *e = heap_extent(heap, i);
+    if (heap_is_hidden(heap, e->offset)) {
+        heap_untell(heap, e->offset * HEAP_UNIT, e->len * HEAP_UNIT);
+        drop_extent(heap, i);
+        return;
+    }
     size_t below = edge_find(heap, e->offset, 1);
     if (below != SIZE_MAX) {
         uint32_t other = (heap->edges[below] - 1) >> 1;
         unmake_free(heap, other);
-        e->offset = heap->extents[other].offset;
-        e->len += heap->extents[other].len;
+        e->offset = heap_extent(heap, other)->offset;
+        e->len += heap_extent(heap, other)->len;
         drop_extent(heap, other);
     }
     size_t above = edge_find(heap, e->offset + e->len, 0);
     if (above != SIZE_MAX) {
         uint32_t other = (heap->edges[above] - 1) >> 1;
         unmake_free(heap, other);
-        e->len += heap->extents[other].len;
+        e->len += heap_extent(heap, other)->len;
         drop_extent(heap, other);
     }
     make_free(heap, i);
@@ -421,16 +408,16 @@ static void release(struct heap *heap, uint32_t i)
 
 void heap_free(struct heap *heap, uint64_t offset, uint64_t len)
 {
-    release(heap,
-            take_extent(heap, offset / HEAP_UNIT, heap_round(len) / HEAP_UNIT));
+    heap_release(heap, heap_take_extent(heap, offset / HEAP_UNIT,
+                                        heap_round(len) / HEAP_UNIT));
 }
 
 void heap_retire(struct heap *heap, uint64_t offset, uint64_t len, uint32_t pin)
 {
     uint32_t i =
-        take_extent(heap, offset / HEAP_UNIT, heap_round(len) / HEAP_UNIT);
-    heap->extents[i].pin = pin;
-    heap->extents[i].next = heap->retired;
+        heap_take_extent(heap, offset / HEAP_UNIT, heap_round(len) / HEAP_UNIT);
+    heap_extent(heap, i)->pin = pin;
+    heap_extent(heap, i)->next = heap->retired;
     heap->retired = i;
     heap->retired_bytes += heap_round(len);
 }
@@ -440,14 +427,14 @@ static void release_list(struct heap *heap, uint32_t list, uint32_t epoch)
 {
     while (list != HEAP_NONE) {
         uint32_t i = list;
-        struct heap_extent *e = &heap->extents[i];
+        struct heap_extent *e = heap_extent(heap, i);
         list = e->next;
         if (epoch - e->pin <= 1) { /* modulo 2^32 */
             e->next = heap->held;
             heap->held = i;
         } else {
             heap->retired_bytes -= e->len * HEAP_UNIT;
-            release(heap, i);
+            heap_release(heap, i);
         }
     }
 }
@@ -467,9 +454,23 @@ void heap_settle(struct heap *heap, uint32_t epoch)
     release_list(heap, list, epoch);
 }
 
+void heap_each_free(const struct heap *heap, uint64_t least,
+                    void (*visit)(void *context, uint64_t begin, uint64_t end),
+                    void *context)
+{
+    for (uint32_t bin = bin_of(least / HEAP_UNIT); bin < HEAP_BINS; bin++)
+        for (uint32_t i = heap->bins[bin]; i != HEAP_NONE;
+             i = heap_extent(heap, i)->next) {
+            const struct heap_extent *e = heap_extent(heap, i);
+            if (e->len * HEAP_UNIT >= least)
+                visit(context, e->offset * HEAP_UNIT,
+                      (e->offset + e->len) * HEAP_UNIT);
+        }
+}
+
 static int check_free(const struct heap *heap, uint32_t i)
 {
-    const struct heap_extent *e = &heap->extents[i];
+    const struct heap_extent *e = heap_extent(heap, i);
     if (e->len == 0 ||
         !heap_covers(heap, e->offset * HEAP_UNIT, e->len * HEAP_UNIT))
         return -EUCLEAN;
@@ -493,9 +494,10 @@ int heap_check(const struct heap *heap)
         if (filled != (heap->bins[bin] != HEAP_NONE))
             return -EUCLEAN;
         for (uint32_t i = heap->bins[bin]; i != HEAP_NONE;
-             i = heap->extents[i].next) {
-            bytes += heap->extents[i].len * HEAP_UNIT;
-            if (bin_of(heap->extents[i].len) != bin || check_free(heap, i) < 0)
+             i = heap_extent(heap, i)->next) {
+            bytes += heap_extent(heap, i)->len * HEAP_UNIT;
+            if (bin_of(heap_extent(heap, i)->len) != bin ||
+                check_free(heap, i) < 0)
                 return -EUCLEAN;
         }
     }

@@ -17,9 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HEAP_UNIT 32u /* bytes; every extent begins and ends on one */
-#define HEAP_BINS 512
-#define HEAP_NONE UINT32_MAX
+#define HEAP_UNIT  32u /* bytes; every extent begins and ends on one */
+#define HEAP_BINS  512
+#define HEAP_NONE  UINT32_MAX
+#define HEAP_BLOCK 1024u /* extents */
 
 /* A piece that is free, retired or held. */
 struct heap_extent {
@@ -30,17 +31,20 @@ struct heap_extent {
     uint32_t pin;    /* of a retired or held one */
 };
 
-/* A piece in use: what the table reaches, told to heap_rebuild(). */
-struct heap_piece {
-    uint64_t offset; /* bytes from the start of the region */
-    uint64_t len;    /* bytes */
-    uint32_t place;  /* the caller's; HEAP_NONE: part of the table itself */
-};
-
 /* Space that belongs to the pool. */
 struct heap_area {
     uint64_t begin; /* bytes from the start of the region */
     uint64_t end;
+};
+
+/* Space of which it is told, piece by piece, what is in use. */
+struct heap_hidden {
+    struct heap_area *areas; /* by begin; NULL: there is none */
+    size_t n_areas;
+    size_t area;    /* the one that is being revealed */
+    uint64_t at;    /* unit: what lies below is revealed */
+    uint64_t first; /* unit of the first bit */
+    uint64_t *used; /* one bit per unit: it has been told */
 };
 
 struct heap {
@@ -50,9 +54,11 @@ struct heap {
     uint64_t free_bytes;
     uint64_t retired_bytes; /* and held ones */
     uint64_t n_used;        /* allocations, retired and held ones included */
-    struct heap_extent *extents;
-    uint32_t n_extents; /* allocated; grows with n_used */
-    uint32_t unused;    /* list of extents that describe nothing */
+    struct heap_extent **blocks; /* of HEAP_BLOCK extents each */
+    uint32_t n_blocks;           /* grows with n_used */
+    uint32_t max_blocks;
+    uint32_t n_touched; /* extents; those above were never used */
+    uint32_t unused;    /* list of extents that describe nothing any more */
     uint32_t retired;   /* list: named by something durable */
     uint32_t held;      /* list: waiting for their reader only */
     uint32_t bins[HEAP_BINS];
@@ -60,7 +66,15 @@ struct heap {
     uint32_t *edges; /* hash of both ends of the free extents: 0 or 1 + 2 *
                       * number + (1 for the upper end) */
     size_t edge_mask;
+    struct heap_hidden hidden;
 };
+
+/* The extent of that number. */
+static inline struct heap_extent *heap_extent(const struct heap *heap,
+                                              uint32_t i)
+{
+    return &heap->blocks[i / HEAP_BLOCK][i % HEAP_BLOCK];
+}
 
 /* Without any space. 0 or -ENOMEM. */
 int heap_init(struct heap *heap);
@@ -74,16 +88,25 @@ int heap_add(struct heap *heap, uint64_t begin, uint64_t end);
 bool heap_covers(const struct heap *heap, uint64_t offset, uint64_t len);
 
 /*
- * Find the pieces (sorted here) that are out of bounds or overlap another one:
- * refused() is told their places, and that of an item rather than part of
- * the table. False: parts of the table overlap.
+ * The space from begin to end is the pool's, but what is in use of it is not
+ * known yet: nothing is allocated there. heap_tell() is told of each piece in
+ * use; when all are, heap_reveal() makes the rest free, some at a time. What is
+ * freed meanwhile counts as never told. 0, -EINVAL or -ENOMEM.
  */
-bool heap_judge(const struct heap *heap, struct heap_piece *pieces, size_t n,
-                void (*refused)(void *context, uint32_t place), void *context);
+int heap_hide(struct heap *heap, uint64_t begin, uint64_t end);
 
-/* Take the n pieces, judged and sorted, out of a heap that is all free. 0 or
- * -ENOMEM. */
-int heap_rebuild(struct heap *heap, const struct heap_piece *pieces, size_t n);
+/* 1; 0: not in hidden space, not on a unit, or over another piece; -ENOMEM. */
+int heap_tell(struct heap *heap, uint64_t offset, uint64_t len);
+void heap_untell(struct heap *heap, uint64_t offset, uint64_t len);
+
+/* Look at some more of it: 64 units cost one, a free run as much as 64 of them.
+ * 1: there is more, 0: all is revealed, or -ENOMEM. */
+int heap_reveal(struct heap *heap, uint64_t effort);
+
+/* Call visit for each free extent of least bytes and more. */
+void heap_each_free(const struct heap *heap, uint64_t least,
+                    void (*visit)(void *context, uint64_t begin, uint64_t end),
+                    void *context);
 
 /* Bytes that len bytes take. */
 static inline uint64_t heap_round(uint64_t len)

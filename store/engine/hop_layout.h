@@ -97,6 +97,7 @@ static_assert(offsetof(struct hop_entry, tag) == 24, "layout");
 static_assert(offsetof(struct hop_entry, spot) == 28, "layout");
 static_assert(offsetof(struct hop_entry, check) == 31, "layout");
 static_assert(offsetof(struct hop_entry, bytes) == 32, "layout");
+static_assert(offsetof(struct hop_entry, near.key) == 32, "as inline keys");
 static_assert(sizeof(struct hop_near) == 32, "fits");
 static_assert(sizeof(struct hop_far) == 32, "fits");
 static_assert(sizeof(struct hop_pair) == 32, "one unit of the heap");

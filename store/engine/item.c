@@ -6,15 +6,27 @@
 
 #define CONTENT offsetof(struct hop_entry, cas)
 
-/* Never 0, so that an empty line is no item. */
-static uint8_t check_of(const struct hop_entry *entry)
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "all numbers of a pool are little endian"
+#endif
+
+/* Words of an entry. */
+enum { WORD_CAS = 1, WORD_META, WORD_HEAD, WORD_BYTES, WORDS = 8 };
+#define CHECK_SHIFT 56 /* of the check byte in WORD_HEAD */
+
+static inline uint64_t add_word(uint64_t sum, uint64_t word)
 {
-    uint64_t words[8], sum = 0;
-    memcpy(words, entry, sizeof(words));
-    words[3] &= UINT64_MAX >> 8; /* without the check byte itself */
-    for (int i = 1; i < 8; i++)
-        if (i != 2)
-            sum = (sum ^ words[i]) * 0x9e3779b97f4a7c15u ^ sum >> 29;
+    return (sum ^ word) * 0x9e3779b97f4a7c15u ^ sum >> 29;
+}
+
+/* Never 0, so that an empty line is no item. */
+static uint8_t check_of(const uint64_t words[WORDS])
+{
+    uint64_t sum = 0;
+    sum = add_word(sum, words[WORD_CAS]);
+    sum = add_word(sum, words[WORD_HEAD] & ~(UINT64_MAX << CHECK_SHIFT));
+    for (int i = WORD_BYTES; i < WORDS; i++)
+        sum = add_word(sum, words[i]);
     return (uint8_t)(sum >> 56 | 1);
 }
 
@@ -38,22 +50,19 @@ uint32_t item_blob_prefix(uint32_t klen)
     return klen <= HOP_NEAR_KEY ? 0 : klen;
 }
 
-static uint32_t klen_of(const struct hop_entry *entry)
-{
-    return (entry->shape & 31u) + 1;
-}
-
 bool item_valid(const struct hop_entry *entry)
 {
-    if (entry->check != check_of(entry))
+    uint64_t words[WORDS];
+    memcpy(words, entry, sizeof(words));
+    if (entry->check != check_of(words))
         return false;
     switch (item_form(entry)) {
     case HOP_INLINE_ITEM:
-        return entry->vlen <= HOP_INLINE - klen_of(entry);
+        return entry->vlen <= HOP_INLINE - item_klen(entry);
     case HOP_NEAR_ITEM:
-        return klen_of(entry) <= HOP_NEAR_KEY;
+        return item_klen(entry) <= HOP_NEAR_KEY;
     case HOP_NEAR_CHAIN:
-        return klen_of(entry) <= HOP_NEAR_KEY && entry->near.vlen > 0;
+        return item_klen(entry) <= HOP_NEAR_KEY && entry->near.vlen > 0;
     case HOP_FAR_ITEM:
     case HOP_FAR_CHAIN:
         return entry->far.klen > HOP_NEAR_KEY;
@@ -68,14 +77,14 @@ struct item_text item_read(const unsigned char *base,
     enum hop_form form = item_form(entry);
     switch (form) {
     case HOP_INLINE_ITEM:
-        return (struct item_text){entry->bytes, entry->bytes + klen_of(entry),
-                                  klen_of(entry), entry->vlen};
+        return (struct item_text){entry->bytes, entry->bytes + item_klen(entry),
+                                  item_klen(entry), entry->vlen};
     case HOP_NEAR_ITEM:
     case HOP_NEAR_CHAIN:
         return (struct item_text){
             entry->near.key,
             form == HOP_NEAR_CHAIN ? NULL : base + entry->near.offset,
-            klen_of(entry), entry->near.vlen};
+            item_klen(entry), entry->near.vlen};
     case HOP_FAR_ITEM:
         return (struct item_text){base + entry->far.offset,
                                   base + entry->far.offset + entry->far.klen,
@@ -219,6 +228,11 @@ static void copy_value(const struct pm *pm, uint8_t *to,
                        const struct item_source *source)
 {
     struct item_runs runs;
+    if (source->chain == 0) {
+        if (source->len > 0)
+            memcpy(to, source->bytes, source->len);
+        return;
+    }
     item_runs_begin(&runs, pm->base, source);
     while (item_runs_next(&runs)) {
         memcpy(to, runs.bytes, runs.len);
@@ -226,43 +240,55 @@ static void copy_value(const struct pm *pm, uint8_t *to,
     }
 }
 
-static uint8_t shape_of(enum hop_form form, uint32_t klen)
+/* Form, length of a short key, length of an inline value. */
+static uint64_t head_of(enum hop_form form, uint32_t klen, uint32_t vlen)
 {
-    return (uint8_t)((unsigned)form << 5 | klen);
+    return (uint64_t)form << 45 | (uint64_t)klen << 40 | (uint64_t)vlen << 48;
 }
 
+/* Bytes 32 to 63 of an entry, and what the head says about them. */
+static uint64_t compose(const struct pm *pm, void *bytes,
+                        const struct item_blob *blob, const void *key,
+                        uint32_t klen, const struct item_value *value,
+                        uint32_t len)
+{
+    if (blob->offset == 0) {
+        uint8_t *to = bytes;
+        memcpy(to, key, klen);
+        copy_value(pm, to + klen, &value->head);
+        copy_value(pm, to + klen + value->head.len, &value->tail);
+        return head_of(HOP_INLINE_ITEM, klen - 1, len);
+    }
+    if (klen <= HOP_NEAR_KEY) {
+        struct hop_near near = {.offset = blob->offset, .vlen = len};
+        memcpy(near.key, key, klen);
+        memcpy(bytes, &near, sizeof(near));
+        return head_of(blob->chained ? HOP_NEAR_CHAIN : HOP_NEAR_ITEM, klen - 1,
+                       0);
+    }
+    struct hop_far far = {.offset = blob->offset, .klen = klen, .vlen = len};
+    memcpy(bytes, &far, sizeof(far));
+    return head_of(blob->chained ? HOP_FAR_CHAIN : HOP_FAR_ITEM, 0, 0);
+}
+
+/* The entry is put together in whole words: see copy_words() in persist.c. */
 void item_write(struct pm *pm, struct hop_entry *entry,
                 const struct item_blob *blob, const void *key, uint32_t klen,
                 const struct item_value *value, uint32_t len,
                 const struct item_meta *meta)
 {
-    struct hop_entry image = {.cas = meta->cas,
-                              .exptime = meta->exptime,
-                              .flags = meta->flags,
-                              .tag = (uint32_t)(meta->hash >> 32),
-                              .spot = (uint8_t)(meta->hash >> 24)};
-    if (blob->offset == 0) {
-        image.shape = shape_of(HOP_INLINE_ITEM, klen - 1);
-        image.vlen = (uint8_t)len;
-        memcpy(image.bytes, key, klen);
-        copy_value(pm, image.bytes + klen, &value->head);
-        copy_value(pm, image.bytes + klen + value->head.len, &value->tail);
-    } else if (klen <= HOP_NEAR_KEY) {
-        image.shape =
-            shape_of(blob->chained ? HOP_NEAR_CHAIN : HOP_NEAR_ITEM, klen - 1);
-        memcpy(image.near.key, key, klen);
-        image.near.offset = blob->offset;
-        image.near.vlen = len;
-    } else {
-        image.shape = shape_of(blob->chained ? HOP_FAR_CHAIN : HOP_FAR_ITEM, 0);
-        image.far =
-            (struct hop_far){.offset = blob->offset, .klen = klen, .vlen = len};
-    }
-    image.check = check_of(&image);
+    uint64_t words[WORDS] = {0};
+    uint64_t head =
+        compose(pm, &words[WORD_BYTES], blob, key, klen, value, len);
+    words[WORD_CAS] = meta->cas;
+    words[WORD_META] = item_meta_word(meta->exptime, meta->flags);
+    head |= meta->hash >> 32 | (meta->hash >> 24 & 0xff) << 32;
+    words[WORD_HEAD] = head;
+    words[WORD_HEAD] |= (uint64_t)check_of(words) << CHECK_SHIFT;
     if (blob->offset != 0)
         write_blob(pm, blob, key, klen, value, len);
-    pm_copy(pm, (unsigned char *)entry + CONTENT,
-            (const unsigned char *)&image + CONTENT, sizeof(image) - CONTENT);
+    pm_copy(pm, (unsigned char *)entry + CONTENT, &words[WORD_CAS],
+            sizeof(words) - CONTENT);
 }
 
 void item_move(struct pm *pm, struct hop_entry *to,

@@ -67,6 +67,29 @@ static inline bool item_chained(const struct hop_entry *entry)
     return item_form(entry) >= HOP_NEAR_CHAIN;
 }
 
+/* The key lies in a blob. */
+static inline bool item_is_far(const struct hop_entry *entry)
+{
+    return item_form(entry) == HOP_FAR_ITEM ||
+           item_form(entry) == HOP_FAR_CHAIN;
+}
+
+/* Bytes of a key that does not; it is at entry->bytes in all such forms. */
+static inline uint32_t item_klen(const struct hop_entry *entry)
+{
+    return (entry->shape & 31u) + 1;
+}
+
+/* Bytes of key and value of a valid entry. */
+static inline uint64_t item_bytes(const struct hop_entry *entry)
+{
+    if (item_form(entry) == HOP_INLINE_ITEM)
+        return item_klen(entry) + entry->vlen;
+    if (item_is_far(entry))
+        return (uint64_t)entry->far.klen + entry->far.vlen;
+    return (uint64_t)item_klen(entry) + entry->near.vlen;
+}
+
 /* The bits of the key's hash that are in the entry, where they are in it. */
 static inline uint64_t item_hash(const struct hop_entry *entry)
 {

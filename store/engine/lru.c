@@ -11,34 +11,51 @@ void lru_init(struct lru *lru, bool ordered)
         .newest = LRU_NONE, .oldest = LRU_NONE, .ordered = ordered};
 }
 
+static struct lru_chunk **chunk_at(const struct lru *lru, uint32_t chunk)
+{
+    return &lru->blocks[chunk / LRU_BLOCK]->chunks[chunk % LRU_BLOCK];
+}
+
 void lru_fini(struct lru *lru)
 {
-    for (uint32_t i = 0; i < lru->n_chunks; i++)
+    for (uint32_t i = 0; i < lru->n_blocks * LRU_BLOCK; i++)
         lru_drop_chunk(lru, i);
-    free(lru->chunks);
-    lru->chunks = NULL;
-    lru->n_chunks = 0;
+    for (uint32_t i = 0; i < lru->n_blocks; i++)
+        free(lru->blocks[i]);
+    free(lru->blocks);
+    lru->blocks = NULL;
+    lru->n_blocks = 0;
+}
+
+/* Room for this number; what is there does not move. */
+static int add_blocks(struct lru *lru, uint32_t chunk)
+{
+    while (chunk / LRU_BLOCK >= lru->n_blocks) {
+        if (lru->n_blocks == lru->max_blocks) {
+            uint32_t want = lru->max_blocks ? lru->max_blocks * 2 : 16;
+            struct lru_block **more =
+                realloc(lru->blocks, want * sizeof(struct lru_block *));
+            if (!more)
+                return -ENOMEM;
+            lru->blocks = more;
+            lru->max_blocks = want;
+        }
+        lru->blocks[lru->n_blocks] = calloc(1, sizeof(struct lru_block));
+        if (!lru->blocks[lru->n_blocks])
+            return -ENOMEM;
+        lru->n_blocks++;
+    }
+    return 0;
 }
 
 int lru_add_chunk(struct lru *lru, uint32_t chunk, uint32_t n)
 {
-    if (chunk >= lru->n_chunks) {
-        uint32_t want = lru->n_chunks ? lru->n_chunks * 2 : 16;
-        while (want <= chunk)
-            want *= 2;
-        struct lru_chunk **chunks =
-            realloc(lru->chunks, want * sizeof(struct lru_chunk *));
-        if (!chunks)
-            return -ENOMEM;
-        memset(chunks + lru->n_chunks, 0,
-               (want - lru->n_chunks) * sizeof(struct lru_chunk *));
-        lru->chunks = chunks;
-        lru->n_chunks = want;
-    }
+    if (add_blocks(lru, chunk) < 0)
+        return -ENOMEM;
     struct lru_chunk *made = calloc(1, sizeof(*made));
     if (!made)
         return -ENOMEM;
-    lru->chunks[chunk] = made;
+    *chunk_at(lru, chunk) = made;
     made->pins = calloc(n, sizeof(*made->pins));
     if (lru->ordered)
         made->nodes = calloc(n, sizeof(*made->nodes));
@@ -50,12 +67,13 @@ int lru_add_chunk(struct lru *lru, uint32_t chunk, uint32_t n)
 
 void lru_drop_chunk(struct lru *lru, uint32_t chunk)
 {
-    if (!lru->chunks[chunk])
+    struct lru_chunk **at = chunk_at(lru, chunk);
+    if (!*at)
         return;
-    free(lru->chunks[chunk]->pins);
-    free(lru->chunks[chunk]->nodes);
-    free(lru->chunks[chunk]);
-    lru->chunks[chunk] = NULL;
+    free((*at)->pins);
+    free((*at)->nodes);
+    free(*at);
+    *at = NULL;
 }
 
 static void set_here(struct lru *lru, uint32_t place, bool here)
@@ -98,7 +116,6 @@ static void unlink_node(struct lru *lru, uint32_t place)
 
 void lru_insert(struct lru *lru, uint32_t place)
 {
-    *lru_pin(lru, place) = 0;
     set_here(lru, place, true);
     link_newest(lru, place);
     lru->n++;
@@ -117,6 +134,13 @@ void lru_remove(struct lru *lru, uint32_t place)
     unlink_node(lru, place);
     set_here(lru, place, false);
     lru->n--;
+}
+
+void lru_clear(struct lru *lru)
+{
+    lru->newest = LRU_NONE;
+    lru->oldest = LRU_NONE;
+    lru->n = 0;
 }
 
 void lru_move(struct lru *lru, uint32_t from, uint32_t to)

@@ -31,9 +31,16 @@ struct lru_chunk {
     struct lru_node *nodes; /* NULL: no order is kept */
 };
 
+#define LRU_BLOCK 256u /* chunks */
+
+struct lru_block {
+    struct lru_chunk *chunks[LRU_BLOCK]; /* NULL: none of that number */
+};
+
 struct lru {
-    struct lru_chunk **chunks; /* NULL: none of that number */
-    uint32_t n_chunks;         /* numbers there are room for */
+    struct lru_block **blocks; /* they never move */
+    uint32_t n_blocks;
+    uint32_t max_blocks;
     uint32_t newest;
     uint32_t oldest;
     uint32_t n;   /* items in the list */
@@ -52,7 +59,8 @@ void lru_drop_chunk(struct lru *lru, uint32_t chunk);
 
 static inline struct lru_chunk *lru_chunk(const struct lru *lru, uint32_t place)
 {
-    return lru->chunks[place >> LRU_CHUNK_SHIFT];
+    uint32_t chunk = place >> LRU_CHUNK_SHIFT;
+    return lru->blocks[chunk / LRU_BLOCK]->chunks[chunk % LRU_BLOCK];
 }
 
 /* Only of a list that is ordered. */
@@ -72,10 +80,13 @@ static inline bool lru_contains(const struct lru *lru, uint32_t place)
     return lru_chunk(lru, place)->here[idx / 64] >> idx % 64 & 1;
 }
 
-/* As the newest; its pin is 0. */
+/* As the newest; its pin is what it was. */
 void lru_insert(struct lru *lru, uint32_t place);
 void lru_touch(struct lru *lru, uint32_t place);
 void lru_remove(struct lru *lru, uint32_t place);
+
+/* As if no item were in the list. Who was in it is inserted again. */
+void lru_clear(struct lru *lru);
 
 /* The item went to another place: order and pin go with it. */
 void lru_move(struct lru *lru, uint32_t from, uint32_t to);

@@ -6,9 +6,12 @@
  * its own. Before that nothing of the old item is touched, so a failure on the
  * way leaves it as it was, and a reader who borrowed it keeps it.
  */
+#include "store/engine/durable.h"
 #include "store/engine/engine_state.h"
+#include "store/engine/grow.h"
 #include "store/engine/item.h"
 #include "store/engine/number.h"
+#include "store/engine/recover.h"
 #include "store/engine/space.h"
 
 #include <assert.h>
@@ -23,6 +26,8 @@ struct found {
     uint32_t klen;
     uint64_t hash;
     uint32_t place; /* HOP_NONE: absent */
+    uint32_t spare; /* a free place, until kv->moves changes; or HOP_NONE */
+    uint64_t moves; /* what it was then */
 };
 
 /* A new item for a key. */
@@ -34,8 +39,8 @@ struct change {
     struct item_blob blob; /* a reservation that holds the value already */
 };
 
-/* Who asks: only a get counts why it missed. */
-enum lookup { LOOKUP_GET, LOOKUP_CHANGE };
+/* Who asks: only a get counts why it missed, only a store needs a new place. */
+enum lookup { LOOKUP_GET, LOOKUP_CHANGE, LOOKUP_STORE };
 
 static void find(struct kv *kv, const void *key, size_t klen,
                  enum lookup lookup, struct found *out)
@@ -46,6 +51,12 @@ static void find(struct kv *kv, const void *key, size_t klen,
     if (kv->lru.ordered)
         __builtin_prefetch(
             lru_node(&kv->lru, hop_bucket(&kv->table, out->hash)));
+    if (kv->recovery.active)
+        recover_segment(kv, hop_segment_of(&kv->table, out->hash));
+    out->moves = kv->moves;
+    out->spare = HOP_NONE;
+    if (lookup == LOOKUP_STORE)
+        out->spare = hop_fetch(&kv->table, out->hash);
     out->place = hop_find(&kv->table, out->hash, key, klen);
     if (out->place == HOP_NONE || !space_is_stale(kv, out->place))
         return;
@@ -65,8 +76,14 @@ static bool key_fits(size_t klen)
     return klen >= 1 && klen <= KV_MAX_KEY;
 }
 
-enum kv_result kv_get(struct kv *kv, const void *key, size_t klen,
-                      struct kv_item *out)
+void durable_hint(struct kv *kv, const void *key, size_t klen, bool store)
+{
+    if (key_fits(klen))
+        hop_hint(&kv->table, kv_hash(kv, key, klen), store);
+}
+
+enum kv_result durable_get(struct kv *kv, const void *key, size_t klen,
+                           struct kv_item *out)
 {
     struct found f;
     if (!key_fits(klen))
@@ -75,16 +92,22 @@ enum kv_result kv_get(struct kv *kv, const void *key, size_t klen,
     if (result != KV_OK)
         return result;
     find(kv, key, klen, LOOKUP_GET, &f);
-    if (f.place == HOP_NONE)
+    if (f.place == HOP_NONE) {
+        kv->stats.get_misses++;
         return KV_MISS;
+    }
+    kv->stats.get_hits++;
     const struct hop_entry *entry = kv_entry(kv, f.place);
-    struct item_source source = item_value_source(kv->pm->base, entry);
+    struct item_source source = {.len = entry->vlen};
     uint64_t meta = kv_meta(kv, f.place);
     if (item_form(entry) == HOP_INLINE_ITEM) {
-        source.bytes = borrow_put(&kv->borrow, source.bytes, source.len);
-        if (!source.bytes)
+        const unsigned char *copy =
+            borrow_put(&kv->borrow, entry->bytes, sizeof(entry->bytes));
+        if (!copy)
             return KV_NO_SPACE;
+        source.bytes = copy + item_klen(entry);
     } else {
+        source = item_value_source(kv->pm->base, entry);
         *lru_pin(&kv->lru, f.place) = kv->epoch;
     }
     lru_touch(&kv->lru, f.place);
@@ -98,7 +121,7 @@ enum kv_result kv_get(struct kv *kv, const void *key, size_t klen,
     return KV_OK;
 }
 
-enum kv_result kv_exists(struct kv *kv, const void *key, size_t klen)
+enum kv_result durable_exists(struct kv *kv, const void *key, size_t klen)
 {
     struct found f;
     if (!key_fits(klen))
@@ -110,8 +133,8 @@ enum kv_result kv_exists(struct kv *kv, const void *key, size_t klen)
     return f.place == HOP_NONE ? KV_MISS : KV_OK;
 }
 
-bool kv_next_run(const struct kv *kv, const struct kv_item *item,
-                 struct kv_run *run)
+bool durable_next_run(const struct kv *kv, const struct kv_item *item,
+                      struct kv_run *run)
 {
     struct item_runs runs = {.base = kv->pm->base,
                              .next = run->next,
@@ -133,12 +156,12 @@ bool kv_next_run(const struct kv *kv, const struct kv_item *item,
     return true;
 }
 
-size_t kv_copy_value(const struct kv *kv, const struct kv_item *item,
-                     size_t from, void *to, size_t len)
+size_t durable_copy_value(const struct kv *kv, const struct kv_item *item,
+                          size_t from, void *to, size_t len)
 {
     struct kv_run run = {0};
     size_t done = 0;
-    while (done < len && kv_next_run(kv, item, &run)) {
+    while (done < len && durable_next_run(kv, item, &run)) {
         if (run.end <= from)
             continue;
         size_t at = run.end - run.len, skip = from > at ? from - at : 0;
@@ -150,18 +173,42 @@ size_t kv_copy_value(const struct kv *kv, const struct kv_item *item,
     return done;
 }
 
+enum kv_result durable_read(struct kv *kv, const void *key, size_t klen,
+                            bool used, size_t from, void *buffer, size_t size,
+                            struct kv_item *out)
+{
+    struct found f;
+    if (!key_fits(klen))
+        return KV_MISS;
+    enum kv_result result = space_begin(kv);
+    if (result != KV_OK)
+        return result;
+    find(kv, key, klen, used ? LOOKUP_GET : LOOKUP_CHANGE, &f);
+    kv->stats.get_misses += used && f.place == HOP_NONE;
+    if (f.place == HOP_NONE)
+        return KV_MISS;
+    kv->stats.get_hits += used;
+    if (used)
+        lru_touch(&kv->lru, f.place);
+    durable_item(kv, f.place, out);
+    durable_copy_value(kv, out, from, buffer, size);
+    out->value = NULL;
+    out->chain = 0;
+    return KV_OK;
+}
+
 static uint64_t take_cas(struct kv *kv)
 {
     if (kv->next_cas == kv->cas_ceiling) {
         kv->cas_ceiling += CAS_STEP;
-        region_set(&kv->region->region, &kv->pool.header->state.cas_ceiling,
-                   kv->cas_ceiling);
+        durable_set(kv, &kv->pool.header->state.cas_ceiling, kv->cas_ceiling);
     }
     return kv->next_cas++;
 }
 
 /* The new item is written: give its place to the bucket. */
-static void publish(struct kv *kv, const struct found *f, uint32_t place)
+static void publish(struct kv *kv, const struct found *f, uint32_t place,
+                    uint32_t len, bool expires)
 {
     uint32_t bucket = hop_bucket(&kv->table, f->hash);
     if (f->place != HOP_NONE) {
@@ -170,10 +217,12 @@ static void publish(struct kv *kv, const struct found *f, uint32_t place)
         lru_remove(&kv->lru, f->place);
         hop_swap(&kv->table, bucket, f->place, place);
     } else {
-        hop_link(&kv->table, bucket, place);
+        hop_link(&kv->table, bucket, place, f->hash);
     }
     lru_insert(&kv->lru, place);
-    space_count(kv, place, true);
+    if (item_blob_size(f->klen, len) > 0)
+        *lru_pin(&kv->lru, place) = 0;
+    space_count_new(kv, (uint64_t)f->klen + len, expires);
     kv->stats.total_items++;
 }
 
@@ -182,23 +231,26 @@ static enum kv_result replace(struct kv *kv, struct found *f,
                               const struct change *change, uint64_t *cas)
 {
     uint64_t size = item_blob_size(f->klen, change->len);
-    uint64_t moves = kv->moves;
     struct item_blob blob = change->blob;
     enum kv_result result;
-    uint32_t place;
+    uint32_t place = f->spare;
 
     if (blob.offset == 0 && size > 0) {
         result = space_blob(kv, size, item_blob_prefix(f->klen), false, &blob);
         if (result != KV_OK)
             return result;
     }
-    result = space_place(kv, f->hash, &place);
+    if (place == HOP_NONE || kv->moves != f->moves ||
+        grow_is_due(kv, place >> HOP_SHIFT))
+        result = space_place(kv, f->hash, &place);
+    else
+        result = KV_OK;
     if (result != KV_OK) {
         if (change->blob.offset == 0 && blob.offset != 0)
             space_free_blob(kv, &blob, size);
         return result;
     }
-    if (kv->moves != moves)
+    if (kv->moves != f->moves)
         f->place = hop_find(&kv->table, f->hash, f->key, f->klen);
     struct item_meta meta = {.cas = take_cas(kv),
                              .hash = f->hash,
@@ -206,7 +258,7 @@ static enum kv_result replace(struct kv *kv, struct found *f,
                              .flags = change->flags};
     item_write(kv->pm, kv_entry(kv, place), &blob, f->key, f->klen,
                change->blob.offset ? NULL : &change->value, change->len, &meta);
-    publish(kv, f, place);
+    publish(kv, f, place, change->len, change->exptime != 0);
     kv->stats.pieces += blob.chained;
     if (cas)
         *cas = meta.cas;
@@ -267,7 +319,7 @@ static enum kv_result store(struct kv *kv, enum kv_mode mode, const void *key,
     enum kv_result result = space_begin(kv);
     if (result != KV_OK)
         return result;
-    find(kv, key, klen, LOOKUP_CHANGE, &f);
+    find(kv, key, klen, LOOKUP_STORE, &f);
     result = judge(kv, mode, &f, cas);
     if (result != KV_OK)
         return result;
@@ -280,10 +332,10 @@ static enum kv_result store(struct kv *kv, enum kv_mode mode, const void *key,
     return replace(kv, &f, change, cas_out);
 }
 
-enum kv_result kv_store(struct kv *kv, enum kv_mode mode, const void *key,
-                        size_t klen, uint32_t flags, uint32_t exptime,
-                        uint64_t cas, const void *value, size_t len,
-                        uint64_t *cas_out)
+enum kv_result durable_store(struct kv *kv, enum kv_mode mode, const void *key,
+                             size_t klen, uint32_t flags, uint32_t exptime,
+                             uint64_t cas, const void *value, size_t len,
+                             uint64_t *cas_out)
 {
     if (len > kv->max_value)
         return KV_TOO_LARGE;
@@ -333,8 +385,8 @@ static uint64_t reserved_space(const struct kv *kv,
     return sum;
 }
 
-enum kv_result kv_reserve(struct kv *kv, size_t klen, size_t len,
-                          struct kv_reservation *out)
+enum kv_result durable_reserve(struct kv *kv, size_t klen, size_t len,
+                               struct kv_reservation *out)
 {
     struct item_blob blob;
     if (!key_fits(klen) || len > kv->max_value)
@@ -354,8 +406,9 @@ enum kv_result kv_reserve(struct kv *kv, size_t klen, size_t len,
     return KV_OK;
 }
 
-void *kv_reserved(const struct kv *kv, const struct kv_reservation *reservation,
-                  size_t from, size_t *room)
+void *durable_reserved(const struct kv *kv,
+                       const struct kv_reservation *reservation, size_t from,
+                       size_t *room)
 {
     struct item_source source = reserved_value(reservation);
     struct item_runs runs;
@@ -396,10 +449,11 @@ static void flush_reserved(struct kv *kv,
         pm_filled(kv->pm, runs.bytes, runs.len);
 }
 
-enum kv_result kv_publish(struct kv *kv, struct kv_reservation *reservation,
-                          enum kv_mode mode, const void *key, size_t klen,
-                          uint32_t flags, uint32_t exptime, uint64_t cas,
-                          uint64_t *cas_out)
+enum kv_result durable_publish(struct kv *kv,
+                               struct kv_reservation *reservation,
+                               enum kv_mode mode, const void *key, size_t klen,
+                               uint32_t flags, uint32_t exptime, uint64_t cas,
+                               uint64_t *cas_out)
 {
     struct change change = {.value.head = reserved_value(reservation),
                             .len = reservation->len,
@@ -419,12 +473,17 @@ enum kv_result kv_publish(struct kv *kv, struct kv_reservation *reservation,
     return result;
 }
 
-void kv_cancel(struct kv *kv, struct kv_reservation *reservation)
+void durable_cancel(struct kv *kv, struct kv_reservation *reservation)
 {
+    if (kv->failed) { /* what its pieces say is no matter any more */
+        kv->n_reserved--;
+        *reservation = (struct kv_reservation){0};
+        return;
+    }
     end_reservation(kv, reservation, reserved_space(kv, reservation), false);
 }
 
-enum kv_result kv_delete(struct kv *kv, const void *key, size_t klen)
+enum kv_result durable_delete(struct kv *kv, const void *key, size_t klen)
 {
     struct found f;
     if (!key_fits(klen))
@@ -439,8 +498,8 @@ enum kv_result kv_delete(struct kv *kv, const void *key, size_t klen)
     return KV_OK;
 }
 
-enum kv_result kv_touch(struct kv *kv, const void *key, size_t klen,
-                        uint32_t exptime)
+enum kv_result durable_touch(struct kv *kv, const void *key, size_t klen,
+                             uint32_t exptime)
 {
     struct found f;
     if (!key_fits(klen))
@@ -455,8 +514,8 @@ enum kv_result kv_touch(struct kv *kv, const void *key, size_t klen,
     kv->expiring -= (uint32_t)meta != 0;
     kv->expiring += exptime != 0;
     lru_touch(&kv->lru, f.place);
-    commit_write(&kv->commit, &kv_entry(kv, f.place)->meta,
-                 item_meta_word(exptime, (uint32_t)(meta >> 32)));
+    commit_write_loose(&kv->commit, &kv_entry(kv, f.place)->meta,
+                       item_meta_word(exptime, (uint32_t)(meta >> 32)));
     return KV_OK;
 }
 
@@ -476,8 +535,9 @@ static size_t copy_number(const struct kv *kv, uint32_t place,
     return len;
 }
 
-enum kv_result kv_arith(struct kv *kv, const void *key, size_t klen, bool incr,
-                        uint64_t delta, uint64_t *value, uint64_t *cas)
+enum kv_result durable_arith(struct kv *kv, const void *key, size_t klen,
+                             bool incr, uint64_t delta, uint64_t *value,
+                             uint64_t *cas)
 {
     struct found f;
     uint64_t number, meta;
@@ -487,7 +547,7 @@ enum kv_result kv_arith(struct kv *kv, const void *key, size_t klen, bool incr,
     enum kv_result result = space_begin(kv);
     if (result != KV_OK)
         return result;
-    find(kv, key, klen, LOOKUP_CHANGE, &f);
+    find(kv, key, klen, LOOKUP_STORE, &f);
     if (f.place == HOP_NONE)
         return KV_MISS;
     size_t old = copy_number(kv, f.place, text);

@@ -1,13 +1,18 @@
 /* Regions and their pools, as users of engine.h see them. */
 #include "store/engine/engine.h"
 
-#include "store/engine/engine_state.h"
+#include "store/engine/guarded.h"
+#include "store/engine/memory.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define POOL_NAME "default" /* of the only pool of a file */
+
+/* What a pool begins with: the first segment of its table; one unit more, for
+ * it is looked for as heap_alloc_lines() does. */
+#define FIRST_RUN (HOP_SEGMENT_MIN * sizeof(struct hop_entry) + HEAP_UNIT)
 
 static enum pm_policy policy_of(enum kv_durability durability)
 {
@@ -48,6 +53,11 @@ int kv_region_open_hooked(const char *path,
         return rc;
     }
     region->by_default = options->durability == KV_DURABILITY_DEFAULT;
+    rc = guarded_region(region, options->guard, error, error_size);
+    if (rc < 0) {
+        kv_region_close(region);
+        return rc;
+    }
     *out = region;
     return 0;
 }
@@ -62,7 +72,8 @@ int kv_region_close(struct kv_region *region)
 {
     if (!region)
         return 0;
-    int rc = region_close(&region->region);
+    int rc = region_close(&region->region); /* guarded up to its end */
+    guard_remove(region->guard);
     free(region);
     return rc;
 }
@@ -70,6 +81,8 @@ int kv_region_close(struct kv_region *region)
 int kv_region_grow(struct kv_region *region, uint64_t size, char *error,
                    size_t error_size)
 {
+    if (guarded_lost(region, error, error_size))
+        return -EIO;
     return region_grow(&region->region, size, error, error_size);
 }
 
@@ -81,13 +94,20 @@ uint64_t kv_region_free(const struct kv_region *region)
 int kv_pool_create(struct kv_region *region, const char *name, uint64_t size,
                    char *error, size_t error_size)
 {
-    return pool_create(&region->region, name, size, error, error_size);
+    if (guarded_lost(region, error, error_size))
+        return -EIO;
+    int rc =
+        pool_create(&region->region, name, size, FIRST_RUN, error, error_size);
+    return guarded_lost(region, error, error_size) ? -EIO : rc;
 }
 
 int kv_pool_delete(struct kv_region *region, const char *name, bool zero,
                    char *error, size_t error_size)
 {
-    return pool_delete(&region->region, name, zero, error, error_size);
+    if (guarded_lost(region, error, error_size))
+        return -EIO;
+    int rc = pool_delete(&region->region, name, zero, error, error_size);
+    return guarded_lost(region, error, error_size) ? -EIO : rc;
 }
 
 struct listing {
@@ -120,7 +140,7 @@ static int open_default(struct kv_region *region,
 {
     int rc = 0;
     if (!pool_exists(&region->region, POOL_NAME) && options->size != 0)
-        rc = pool_create(&region->region, POOL_NAME, 0, error, error_size);
+        rc = kv_pool_create(region, POOL_NAME, 0, error, error_size);
     if (rc < 0)
         return rc;
     return kv_pool_open(region, POOL_NAME, options, out, error, error_size);
@@ -130,8 +150,10 @@ int kv_open_hooked(const char *path, const struct kv_options *options,
                    const struct pm_hook *hook, struct kv **out, char *error,
                    size_t error_size)
 {
-    struct kv_region_options region_options = {
-        .size = options->size, .durability = options->durability};
+    struct kv_region_options region_options = {.size = options->size,
+                                               .durability =
+                                                   options->durability,
+                                               .guard = options->guard};
     struct kv_region *region = NULL;
     if (options->max_value > KV_MAX_VALUE)
         return region_refuse(path, error, error_size, -EINVAL,
@@ -154,5 +176,7 @@ int kv_open_hooked(const char *path, const struct kv_options *options,
 int kv_open(const char *path, const struct kv_options *options, struct kv **out,
             char *error, size_t error_size)
 {
+    if (options->engine == KV_ENGINE_MEMORY)
+        return memory_open(path, options, out, error, error_size);
     return kv_open_hooked(path, options, NULL, out, error, error_size);
 }

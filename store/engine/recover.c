@@ -4,6 +4,13 @@
  * interrupted: it writes only owner words, each to what it would say after a
  * full walk.
  *
+ * First the tree of table words, then segment after segment; each tells the
+ * heap what its items have there, and at last the rest is revealed as free. A
+ * pool that was closed in order serves before the segments have been looked
+ * into: one that is needed is taken at once, the others in the commits that
+ * follow (recover_step()). Until all are, new space comes out of grains that
+ * were empty when the pool was closed (summary.h).
+ *
  * After a crash there is nothing to repair, as only whole items get named.
  * Repairs are for damaged media and hostile files: an entry that is not valid,
  * lies in the wrong bucket, is named twice, has the key of another one, a
@@ -12,21 +19,19 @@
  */
 #include "store/engine/recover.h"
 
+#include "config/log.h"
+#include "store/engine/durable.h"
 #include "store/engine/grow.h"
 #include "store/engine/item.h"
 #include "store/engine/space.h"
+#include "store/engine/summary.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct walk {
-    struct kv *kv;
-    struct heap_piece *pieces; /* blobs, segments and pairs found */
-    size_t n_pieces;
-    size_t max_pieces;
-    uint64_t table_bytes; /* of segments and pairs */
-};
+#define DIGIT       11   /* bits of a cas id that are sorted by at a time */
+#define REVEAL_STEP 8192 /* effort of heap_reveal() in one step */
 
 /* Take a bit out of an owner word in the pool. */
 static void forget(struct kv *kv, uint32_t bucket, uint64_t bits)
@@ -37,41 +42,21 @@ static void forget(struct kv *kv, uint32_t bucket, uint64_t bits)
     kv->stats.repaired += (uint64_t)__builtin_popcountll(bits);
 }
 
-static int add_piece(struct walk *walk, uint64_t offset, uint64_t len,
-                     uint32_t place)
+/* A part of the table: whole, in the heap, over no other one. */
+static int take_part(struct kv *kv, uint64_t offset, uint64_t len)
 {
-    if (walk->n_pieces == walk->max_pieces) {
-        size_t max = walk->max_pieces ? walk->max_pieces * 2 : 256;
-        struct heap_piece *more = realloc(walk->pieces, max * sizeof(*more));
-        if (!more)
-            return -ENOMEM;
-        walk->pieces = more;
-        walk->max_pieces = max;
-    }
-    walk->pieces[walk->n_pieces++] =
-        (struct heap_piece){.offset = offset, .len = len, .place = place};
-    return 0;
+    int rc = heap_tell(&kv->heap, offset, len);
+    return rc > 0 ? 0 : rc < 0 ? rc : -EUCLEAN;
 }
 
-/* A part of the table: in the heap, and not more than the heap in all. */
-static int add_part(struct walk *walk, uint64_t offset, uint64_t len)
-{
-    walk->table_bytes += len;
-    if (!heap_covers(&walk->kv->heap, offset, len) ||
-        walk->table_bytes > walk->kv->heap.size)
-        return -EUCLEAN;
-    return add_piece(walk, offset, len, HEAP_NONE);
-}
-
-static int take_segment(struct walk *walk, uint64_t *word, uint32_t prefix,
+static int take_segment(struct kv *kv, uint64_t *word, uint32_t prefix,
                         uint32_t depth)
 {
-    struct kv *kv = walk->kv;
     uint64_t offset = (*word & HOP_WORD_OFFSET) * HOP_WORD_UNIT;
     uint32_t n = (uint32_t)(*word >> HOP_WORD_PLACES) * 64, number = 0;
     if (n < HOP_SEGMENT_MIN || n > HOP_SEGMENT_MAX || offset % 64 != 0)
         return -EUCLEAN;
-    int rc = add_part(walk, offset, n * sizeof(struct hop_entry));
+    int rc = take_part(kv, offset, n * sizeof(struct hop_entry));
     if (rc == 0)
         rc = hop_deepen(&kv->table, depth);
     if (rc == 0)
@@ -81,77 +66,93 @@ static int take_segment(struct walk *walk, uint64_t *word, uint32_t prefix,
         rc = lru_add_chunk(&kv->lru, number, n);
     if (rc < 0)
         return rc;
-    kv->table.segments[number].word = word;
+    hop_segment(&kv->table, number)->word = word;
+    hop_segment(&kv->table, number)->pending = true;
+    kv->recovery.places += n;
     hop_enter(&kv->table, number);
     return 0;
 }
 
 /* All that a table word names; depth bounds the recursion. */
-static int take_word(struct walk *walk, uint64_t *word, uint32_t prefix,
+static int take_word(struct kv *kv, uint64_t *word, uint32_t prefix,
                      uint32_t depth)
 {
     if ((*word & HOP_WORD_PAIR) == 0)
-        return take_segment(walk, word, prefix, depth);
+        return take_segment(kv, word, prefix, depth);
     uint64_t offset = (*word & HOP_WORD_OFFSET) * HOP_WORD_UNIT;
     if (depth == HOP_DEPTH_MAX ||
         (*word & ~HOP_WORD_PAIR) >> HOP_WORD_PLACES != 0)
         return -EUCLEAN;
-    int rc = add_part(walk, offset, sizeof(struct hop_pair));
+    int rc = take_part(kv, offset, sizeof(struct hop_pair));
     if (rc < 0)
         return rc;
-    struct hop_pair *pair = (void *)kv_at(walk->kv, offset);
-    rc = take_word(walk, &pair->word[0], prefix, depth + 1);
+    struct hop_pair *pair = (void *)kv_at(kv, offset);
+    rc = take_word(kv, &pair->word[0], prefix, depth + 1);
     if (rc < 0)
         return rc;
-    return take_word(walk, &pair->word[1], prefix | (uint32_t)1 << (31 - depth),
+    return take_word(kv, &pair->word[1], prefix | (uint32_t)1 << (31 - depth),
                      depth + 1);
 }
 
-/* The pieces of a chain. 1: taken, 0: it is broken, or -ENOMEM. */
-static int take_chain(struct walk *walk, uint64_t at, uint64_t len,
-                      uint32_t prefix, uint32_t place)
+/* Take back what was told of a blob: all of it, or its first pieces. */
+static void untake_blob(struct kv *kv, const struct hop_entry *entry,
+                        uint32_t pieces)
 {
-    const struct kv *kv = walk->kv;
+    struct item_blob blob;
+    uint64_t len;
+    if (!item_blob(entry, &blob, &len))
+        return;
+    if (!blob.chained) {
+        heap_untell(&kv->heap, blob.offset, len);
+        return;
+    }
+    for (uint32_t i = 0; i < pieces && blob.offset != 0; i++) {
+        const struct hop_piece *piece = (const void *)kv_at(kv, blob.offset);
+        heap_untell(&kv->heap, blob.offset, sizeof(*piece) + piece->len);
+        blob.offset = piece->next;
+    }
+}
+
+/* The pieces of a chain. 1: taken, 0: it is broken, or -ENOMEM; *n: how many
+ * were told. */
+static int take_chain(struct kv *kv, uint64_t at, uint64_t len, uint32_t prefix,
+                      uint32_t *n)
+{
     struct hop_piece piece;
-    for (bool first = true; len > 0; first = false) {
+    for (; len > 0; ++*n) {
         if (at % HEAP_UNIT != 0 || !heap_covers(&kv->heap, at, sizeof(piece)))
             return 0;
         memcpy(&piece, kv_at(kv, at), sizeof(piece));
         uint64_t size = sizeof(piece) + (uint64_t)piece.len;
         if (piece.len == 0 || piece.len > len ||
             (piece.len < len && size < HOP_PIECE_MIN) ||
-            (first && piece.len < prefix) || !heap_covers(&kv->heap, at, size))
+            (*n == 0 && piece.len < prefix))
             return 0;
-        if (add_piece(walk, at, size, place) < 0)
-            return -ENOMEM;
+        int rc = heap_tell(&kv->heap, at, size);
+        if (rc <= 0)
+            return rc;
         len -= piece.len;
         at = piece.next;
     }
     return at == 0;
 }
 
-/* What the entry of a place has in the heap. As take_chain(). */
-static int take_blob(struct walk *walk, uint32_t place)
+/* What an entry has in the heap. As take_chain(). */
+static int take_blob(struct kv *kv, const struct hop_entry *entry)
 {
-    const struct hop_entry *entry = kv_entry(walk->kv, place);
-    const struct heap *heap = &walk->kv->heap;
     struct item_blob blob;
     uint64_t len;
-    size_t before = walk->n_pieces;
+    uint32_t n = 0;
     if (!item_blob(entry, &blob, &len))
         return 1;
-    if (len > heap->size)
+    if (len > kv->heap.size)
         return 0;
-    if (!blob.chained) {
-        if (blob.offset % HEAP_UNIT != 0 ||
-            !heap_covers(heap, blob.offset, heap_round(len)))
-            return 0;
-        return add_piece(walk, blob.offset, len, place) < 0 ? -ENOMEM : 1;
-    }
+    if (!blob.chained)
+        return heap_tell(&kv->heap, blob.offset, len);
     uint32_t prefix = item_form(entry) == HOP_FAR_CHAIN ? entry->far.klen : 0;
-    int rc = take_chain(walk, blob.offset, len, prefix, place);
-    if (rc == 0)
-        walk->n_pieces = before;
+    int rc = take_chain(kv, blob.offset, len, prefix, &n);
+    if (rc <= 0)
+        untake_blob(kv, entry, n);
     return rc;
 }
 
@@ -163,7 +164,7 @@ static bool same_key(const struct kv *kv, uint32_t a, uint32_t b)
     return x.klen == y.klen && memcmp(x.key, y.key, x.klen) == 0;
 }
 
-/* Whether an earlier name of the bucket, among those kept, has this key. */
+/* Whether another name of the bucket, among those kept, has this key. */
 static bool is_double(const struct kv *kv, uint32_t bucket, uint64_t kept,
                       uint32_t place)
 {
@@ -192,40 +193,60 @@ static bool belongs(struct kv *kv, uint32_t bucket, uint64_t kept,
 }
 
 /* 1: an item that is whole, 0: none, or -ENOMEM. */
-static int take_item(struct walk *walk, uint32_t bucket, uint64_t kept,
+static int take_item(struct kv *kv, uint32_t bucket, uint64_t kept,
                      uint32_t place)
 {
-    struct kv *kv = walk->kv;
+    struct recovery *r = &kv->recovery;
     const struct hop_entry *entry = kv_entry(kv, place);
-    size_t before = walk->n_pieces;
     if (hop_used(&kv->table, place) || !item_valid(entry) ||
-        entry->cas >= POOL_CEILING_MAX)
+        entry->cas >= r->cas_end)
         return 0;
-    int rc = take_blob(walk, place);
+    int rc = take_blob(kv, entry);
     if (rc <= 0)
         return rc;
     if (!belongs(kv, bucket, kept, place)) {
-        walk->n_pieces = before;
+        untake_blob(kv, entry, UINT32_MAX);
         return 0;
     }
     hop_claim(&kv->table, place);
+    hop_mark(&kv->table, place, hop_mark_of(item_hash(entry)));
     lru_insert(&kv->lru, place);
-    space_count(kv, place, true);
+    r->found.items++;
+    r->found.bytes += item_bytes(entry);
+    r->found.expiring += entry->exptime != 0;
     if (entry->cas >= kv->next_cas)
         kv->next_cas = entry->cas + 1;
     return 1;
 }
 
-static int take_bucket(struct walk *walk, uint32_t bucket)
+/* Of the places that a bucket names the one with the highest cas id: of two
+ * items with one key, or the same bytes, the later one is true. */
+static unsigned newest(const struct kv *kv, uint32_t bucket, uint64_t names)
 {
-    struct kv *kv = walk->kv;
+    unsigned best = (unsigned)__builtin_ctzll(names);
+    uint64_t most = 0;
+    if ((names & (names - 1)) == 0)
+        return best;
+    for (; names != 0; names &= names - 1) {
+        unsigned bit = (unsigned)__builtin_ctzll(names);
+        uint32_t place = hop_place_at(&kv->table, bucket, bit);
+        if (kv_entry(kv, place)->cas > most) {
+            most = kv_entry(kv, place)->cas;
+            best = bit;
+        }
+    }
+    return best;
+}
+
+static int take_bucket(struct kv *kv, uint32_t bucket)
+{
     uint64_t owner = kv_entry(kv, bucket)->owner, kept = 0;
-    for (uint64_t left = owner; left != 0; left &= left - 1) {
-        unsigned bit = (unsigned)__builtin_ctzll(left);
-        if (bit >= HOP_REACH)
-            continue;
-        int rc = take_item(walk, bucket, kept,
-                           hop_place_at(&kv->table, bucket, bit));
+    uint64_t left = owner & (((uint64_t)1 << HOP_REACH) - 1);
+    while (left != 0) {
+        unsigned bit = newest(kv, bucket, left);
+        left &= ~((uint64_t)1 << bit);
+        int rc =
+            take_item(kv, bucket, kept, hop_place_at(&kv->table, bucket, bit));
         if (rc < 0)
             return rc;
         if (rc > 0)
@@ -236,48 +257,31 @@ static int take_bucket(struct walk *walk, uint32_t bucket)
     return 0;
 }
 
-static int take_items(struct walk *walk)
+/* Nobody has looked into this segment, and nobody may before it is done. */
+static int take_items(struct kv *kv, uint32_t number)
 {
-    const struct hop_table *table = &walk->kv->table;
-    for (uint32_t s = 0; s < table->n_segments; s++)
-        for (uint32_t i = 0; i < table->segments[s].n; i++) {
-            uint32_t bucket = s << HOP_SHIFT | i;
-            if (hop_entry(table, bucket)->owner == 0)
-                continue;
-            int rc = take_bucket(walk, bucket);
-            if (rc < 0)
-                return rc;
-        }
+    struct hop_segment *s = hop_segment(&kv->table, number);
+    for (uint32_t i = 0; i < s->n; i++) {
+        if (s->entries[i].owner == 0)
+            continue;
+        int rc = take_bucket(kv, number << HOP_SHIFT | i);
+        if (rc < 0)
+            return rc;
+    }
+    s->pending = false;
+    kv->recovery.places -= s->n;
     return 0;
 }
 
-/* The heap refused a piece of the item in a place. */
-static void drop_item(void *context, uint32_t place)
+/* The next segment that is pending. False: none is. */
+static bool next_pending(struct kv *kv, uint32_t *number)
 {
-    struct walk *walk = context;
-    struct kv *kv = walk->kv;
-    if (!hop_used(&kv->table, place))
-        return;
-    uint32_t bucket = hop_bucket_in(&kv->table, place >> HOP_SHIFT,
-                                    item_hash(kv_entry(kv, place)));
-    space_count(kv, place, false);
-    lru_remove(&kv->lru, place);
-    forget(kv, bucket, (uint64_t)1 << hop_distance(&kv->table, bucket, place));
-    hop_unclaim(&kv->table, place);
-}
-
-static int rebuild_heap(struct walk *walk)
-{
-    struct kv *kv = walk->kv;
-    size_t kept = 0;
-    if (!heap_judge(&kv->heap, walk->pieces, walk->n_pieces, drop_item, walk))
-        return -EUCLEAN;
-    for (size_t i = 0; i < walk->n_pieces; i++) {
-        const struct heap_piece *piece = &walk->pieces[i];
-        if (piece->place == HEAP_NONE || hop_used(&kv->table, piece->place))
-            walk->pieces[kept++] = *piece;
-    }
-    return heap_rebuild(&kv->heap, walk->pieces, kept);
+    struct recovery *r = &kv->recovery;
+    while (r->next < kv->table.n_segments &&
+           !hop_segment(&kv->table, r->next)->pending)
+        r->next++;
+    *number = r->next;
+    return r->next < kv->table.n_segments;
 }
 
 struct age {
@@ -285,27 +289,44 @@ struct age {
     uint32_t place;
 };
 
-static int by_cas(const void *a, const void *b)
+/* By cas id, in as many rounds as the highest one needs. The sorted one of the
+ * two arrays. */
+static struct age *sort_ages(struct age *from, struct age *to, size_t n,
+                             uint64_t highest)
 {
-    const struct age *x = a, *y = b;
-    return (x->cas > y->cas) - (x->cas < y->cas);
+    for (unsigned shift = 0; shift < 64 && highest >> shift != 0;
+         shift += DIGIT) {
+        size_t at[1u << DIGIT] = {0}, sum = 0;
+        for (size_t i = 0; i < n; i++)
+            at[from[i].cas >> shift & ((1u << DIGIT) - 1)]++;
+        for (size_t d = 0; d < 1u << DIGIT; d++) {
+            size_t count = at[d];
+            at[d] = sum;
+            sum += count;
+        }
+        for (size_t i = 0; i < n; i++)
+            to[at[from[i].cas >> shift & ((1u << DIGIT) - 1)]++] = from[i];
+        struct age *sorted = to;
+        to = from;
+        from = sorted;
+    }
+    return from;
 }
 
 /* When items were used is not known; when they were stored is. */
 static int order_list(struct kv *kv)
 {
     size_t n = 0;
-    struct age *ages = malloc(((size_t)kv->lru.n + 1) * sizeof(*ages));
+    struct age *ages = malloc(((size_t)kv->lru.n + 1) * 2 * sizeof(*ages));
     if (!ages)
         return -ENOMEM;
     for (uint32_t at = kv->lru.oldest; at != LRU_NONE;
          at = lru_node(&kv->lru, at)->newer)
         ages[n++] = (struct age){kv_entry(kv, at)->cas, at};
-    qsort(ages, n, sizeof(*ages), by_cas);
-    for (size_t i = 0; i < n; i++) {
-        lru_remove(&kv->lru, ages[i].place);
-        lru_insert(&kv->lru, ages[i].place);
-    }
+    const struct age *sorted = sort_ages(ages, ages + n, n, kv->next_cas);
+    lru_clear(&kv->lru);
+    for (size_t i = 0; i < n; i++)
+        lru_insert(&kv->lru, sorted[i].place);
     free(ages);
     return 0;
 }
@@ -321,33 +342,109 @@ static void take_flush(struct kv *kv)
         kv->sweep_left = kv->table.places;
 }
 
-int recover(struct kv *kv)
+/* All has been looked at: what was told at close was so, or now is. */
+static int end_recovery(struct kv *kv)
 {
-    struct walk walk = {.kv = kv};
+    struct recovery *r = &kv->recovery;
     struct pool_state *state = &kv->pool.header->state;
-    uint64_t repaired = kv->stats.repaired;
-    int rc = 0;
+    bool raise = kv->next_cas > kv->cas_ceiling;
+    kv->stats.items += r->found.items - r->told.items;
+    kv->stats.bytes += r->found.bytes - r->told.bytes;
+    kv->expiring += r->found.expiring - r->told.expiring;
+    if (kv->flush_mark > 0)
+        kv->sweep_left = kv->table.places;
+    r->active = false;
+    if (raise) {
+        kv->cas_ceiling = kv->next_cas;
+        durable_set(kv, &state->cas_ceiling, kv->cas_ceiling);
+    }
+    return raise || kv->stats.repaired > 0 ? pm_fence(kv->pm) : 0;
+}
 
+static int take_some(struct kv *kv, uint64_t effort)
+{
+    uint32_t number;
+    if (next_pending(kv, &number))
+        return take_items(kv, number);
+    int rc = heap_reveal(&kv->heap, effort);
+    return rc == 0 ? end_recovery(kv) : rc < 0 ? rc : 0;
+}
+
+static void fail(struct kv *kv, int rc)
+{
+    log_error("opening the pool cannot be completed: %s; nothing is stored any "
+              "more",
+              strerror(-rc));
+    kv->failed = true;
+}
+
+void recover_step(struct kv *kv)
+{
+    int rc =
+        kv->recovery.active && !kv->failed ? take_some(kv, REVEAL_STEP) : 0;
+    if (rc < 0)
+        fail(kv, rc);
+    else if (!kv->recovery.active)
+        log_info("pool %s: all of it has been looked at, %llu items, %llu "
+                 "dropped",
+                 kv->region->region.path, (unsigned long long)kv->stats.items,
+                 (unsigned long long)kv->stats.repaired);
+}
+
+int recover_finish(struct kv *kv)
+{
+    int rc = 0;
+    while (kv->recovery.active && rc == 0)
+        rc = take_some(kv, UINT64_MAX);
+    return rc;
+}
+
+void recover_segment(struct kv *kv, uint32_t number)
+{
+    if (!hop_segment(&kv->table, number)->pending || kv->failed)
+        return;
+    int rc = take_items(kv, number);
+    if (rc < 0)
+        fail(kv, rc);
+}
+
+static int hide_all(struct kv *kv)
+{
+    int rc = 0;
+    for (size_t i = 0; i < kv->pool.n_parts && rc == 0; i++) {
+        const struct region_part *part = &kv->pool.parts[i];
+        rc = heap_hide(&kv->heap, part->offset, part->offset + part->size);
+    }
+    return rc;
+}
+
+int recover(struct kv *kv, bool believe)
+{
+    struct pool_state *state = &kv->pool.header->state;
+    struct recovery *r = &kv->recovery;
+    bool known = believe && kv->pool.was_clean && !kv->evict &&
+                 state->root != 0 && region_is_whole(&kv->region->region) &&
+                 summary_read(&kv->pool, &r->told);
+
+    *r = (struct recovery){.active = true,
+                           .told = r->told,
+                           .cas_end =
+                               known ? state->cas_ceiling : POOL_CEILING_MAX};
     kv->next_cas = state->cas_ceiling;
     kv->cas_ceiling = kv->next_cas;
-    if (state->root != 0)
-        rc = take_word(&walk, &state->root, 0, 0);
-    if (rc == 0)
-        rc = take_items(&walk);
-    if (rc == 0)
-        rc = rebuild_heap(&walk);
-    free(walk.pieces);
-    if (rc == 0 && kv->evict)
-        rc = order_list(kv);
+    int rc = known ? summary_areas(&kv->pool, &kv->heap) : hide_all(kv);
+    if (rc == 0 && state->root != 0)
+        rc = take_word(kv, &state->root, 0, 0);
     if (rc < 0)
         return rc;
     take_flush(kv);
-    bool raise = kv->next_cas > kv->cas_ceiling;
-    if (raise) {
-        kv->cas_ceiling = kv->next_cas;
-        region_set(&kv->region->region, &state->cas_ceiling, kv->cas_ceiling);
-    }
-    if (!raise && kv->stats.repaired == repaired)
+    if (known) {
+        kv->stats.items = r->told.items;
+        kv->stats.bytes = r->told.bytes;
+        kv->expiring = r->told.expiring;
         return 0;
-    return pm_fence(kv->pm);
+    }
+    r->told = (struct summary_counts){0};
+    rc = recover_finish(kv);
+    return rc == 0 && kv->evict ? order_list(kv) : rc;
 }

@@ -9,19 +9,20 @@
 #include "store/engine/space.h"
 
 #include "config/log.h"
+#include "store/engine/durable.h"
 #include "store/engine/grow.h"
 #include "store/engine/item.h"
+#include "store/engine/recover.h"
 
 #include <assert.h>
 #include <string.h>
 
-#define OPERATION_WORDS 8  /* more than any operation adds */
-#define RESERVE_SHARE   64 /* this part of the heap is kept free in a cache */
-#define PLACES_SHARE    8  /* and this part of the table */
-#define RESERVE_STEP    64 /* evictions per turn for that at most */
-#define PLACE_TRIES     256
-#define PIECE_MIN       512  /* bytes of a piece, but of the last one */
-#define PIECES_MAX      4096 /* of one value */
+#define RESERVE_SHARE 64 /* this part of the heap is kept free in a cache */
+#define PLACES_SHARE  8  /* and this part of the table */
+#define RESERVE_STEP  64 /* evictions per turn for that at most */
+#define PLACE_TRIES   256
+#define PIECE_MIN     512  /* bytes of a piece, but of the last one */
+#define PIECES_MAX    4096 /* of one value */
 
 enum kv_result space_commit(struct kv *kv)
 {
@@ -43,33 +44,24 @@ enum kv_result space_commit(struct kv *kv)
     return KV_OK;
 }
 
-enum kv_result space_begin(struct kv *kv)
+void space_count_new(struct kv *kv, uint64_t bytes, bool expires)
 {
-    if (kv->failed)
-        return KV_IO;
-    if (commit_room(&kv->commit) < OPERATION_WORDS ||
-        kv->table.n_retired > HOP_RETIRED_MAX - OPERATION_WORDS)
-        return space_commit(kv);
-    return KV_OK;
-}
-
-bool space_is_stale(struct kv *kv, uint32_t place)
-{
-    return kv_expired(kv, (uint32_t)kv_meta(kv, place)) ||
-           kv_flushed(kv, kv_entry(kv, place)->cas);
+    kv->stats.items++;
+    kv->stats.bytes += bytes;
+    kv->expiring += expires;
 }
 
 void space_count(struct kv *kv, uint32_t place, bool here)
 {
-    struct item_text text = item_read(kv->pm->base, kv_entry(kv, place));
+    uint64_t bytes = item_bytes(kv_entry(kv, place));
     uint64_t expiring = (uint32_t)kv_meta(kv, place) != 0;
     if (here) {
         kv->stats.items++;
-        kv->stats.bytes += text.klen + text.vlen;
+        kv->stats.bytes += bytes;
         kv->expiring += expiring;
     } else {
         kv->stats.items--;
-        kv->stats.bytes -= text.klen + text.vlen;
+        kv->stats.bytes -= bytes;
         kv->expiring -= expiring;
     }
 }
@@ -91,11 +83,38 @@ static bool next_piece(const struct kv *kv, struct item_blob *blob,
     return true;
 }
 
+/* Somebody holds it: it is retired when he gives it back. */
+static bool is_held(struct kv *kv, const struct item_blob *blob, uint64_t len)
+{
+    struct hold *hold = holds_find(&kv->holds, blob->offset);
+    struct item_blob left = *blob;
+    uint64_t offset, size;
+    if (!hold)
+        return false;
+    hold->orphan = true;
+    while (next_piece(kv, &left, &len, &offset, &size))
+        kv->reserved_bytes += heap_round(size);
+    return true;
+}
+
+void space_retire_orphan(struct kv *kv, const struct hold *hold)
+{
+    struct item_blob blob = {hold->offset, hold->chained};
+    uint64_t offset, len = hold->len, size;
+    while (next_piece(kv, &blob, &len, &offset, &size)) {
+        kv->reserved_bytes -= heap_round(size);
+        heap_retire(&kv->heap, offset, size, kv->epoch);
+    }
+}
+
 void space_retire_blob(struct kv *kv, uint32_t place)
 {
     struct item_blob blob;
     uint64_t offset, len, size;
-    if (!item_blob(kv_entry(kv, place), &blob, &len))
+    if (item_form(kv_entry(kv, place)) == HOP_INLINE_ITEM ||
+        !item_blob(kv_entry(kv, place), &blob, &len))
+        return;
+    if (kv->holds.n > 0 && is_held(kv, &blob, len))
         return;
     while (next_piece(kv, &blob, &len, &offset, &size))
         heap_retire(&kv->heap, offset, size, *lru_pin(&kv->lru, place));
@@ -122,14 +141,19 @@ void space_remove(struct kv *kv, uint32_t place)
     lru_remove(&kv->lru, place);
     hop_unlink(&kv->table, bucket_of(kv, place), place);
     kv->moves++;
+    if (grow_is_sparse(kv, place >> HOP_SHIFT))
+        kv->sparse = place >> HOP_SHIFT;
 }
 
 static void remove_counted(struct kv *kv, uint32_t place)
 {
-    if (space_is_stale(kv, place))
+    if (space_is_stale(kv, place)) {
         kv->stats.reclaimed++;
-    else
+    } else {
         kv->stats.evictions++;
+        if (kv->head.watch)
+            durable_note_evicted(kv, place);
+    }
     space_remove(kv, place);
 }
 
@@ -144,8 +168,8 @@ void space_sweep(struct kv *kv, uint64_t n)
             kv->sweep_left--;
         if (!lru_contains(&kv->lru, place) || !space_is_stale(kv, place))
             continue;
-        if (commit_room(&kv->commit) < OPERATION_WORDS ||
-            kv->table.n_retired > HOP_RETIRED_MAX - OPERATION_WORDS)
+        if (commit_room(&kv->commit) < SPACE_WORDS ||
+            kv->table.n_retired > HOP_RETIRED_MAX - SPACE_WORDS)
             if (space_commit(kv) != KV_OK)
                 return;
         kv->stats.reclaimed++;
@@ -181,19 +205,20 @@ static bool evict_bytes(struct kv *kv, uint64_t bytes)
     return any;
 }
 
-/* Write a piece's head, and its place into the piece before it. */
+/* Write a piece's head, and its place into the piece before it. Nothing is
+ * flushed: the bytes that follow a head begin in its line, and will be. */
 static void link_piece(struct kv *kv, struct item_blob *blob, uint64_t *last,
                        uint64_t at, uint64_t got)
 {
     struct hop_piece piece = {.len = (uint32_t)(got - sizeof(piece))};
-    pm_copy(kv->pm, kv_at(kv, at), &piece, sizeof(piece));
-    if (*last == 0) {
+    uint64_t words[2];
+    memcpy(words, &piece, sizeof(words));
+    for (size_t i = 0; i < 2; i++)
+        pm_store64(kv->pm, (uint64_t *)(void *)kv_at(kv, at) + i, words[i]);
+    if (*last == 0)
         blob->offset = at;
-    } else {
-        memcpy(&piece, kv_at(kv, *last), sizeof(piece));
-        piece.next = at;
-        pm_copy(kv->pm, kv_at(kv, *last), &piece, sizeof(piece));
-    }
+    else
+        pm_store64(kv->pm, (uint64_t *)(void *)kv_at(kv, *last), at);
     *last = at;
 }
 
@@ -233,7 +258,7 @@ static bool try_blob(struct kv *kv, uint64_t len, uint32_t klen, bool whole,
     if (blob->offset != 0)
         return true;
     return !whole && len > 0 && kv->heap.retired == HEAP_NONE &&
-           make_chain(kv, len, klen, blob);
+           !kv->recovery.active && make_chain(kv, len, klen, blob);
 }
 
 enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
@@ -245,6 +270,11 @@ enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
     if (heap_round(len) > kv->heap.size)
         return KV_TOO_LARGE;
     while (!try_blob(kv, len, klen, whole, blob)) {
+        if (kv->recovery.active) { /* the space may be in what is hidden */
+            if (recover_finish(kv) < 0)
+                return KV_NO_SPACE;
+            continue;
+        }
         if (kv->heap.retired == HEAP_NONE) {
             if (!swept) {
                 sweep_all(kv);

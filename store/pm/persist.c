@@ -20,6 +20,7 @@
 
 #define PAGE_SHIFT 12
 #define PAGES_MAX  4096 /* more than that: msync everything */
+#define SMALL_COPY 64   /* bytes */
 #define LARGE_PAGE ((size_t)2 << 20)
 
 static bool inside(const struct pm *pm, const void *at, size_t len)
@@ -36,11 +37,23 @@ static void plain_store64(struct pm *pm, uint64_t *at, uint64_t value)
     __atomic_store_n(at, value, __ATOMIC_RELAXED);
 }
 
+/* Word by word: what has just been put together in such words can be read at
+ * once; wider loads would wait for all stores before them, write-backs too. */
+static void copy_words(uint64_t *at, const uint64_t *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        __atomic_store_n(&at[i], from[i], __ATOMIC_RELAXED);
+    pmem_flush(at, n * sizeof(*at));
+}
+
 static void pmem_copy(struct pm *pm, void *at, const void *from, size_t len)
 {
     assert(inside(pm, at, len));
     (void)pm;
-    pmem_memcpy(at, from, len, PMEM_F_MEM_NODRAIN);
+    if (len <= SMALL_COPY && (((uintptr_t)at | (uintptr_t)from | len) & 7) == 0)
+        copy_words(at, from, len / 8);
+    else
+        pmem_memcpy(at, from, len, PMEM_F_MEM_NODRAIN);
 }
 
 static void pmem_writeback(struct pm *pm, const void *at, size_t len)
@@ -276,6 +289,26 @@ void pm_unmap(struct pm *pm)
     free(pm->pages);
     pm->base = NULL;
     pm->pages = NULL;
+}
+
+int pm_share(struct pm *pm, const struct pm *of)
+{
+    size_t *pages = NULL;
+    if (of->policy == PM_SYNC) {
+        pages = malloc(PAGES_MAX * sizeof(*pages));
+        if (!pages)
+            return -ENOMEM;
+    }
+    *pm = *of;
+    pm->pages = pages;
+    pm->n_pages = 0;
+    return 0;
+}
+
+void pm_unshare(struct pm *pm)
+{
+    free(pm->pages);
+    *pm = (struct pm){0};
 }
 
 int pm_fence(struct pm *pm)

@@ -76,6 +76,14 @@ int pm_extend(struct pm *pm, int fd, size_t size);
 
 void pm_unmap(struct pm *pm);
 
+/*
+ * The same mapping for another thread: flushes and fences of one are not those
+ * of the other. pm_unshare() comes before pm_unmap() of the first one; size
+ * follows the first one's by the caller's hand. 0 or -ENOMEM.
+ */
+int pm_share(struct pm *pm, const struct pm *of);
+void pm_unshare(struct pm *pm);
+
 const char *pm_policy_name(enum pm_policy policy);
 
 /* One aligned word, never torn. Needs pm_flush(). */

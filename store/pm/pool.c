@@ -195,27 +195,34 @@ uint64_t pool_free_space(const struct region *region)
     return free_grains(region) * region->header->grain;
 }
 
-/* Where the first run of n free grains begins; else the first free one. */
-static uint64_t first_fit(const struct region *region, uint64_t n)
+/* Where the first run of n free grains begins, or NO_GRAIN. */
+static uint64_t first_run(const struct region *region, uint64_t n)
 {
-    uint64_t run = 0, first = NO_GRAIN;
+    uint64_t run = 0;
     for (uint64_t g = 0; g < region_grains(region); g++) {
         run = counts(region, region->words[g]) ? 0 : run + 1;
-        if (run == 1 && first == NO_GRAIN)
-            first = g;
         if (run == n)
             return g + 1 - n;
     }
-    return first;
+    return NO_GRAIN;
 }
 
-/* Give n free grains to a pool, as contents; which is told in *taken. */
-static void take_grains(struct region *region, uint64_t id, uint64_t index,
-                        uint64_t n, uint64_t *taken)
+/* Where to begin with n grains, the first `run` of which are neighbours;
+ * NO_GRAIN: so many lie nowhere together. */
+static uint64_t first_fit(const struct region *region, uint64_t n, uint64_t run)
 {
-    uint64_t g = first_fit(region, n);
-    for (uint64_t i = 0; i < n; g++) {
-        assert(g < region_grains(region));
+    uint64_t first = first_run(region, n);
+    return first != NO_GRAIN ? first : first_run(region, run);
+}
+
+/* Give n free grains, from that one on and then from the first one, to a pool,
+ * as contents; which is told in *taken. */
+static void take_grains(struct region *region, uint64_t id, uint64_t index,
+                        uint64_t n, uint64_t g, uint64_t *taken)
+{
+    uint64_t grains = region_grains(region);
+    assert(g < grains);
+    for (uint64_t i = 0; i < n; g = g + 1 < grains ? g + 1 : 0) {
         if (counts(region, region->words[g]))
             continue;
         taken[i] = g;
@@ -260,8 +267,9 @@ static int write_header(struct region *region, uint64_t grain, uint64_t id)
     return 0;
 }
 
+/* From grain g on there are neighbours enough to begin with. */
 static int write_pool(struct region *region, struct region_slot *slot,
-                      const char *name, uint64_t n)
+                      const char *name, uint64_t n, uint64_t g)
 {
     struct region_slot image = {
         .grains = n, .id = next_id(region), .created = (uint64_t)time(NULL)};
@@ -272,7 +280,7 @@ static int write_pool(struct region *region, struct region_slot *slot,
     uint64_t *taken = malloc(n * sizeof(*taken));
     if (!taken)
         return -ENOMEM;
-    take_grains(region, image.id, 0, n, taken);
+    take_grains(region, image.id, 0, n, g, taken);
     int rc = write_header(region, taken[0], image.id);
     free(taken);
     if (rc < 0)
@@ -284,13 +292,11 @@ static int write_pool(struct region *region, struct region_slot *slot,
     return set_state(region, slot, REGION_SLOT_POOL);
 }
 
-int pool_create(struct region *region, const char *name, uint64_t size,
-                char *error, size_t error_size)
+/* Whether there may be one more pool, of that name. */
+static int check_new(const struct region *region, const char *name, char *error,
+                     size_t error_size)
 {
     const char *path = region->path;
-    uint64_t grain = region->header->grain, left = free_grains(region);
-    uint64_t n = size / grain + (size % grain != 0);
-    struct region_slot *slot = free_slot(region);
     if (!name_allowed(name))
         return region_refuse(path, error, error_size, -EINVAL,
                              "cannot have a pool of that name: 1 to %u bytes "
@@ -301,19 +307,45 @@ int pool_create(struct region *region, const char *name, uint64_t size,
                              "has a pool \"%s\" already; open it or choose "
                              "another name",
                              name);
-    if (!slot)
+    if (!free_slot(region))
         return region_refuse(path, error, error_size, -ENOSPC,
                              "has %u pools, as many as it can; delete one",
                              region->header->slots);
+    return 0;
+}
+
+int pool_create(struct region *region, const char *name, uint64_t size,
+                uint64_t run, char *error, size_t error_size)
+{
+    const char *path = region->path;
+    uint64_t grain = region->header->grain, left = free_grains(region);
+    uint64_t n = size / grain + (size % grain != 0);
+    uint64_t least = (POOL_HEADER_SIZE + run + grain - 1) / grain;
+    int rc = check_new(region, name, error, error_size);
+    if (rc < 0)
+        return rc;
     if (size == 0)
-        n = left;
-    if (n > left || n == 0)
+        n = left > least ? left : least;
+    if (n < least)
+        return region_refuse(path, error, error_size, -EINVAL,
+                             "cannot have pool \"%s\" of %llu bytes: here a "
+                             "pool has at least %llu",
+                             name, (unsigned long long)size,
+                             (unsigned long long)(least * grain));
+    if (n > left)
         return region_refuse(path, error, error_size, -ENOSPC,
                              "has %llu free bytes, not %llu as pool \"%s\" "
                              "wants; make the region larger or delete a pool",
-                             (unsigned long long)pool_free_space(region),
-                             (unsigned long long)(size ? size : grain), name);
-    int rc = write_pool(region, slot, name, n);
+                             (unsigned long long)(left * grain),
+                             (unsigned long long)(n * grain), name);
+    uint64_t at = first_fit(region, n, least);
+    if (at == NO_GRAIN)
+        return region_refuse(path, error, error_size, -ENOSPC,
+                             "has its free bytes in pieces, none of them of "
+                             "%llu bytes, with which pool \"%s\" has to begin; "
+                             "make the region larger or delete a pool",
+                             (unsigned long long)(least * grain), name);
+    rc = write_pool(region, free_slot(region), name, n, at);
     if (rc < 0)
         return region_refuse(path, error, error_size, rc,
                              "cannot make pool \"%s\": %s", name,
@@ -456,6 +488,13 @@ free_parts:
     return rc;
 }
 
+int pool_grains(const struct pool *pool, uint64_t **grains, uint64_t *n)
+{
+    const struct region_slot *slot = &pool->region->slots[pool->slot];
+    *n = slot->grains;
+    return collect(pool->region, slot, grains);
+}
+
 int pool_close(struct pool *pool, bool clean)
 {
     struct region *region = pool->region;
@@ -488,7 +527,8 @@ int pool_grow(struct pool *pool, uint64_t more, struct region_part **added,
     int rc = -ENOMEM;
     if (!taken)
         goto refuse;
-    take_grains(region, slot->id, slot->grains, n, taken);
+    take_grains(region, slot->id, slot->grains, n, first_fit(region, n, 1),
+                taken);
     rc = parts_of(region, taken, n, NO_GRAIN, added, n_added);
     free(taken);
     if (rc < 0)

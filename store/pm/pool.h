@@ -35,10 +35,12 @@ struct pool_info {
 /* Bytes that are in no pool. */
 uint64_t pool_free_space(const struct region *region);
 
-/* size: rounded up to grains; 0: all that is free. 0 or -errno with a
- * sentence: the name is taken or not allowed, no room, no slot. */
+/* size: rounded up to grains; 0: all that is free. run: bytes that follow the
+ * header without a gap, the least that the pool's user can work with. 0 or
+ * -errno with a sentence: too small, no room, no slot, or a name that is taken
+ * or not allowed. */
 int pool_create(struct region *region, const char *name, uint64_t size,
-                char *error, size_t error_size);
+                uint64_t run, char *error, size_t error_size);
 
 /* Whether there is a pool of that name. */
 bool pool_exists(const struct region *region, const char *name);
@@ -46,6 +48,10 @@ bool pool_exists(const struct region *region, const char *name);
 /* Durably marked as in use on return. 0 or -errno with a sentence. */
 int pool_open(struct pool *pool, struct region *region, const char *name,
               char *error, size_t error_size);
+
+/* The numbers of its grains, by index, in an array that the caller frees. 0 or
+ * -errno. */
+int pool_grains(const struct pool *pool, uint64_t **grains, uint64_t *n);
 
 /* clean: everything in it is committed. 0 or -errno; closed either way. */
 int pool_close(struct pool *pool, bool clean);

@@ -149,7 +149,10 @@ static int check_header(struct opening *o)
 static int allocate(const struct region *region, uint64_t size, char *error,
                     size_t error_size)
 {
-    if (region->device)
+    struct stat st;
+    if (region->device ||
+        (fstat(region->fd, &st) == 0 && (uint64_t)st.st_size >= size &&
+         (uint64_t)st.st_blocks * 512 >= size)) /* it has no holes */
         return 0;
     int rc = posix_fallocate(region->fd, 0, (off_t)size);
     if (rc == 0)
@@ -436,7 +439,8 @@ static int prepare(struct opening *o)
 static int take_possession(struct opening *o)
 {
     struct region *region = o->region;
-    region_set(region, &region->header->opener, (uint64_t)getpid());
+    /* Not flushed: it is for those that find the file locked. */
+    pm_store64(&region->pm, &region->header->opener, (uint64_t)getpid());
     int rc = pool_tidy_up(region);
     if (rc < 0)
         refuse(o, rc, "cannot be written: %s", strerror(-rc));
@@ -555,6 +559,14 @@ int region_grow(struct region *region, uint64_t size, char *error,
                              "cannot grow to %llu bytes: %s",
                              (unsigned long long)size, strerror(-rc));
     return 0;
+}
+
+bool region_is_whole(const struct region *region)
+{
+    struct stat st;
+    return region->device ||
+           (fstat(region->fd, &st) == 0 &&
+            (uint64_t)st.st_size >= (uint64_t)region->pm.size);
 }
 
 void region_set(struct region *region, uint64_t *word, uint64_t value)

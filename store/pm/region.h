@@ -47,6 +47,9 @@ int region_close(struct region *region);
 int region_grow(struct region *region, uint64_t size, char *error,
                 size_t error_size);
 
+/* The file has, as far as one can see now, not been cut short. */
+bool region_is_whole(const struct region *region);
+
 /* Grains there are. */
 static inline uint64_t region_grains(const struct region *region)
 {

@@ -106,6 +106,29 @@ struct pool_header {
     struct pool_state state;
 };
 
+#define POOL_SUMMARY_AT     256 /* bytes from the pool's header */
+#define POOL_SUMMARY_MAGIC  0x4d4d55535650534bu /* "KSPVSUMM" */
+#define POOL_SUMMARY_GRAINS 30208u
+
+/*
+ * In the page of the header: what was so when the pool was closed in order.
+ * It counts while clean is 1 and cas is the ceiling, so that what a program
+ * that does not know it, or a crash, has left there is not taken for true.
+ */
+struct pool_summary {
+    uint64_t magic;
+    uint64_t check; /* over what follows */
+    uint64_t cas;
+    uint64_t items;
+    uint64_t bytes;    /* keys and values of items */
+    uint64_t expiring; /* items with an exptime */
+    uint64_t grains;   /* that empty[] tells about, from index 0 on */
+    uint64_t pieces;   /* of the heap, in use; never more than it has units */
+    uint64_t empty[POOL_SUMMARY_GRAINS / 64]; /* a bit each: nothing is in it */
+};
+
+static_assert(POOL_SUMMARY_AT + sizeof(struct pool_summary) == POOL_HEADER_SIZE,
+              "ends with the page");
 static_assert(offsetof(struct region_header, uuid) == 64, "line 1");
 static_assert(offsetof(struct region_header, reserved) == 112, "layout");
 static_assert(offsetof(struct region_header, check) == 184, "end of line 2");

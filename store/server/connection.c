@@ -26,9 +26,10 @@
 #include "store/server/execute.h"
 #include "store/server/large_value.h"
 
-#define READ_MIN       4096        /* bytes of room for the rest of a request */
-#define LONG_INPUT_MAX (256 << 20) /* bytes of all lines longer than a block   \
-                                    */
+#define READ_MIN 4096 /* bytes of room for the rest of a request */
+#define LONG_INPUT_MAX                                                         \
+    (256 << 20) /* bytes of all lines longer than a block                      \
+                 */
 
 static void want_flush(struct connection *c)
 {
@@ -241,7 +242,7 @@ static bool is_too_much_input(const struct connection *c)
     size_t sum = 2 * c->in.cap;
 
     TAILQ_FOREACH(other, &c->shard->all, all)
-    sum += other->in.cap > BLOCK_SIZE ? other->in.cap : 0;
+        sum += other->in.cap > BLOCK_SIZE ? other->in.cap : 0;
     return sum > LONG_INPUT_MAX;
 }
 
@@ -292,6 +293,7 @@ static void receive(struct connection *c)
     } else if (n == 0) {
         c->closing = true;
     } else if (errno != EAGAIN && errno != EINTR) {
+        c->shard->failed |= errno == EFAULT; /* the pool takes no bytes */
         log_info("connection %d: %s", c->fd, strerror(errno));
         connection_abort(c);
     }
@@ -348,6 +350,7 @@ static bool send_some(struct connection *c)
         s->counters.bytes_written += (uint64_t)n;
     if ((n < 0 && n != -EAGAIN && n != -EINTR) ||
         output_settle(&c->out, &s->blocks) < 0) {
+        s->failed |= n == -EFAULT; /* a value is no longer there */
         log_info("connection %d: %s", c->fd,
                  n < 0 ? strerror((int)-n) : "no memory for its replies");
         connection_abort(c);

@@ -236,12 +236,22 @@ static void resume_accepting(struct shard *s)
 
 static int wait_ms(const struct shard *s, int timeout_ms)
 {
-    if (!TAILQ_EMPTY(&s->again))
+    if (!TAILQ_EMPTY(&s->again) || s->behind)
         return 0;
     if (s->acceptor->paused && !is_full(s) &&
         (timeout_ms < 0 || timeout_ms > RETRY_MS))
         return RETRY_MS;
     return timeout_ms;
+}
+
+static int end_all(struct shard *s)
+{
+    log_error("the pool %s has failed; nothing of this turn is acknowledged. "
+              "Check the disk and start again",
+              s->options->pool);
+    abort_all(s);
+    bury(s);
+    return -EIO;
 }
 
 int shard_turn(struct shard *s, int timeout_ms)
@@ -256,16 +266,13 @@ int shard_turn(struct shard *s, int timeout_ms)
         resume_accepting(s);
     take_again(s);
     take_events(s, events, n);
-    if (kv_commit(s->kv) != KV_OK || s->failed) {
-        log_error("the pool %s has failed; nothing of this turn is "
-                  "acknowledged. Check the disk and start again",
-                  s->options->pool);
-        abort_all(s);
-        bury(s);
-        return -EIO;
-    }
+    if (kv_commit(s->kv) != KV_OK || s->failed)
+        return end_all(s);
     flush_all(s);
+    if (s->failed) /* a value could not be sent */
+        return end_all(s);
     kv_unpin_all(s->kv);
+    s->behind = kv_catch_up(s->kv);
     if (!TAILQ_EMPTY(&s->dead)) {
         bury(s);
         resume_accepting(s);
@@ -278,8 +285,7 @@ static bool is_idle(const struct shard *s)
 {
     const struct connection *c;
 
-    TAILQ_FOREACH(c, &s->all, all)
-    {
+    TAILQ_FOREACH(c, &s->all, all) {
         if (c->paused || c->large != NULL || output_pending(&c->out) > 0 ||
             byte_queue_len(&c->in) > 0)
             return false;

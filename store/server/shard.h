@@ -38,6 +38,7 @@ struct shard {
     uint32_t now;  /* unix seconds, of this turn */
     uint32_t started;
     enum shard_stop stop;
+    bool behind;        /* the pool is not done with its open */
     uint32_t paused_at; /* unix seconds: accepting was paused last */
     uint32_t stop_by;   /* unix seconds: end of a graceful stop */
     int verbosity;

@@ -166,6 +166,7 @@ static void stat_pool(struct connection *c, const struct kv_statistics *kv)
     stat_number(c, "pool_commits", kv->commits);
     stat_number(c, "pool_displacements", kv->displacements);
     stat_number(c, "pool_repaired", kv->repaired);
+    stat_number(c, "pool_scan_left", kv->scan_left);
     stat_text(c, "pool_was_clean", kv->was_clean ? "yes" : "no");
 }
 
@@ -333,8 +334,7 @@ static void stats_conns(struct connection *c)
         connection_replyf(c, "STAT %d:secs_since_last_cmd %u\r\n", l->fd,
                           c->shard->now - c->shard->started);
     }
-    TAILQ_FOREACH(other, &c->shard->all, all)
-    {
+    TAILQ_FOREACH(other, &c->shard->all, all) {
         struct sockaddr_storage address = {0};
         socklen_t len = sizeof(address);
         char text[ADDRESS_TEXT] = "unknown";

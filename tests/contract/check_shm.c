@@ -18,6 +18,7 @@ int main(void)
 {
     static const struct contract shm = {.ops = &fastsock_backend_shm,
                                         .name = name,
+                                        .asks = true,
                                         .patience_ns = 4000000000,
                                         .n_links = 550};
 

@@ -95,7 +95,7 @@ START_TEST(a_release_out_of_bounds_breaks_a_rule_and_sets_nothing)
 
     must_meet(0);
     r = right[0].link;
-    r->ops->start(r, 10000, 0);
+    r->ops->start(r, 1, 10000, 0);
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         uint64_t v = values[i], freed = 7;
         bool sound = v <= 10500; /* below: of an earlier epoch */
@@ -264,7 +264,7 @@ START_TEST(a_killed_peer_is_noticed_when_all_that_arrived_was_read)
     party_start(&left[0], &here, true, 0);
     ck_assert(turn_until(&left[0].done, 1));
     ck_assert_str_eq(reason_token(left[0].why), "none");
-    left[0].link->ops->start(left[0].link, 0, 0);
+    left[0].link->ops->start(left[0].link, 1, 0, 0);
     ck_assert(turn_until(&left[0].messages, 1)); /* it has committed */
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
@@ -292,7 +292,7 @@ START_TEST(the_other_process)
     party_start(&right[0], &there, false, 0);
     ck_assert(turn_until(&right[0].done, 1));
     r = right[0].link;
-    r->ops->start(r, 0, 0);
+    r->ops->start(r, 1, 0, 0);
     for (uint64_t i = 0; i < 1000; i++)
         r->tx.bytes[i] = byte_at(i);
     r->ops->commit(r, 1000);
@@ -340,8 +340,8 @@ START_TEST(links_until_no_more_memory_may_be_locked)
     ck_assert_uint_lt(n, MANY);
     ck_assert_str_eq(reason_token(left[n].why), "memlock");
     /* What was there before goes on. */
-    left[0].link->ops->start(left[0].link, 0, 0);
-    right[0].link->ops->start(right[0].link, 0, 0);
+    left[0].link->ops->start(left[0].link, 1, 0, 0);
+    right[0].link->ops->start(right[0].link, 1, 0, 0);
     left[0].link->ops->commit(left[0].link, 10);
     must_land(right[0].link, 0, 10);
 }
@@ -447,6 +447,7 @@ static void more(TCase *tcase)
 
 static const struct contract verbs = {.ops = &fastsock_backend_verbs,
                                       .device = true,
+                                      .asks = true,
                                       .name = name,
                                       .patience_ns = 20000000000,
                                       .n_links = 70,

@@ -29,8 +29,12 @@ enum {
 
 struct contract {
     const struct backend_ops *ops;
-    /* Between hosts: a proof counts, and somebody has to listen. */
+    /*
+     * Between hosts: a proof counts, somebody has to listen, drain() asks,
+     * and a commit is delivered later.
+     */
     bool device;
+    bool asks; /* the peer what it has said: drain() */
     /* Of connection n of this process; no other process has it. */
     void (*name)(unsigned n, struct connection_name *out);
     /* More than it takes on a slow machine, for something to happen. */
@@ -66,10 +70,13 @@ extern uint64_t contract_max_links; /* of sides that start now */
 extern struct party left[MANY], right[MANY];
 
 int contract_run(const char *name, const struct contract *what);
+/* Says which cases this transport does not have, and why. */
+void contract_skips(const char *cases, const char *why);
 
 void side_start(struct side *s, uint64_t token);
 void side_stop(struct side *s);
 void turn(int times);
+void turn_here(void); /* and not there */
 /* Until *n is at least `least`; false when it takes too long. */
 bool turn_until(const int *n, int least);
 /* A link at either end, started at 0. */

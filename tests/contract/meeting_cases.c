@@ -16,7 +16,7 @@ END_TEST
 START_TEST(an_end_that_comes_early_is_waited_for)
 {
     party_start(&left[0], &here, true, 0);
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 10; i++) {
         turn(1);
         usleep(1000);
     }
@@ -42,8 +42,6 @@ END_TEST
 
 START_TEST(where_nobody_listens_no_peer_is_met)
 {
-    if (!contract->device)
-        return;
     listen_there(false);
     party_start(&left[0], &here, true, 0);
     ck_assert(turn_until(&left[0].done, 1));
@@ -55,13 +53,20 @@ END_TEST
 
 START_TEST(a_cancelled_meeting_says_nothing_and_a_new_one_succeeds)
 {
+    int told;
+
     party_start(&right[0], &there, false, 0);
     party_start(&left[0], &here, true, 0);
     turn(1);
+    told = right[0].done; /* it may have agreed already */
+    ck_assert_int_eq(left[0].done, 0);
     contract->ops->meeting_cancel(&left[0].meeting);
-    contract->ops->meeting_cancel(&right[0].meeting);
+    if (told == 0)
+        contract->ops->meeting_cancel(&right[0].meeting);
     turn(20);
-    ck_assert_int_eq(left[0].done + right[0].done, 0);
+    ck_assert_int_eq(left[0].done, 0);
+    ck_assert_int_eq(right[0].done, told);
+    drop(&right[0]);
     must_meet(1);
     /* Within a host the first question may still be waiting for its answer
      * and then uses up the new one. */
@@ -72,11 +77,9 @@ END_TEST
 
 START_TEST(a_question_that_was_withdrawn_does_not_use_up_the_next_one)
 {
-    if (!contract->device)
-        return;
     must_meet(1); /* now the other process can be asked at once */
     party_start(&left[0], &here, true, 0);
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 10; i++) {
         turn(1);
         usleep(1000);
     }
@@ -102,8 +105,6 @@ END_TEST
 
 START_TEST(an_end_that_saw_other_first_bytes_is_not_met)
 {
-    if (!contract->device)
-        return;
     party_start(&right[0], &there, false, 0);
     party_start(&left[0], &here, true, 0);
     left[0].proof.bytes[PROOF_TO_SERVER][7] ^= 1;
@@ -118,8 +119,6 @@ END_TEST
 
 START_TEST(too_few_first_bytes_or_none_kept_prove_nothing)
 {
-    if (!contract->device)
-        return;
     party_start(&right[0], &there, false, 0);
     right[0].proof.have[PROOF_TO_SERVER] = PROOF_LEAST - 1;
     party_start(&left[0], &here, true, 0);
@@ -187,14 +186,19 @@ void add_meeting_cases(TCase *tcase)
     tcase_add_test(tcase, two_ends_of_a_connection_meet_and_each_has_a_link);
     tcase_add_test(tcase, an_end_that_comes_early_is_waited_for);
     tcase_add_test(tcase, without_the_other_end_a_meeting_ends_with_a_reason);
-    tcase_add_test(tcase, where_nobody_listens_no_peer_is_met);
     tcase_add_test(tcase,
                    a_cancelled_meeting_says_nothing_and_a_new_one_succeeds);
-    tcase_add_test(tcase,
-                   a_question_that_was_withdrawn_does_not_use_up_the_next_one);
     tcase_add_test(tcase, ends_that_counted_different_bytes_do_not_meet);
-    tcase_add_test(tcase, an_end_that_saw_other_first_bytes_is_not_met);
-    tcase_add_test(tcase, too_few_first_bytes_or_none_kept_prove_nothing);
     tcase_add_test(tcase, many_links_of_two_processes_do_not_mix);
     tcase_add_test(tcase, beyond_the_limit_of_links_a_meeting_is_refused);
+    if (!contract->device) {
+        contract_skips("listening, proof, questions withdrawn",
+                       "within a host the kernel says who the peer is");
+        return;
+    }
+    tcase_add_test(tcase, where_nobody_listens_no_peer_is_met);
+    tcase_add_test(tcase,
+                   a_question_that_was_withdrawn_does_not_use_up_the_next_one);
+    tcase_add_test(tcase, an_end_that_saw_other_first_bytes_is_not_met);
+    tcase_add_test(tcase, too_few_first_bytes_or_none_kept_prove_nothing);
 }

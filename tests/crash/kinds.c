@@ -5,6 +5,8 @@
  */
 #include "tests/crash/kinds.h"
 
+#include <string.h>
+
 #define LARGE_MOST 1200 /* bytes; now and then more */
 
 uint32_t kinds_large_len(struct script *s)
@@ -273,6 +275,61 @@ static int pick_large(struct script *s, uint32_t most)
     return -1;
 }
 
+/* Parts of values, small and large, behind their ends as well. */
+static void step_write(struct script *s)
+{
+    int k = script_pick(s, true);
+    if (k < 0)
+        return;
+    uint32_t len = model_now(&s->model, k)->len;
+    script_look(s);
+    script_write(s, k, script_roll(s, len + 20), script_roll(s, 700));
+    if (script_roll(s, 3) == 0)
+        kinds_any_operation(s, k);
+    script_commit(s);
+    script_skip(s);
+}
+
+/* A value that is held while its item goes, and released: its space is not
+ * used before, nor before the commit after which the item is gone. */
+static void step_held(struct script *s)
+{
+    static unsigned char kept[8192], now[8192];
+    int k = pick_large(s, sizeof(kept));
+    struct kv_item held;
+    if (k < 0) {
+        k = (int)script_roll(s, (uint32_t)s->model.n_keys);
+        script_put(s, k, 1000 + script_roll(s, 2000));
+        script_commit(s);
+        return;
+    }
+    const struct key *key = &s->model.keys[k];
+    if (kv_hold(s->kv, key->name, key->len, &held) != KV_OK) {
+        script_wrong(s, "key %d cannot be held", k);
+        return;
+    }
+    size_t len = kv_copy_value(s->kv, &held, 0, kept, sizeof(kept));
+    script_look(s);
+    if (script_roll(s, 2))
+        script_erase(s, k);
+    else
+        script_put(s, k, kinds_large_len(s));
+    for (uint32_t n = script_roll(s, 4); n > 0; n--) { /* or at once */
+        script_put(s, (k + 1) % s->model.n_keys, (uint32_t)len);
+        if (n < 3)
+            script_commit(s);
+    }
+    if (kv_copy_value(s->kv, &held, 0, now, sizeof(now)) != len ||
+        memcmp(now, kept, len) != 0)
+        script_wrong(s, "the held value of key %d has changed", k);
+    kv_release(s->kv, &held);
+    script_put(s, (k + 3) % s->model.n_keys, (uint32_t)len);
+    script_commit(s);
+    script_put(s, (k + 4) % s->model.n_keys, (uint32_t)len);
+    script_commit(s);
+    script_skip(s);
+}
+
 /* Large values in a pool without room: what is freed is used again by the
  * very next operation. */
 static void step_reuse(struct script *s)
@@ -325,6 +382,38 @@ static void step_growth(struct script *s)
     }
 }
 
+/* Fewer and fewer items, until a segment gets smaller or two become one. */
+static void step_shrink(struct script *s)
+{
+    struct kv_statistics now;
+    kv_stats(s->kv, &now);
+    while (now.shrinks == 0 && now.items < 1400) {
+        for (int i = 0; i < 16; i++)
+            script_put(s, script_pick(s, false), script_roll(s, 40));
+        script_commit(s);
+        kv_stats(s->kv, &now);
+    }
+    for (int i = 0; i < 800; i++) {
+        script_look(s);
+        for (int n = 0; n < 3; n++) {
+            int k = script_pick(s, true);
+            if (k < 0)
+                return;
+            if (n == 2 && script_roll(s, 3) == 0)
+                script_put(s, k, script_roll(s, 40));
+            else
+                script_erase(s, k);
+        }
+        script_commit(s);
+        kv_stats(s->kv, &now);
+        if (now.shrinks == s->before.shrinks)
+            script_unlook(s);
+        script_skip(s);
+        if (now.shrinks != s->before.shrinks)
+            return;
+    }
+}
+
 /* The largest segment there is becomes two. */
 static void step_split(struct script *s)
 {
@@ -370,6 +459,12 @@ const struct script_kind script_kinds[] = {
      .stored = 24,
      .steps = 10,
      .step = step_arithmetic},
+    {.name = "write-part",
+     .keys = 24,
+     .stored = 20,
+     .steps = 8,
+     .step = step_write},
+    {.name = "held", .keys = 30, .stored = 20, .steps = 6, .step = step_held},
     {.name = "reuse", .keys = 200, .stored = 0, .steps = 8, .step = step_reuse},
     {.name = "displacement",
      .keys = 1200,
@@ -386,6 +481,11 @@ const struct script_kind script_kinds[] = {
      .steps = 2,
      .size = 1 << 20,
      .step = step_split},
+    {.name = "shrink",
+     .keys = 1600,
+     .steps = 6,
+     .size = 1 << 20,
+     .step = step_shrink},
     {.name = "eviction",
      .keys = 220,
      .stored = 40,

@@ -108,7 +108,7 @@ static void open_region(struct script *s)
         script_put(s, i, kinds_any_len(s) / 4);
     script_commit(s);
     for (int k = first; k < first + 4; k++)
-        script_pool_create(s, k, 4096 * (1 + script_roll(s, 3)));
+        script_pool_create(s, k, 4096 * (4 + script_roll(s, 3)));
     script_pool_delete(s, first + 1, false);
 }
 
@@ -118,10 +118,10 @@ void step_pool_create(struct script *s)
     if (!s->kv)
         return;
     script_look(s);
-    script_pool_create(s, s->model.n_keys + 2, 4096 * (1 + script_roll(s, 4)));
+    script_pool_create(s, s->model.n_keys + 2, 4096 * (4 + script_roll(s, 3)));
     script_put(s, 0, kinds_any_len(s) / 4);
     script_commit(s);
-    script_pool_create(s, s->model.n_keys + 5, 4096 * (1 + script_roll(s, 6)));
+    script_pool_create(s, s->model.n_keys + 5, 4096 * (4 + script_roll(s, 4)));
 }
 
 void step_pool_grow(struct script *s)
@@ -190,7 +190,7 @@ void step_pool_delete(struct script *s)
         script_put(s, 0, kinds_any_len(s) / 4);
         script_commit(s);
     }
-    script_pool_create(s, k, 4096 * (4 + script_roll(s, 6)));
+    script_pool_create(s, k, 4096 * (13 + script_roll(s, 4)));
 }
 
 /* The first pool of a region whose grains were full of something else. */

@@ -13,7 +13,7 @@
 struct goal {
     unsigned long images;   /* distinct ones, in all */
     unsigned long per_kind; /* at least, of each kind that there is */
-    unsigned seconds;       /* more is a failure */
+    unsigned seconds;       /* of processor time a worker: more is a failure */
     struct effort effort;
 };
 

@@ -149,6 +149,26 @@ void script_modify(struct script *s, int k, uint32_t len)
     finish_store(s, k, result, &state);
 }
 
+/* Write a part of an item that is there. */
+void script_write(struct script *s, int k, uint32_t from, uint32_t len)
+{
+    const struct key *key = &s->model.keys[k];
+    const struct state *old = model_now(&s->model, k);
+    unsigned char *part = random_bytes(s, len);
+    struct state state = *old;
+    state.len = from + len > old->len ? from + len : old->len;
+    state.bytes = calloc(1, (size_t)state.len + 1);
+    if (!state.bytes)
+        exit(2);
+    memcpy(state.bytes, old->bytes, old->len);
+    memcpy(state.bytes + from, part, len);
+    state.op = begin(s, "write to key %d, %u bytes", k, len);
+    enum kv_result result =
+        kv_write(s->kv, key->name, key->len, from, part, len, 0, &state.cas);
+    free(part);
+    finish_store(s, k, result, &state);
+}
+
 static unsigned char *text_of(const char *digits, uint32_t *len)
 {
     uint32_t n = (uint32_t)strlen(digits);

@@ -65,6 +65,7 @@ void script_unlook(struct script *script); /* nothing of interest happened */
 void script_commit(struct script *script);
 void script_put(struct script *script, int k, uint32_t len);
 void script_modify(struct script *script, int k, uint32_t len);
+void script_write(struct script *script, int k, uint32_t from, uint32_t len);
 void script_number(struct script *script, int k);
 void script_arith(struct script *script, int k);
 void script_erase(struct script *script, int k);

@@ -10,8 +10,9 @@
  * "returns": also, streams are forced back to TCP at random steps. "peeking":
  * the stream may move, but a reader that looks ahead sees all as on TCP.
  *
- * SETTLE_MS is waited before the first call, and a little of it now and then
- * in the other modes: time for the library to move the stream.
+ * SETTLE_MS is waited before the first call, or until both ends of TCP have
+ * sent something that is not from here, and a little of it now and then in the
+ * other modes: time for the library to move the stream.
  *
  * What the kernel's TCP sent goes to standard error: "kernel_sent N of M".
  */
@@ -36,10 +37,10 @@
 
 enum { PIECE_MOST = 4000, QUEUED_MOST = 30000, VECTOR = 5 };
 
-static int end[2];            /* client, server */
+static int end[2]; /* client, server */
 static int extra[2], epfd, event_fd;
-static uint64_t sent[2];      /* by each end */
-static uint64_t took[2];      /* by the other end, of those */
+static uint64_t sent[2]; /* by each end */
+static uint64_t took[2]; /* by the other end, of those */
 static uint64_t chance;
 static bool moving, rests;
 static unsigned settle;
@@ -127,7 +128,7 @@ static void step_send(int from)
     if (rc > 0)
         sent[from] += (uint64_t)rc;
     if (!moving && wait_unread(end[!from], (int)(sent[from] - took[from])) !=
-        (int)(sent[from] - took[from]))
+                       (int)(sent[from] - took[from]))
         printf("FIONREAD is not what was sent\n");
 }
 
@@ -240,8 +241,8 @@ static void step_receive(int from)
     rc = receive_by(family, fd, buf, len, flags, &got);
     print_result(names[family], !from, len, flags, rc);
     if (rc > 0 && !(flags & MSG_TRUNC))
-        wrong = pattern_check(seed + (unsigned)from, took[from], buf,
-                              (size_t)rc);
+        wrong =
+            pattern_check(seed + (unsigned)from, took[from], buf, (size_t)rc);
     printf(" name %u control %zu mflags %x parts %d %zu %zu %016llx%s\n",
            got.name_len, got.control_len, (unsigned)got.msg_flags, got.parts,
            got.part[0], got.part[1],
@@ -369,9 +370,9 @@ static void set_up(const char *family)
     fds[2] = extra[0];
     fds[3] = event_fd;
     for (; data < 4; data++) {
-        struct epoll_event event = {
-            .events = data == 1 ? EPOLLIN : EPOLLIN | EPOLLOUT,
-            .data.u64 = data};
+        struct epoll_event event = {.events = data == 1 ? EPOLLIN
+                                                        : EPOLLIN | EPOLLOUT,
+                                    .data.u64 = data};
 
         if (epoll_ctl(epfd, EPOLL_CTL_ADD, fds[data], &event) < 0)
             die("epoll_ctl");
@@ -418,6 +419,16 @@ static void rest(void)
     sleep_ms(rests ? 4 + settle / 10 : 0);
 }
 
+static void settle_down(void)
+{
+    uint64_t until_ms = now_ms() + settle;
+
+    while (now_ms() < until_ms &&
+           (kernel_sent(end[0]) == 0 || kernel_sent(end[1]) == 0))
+        sleep_ms(1);
+    sleep_ms(settle / 100);
+}
+
 int main(int argc, char **argv)
 {
     bool returns = argc > 5 && strcmp(argv[5], "returns") == 0;
@@ -433,7 +444,7 @@ int main(int argc, char **argv)
     moving = rests && strcmp(argv[5], "peeking") != 0;
     set_up(argv[1]);
     settle = (unsigned)atoi(argv[4]);
-    sleep_ms(settle);
+    settle_down();
     for (int i = 0; i < steps; i++) {
         if (returns && below(200) == 0)
             spawn_true();

@@ -71,7 +71,7 @@ int main(int argc, char **argv)
 
     if (argc < 2)
         die("usage: echo_server PORT_FILE");
-    time_limit(100);
+    time_limit(300);
     sigaction(SIGTERM, &action, NULL);
     listener = tcp_listen(argc > 2 ? argv[2] : "4", &port);
     make_nonblocking(listener);
@@ -88,8 +88,8 @@ int main(int argc, char **argv)
             serve(event.data.fd);
             continue;
         }
-        event.data.fd = accept4(listener, NULL, NULL,
-                                SOCK_CLOEXEC | SOCK_NONBLOCK);
+        event.data.fd =
+            accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         event.events = EPOLLIN;
         if (event.data.fd >= 0)
             epoll_ctl(set, EPOLL_CTL_ADD, event.data.fd, &event);

@@ -7,8 +7,9 @@ fail() { echo "install.sh: $*"; exit 1; }
 
 make --no-print-directory B="$BUILD" DESTDIR="$dir" PREFIX=/usr install \
     >"$dir/log" 2>&1 || { cat "$dir/log"; fail 'make install'; }
-for file in bin/kvserver bin/fastsock lib/libfastsock.so \
+for file in bin/kvserver bin/fastsock bin/kvpool lib/libfastsock.so \
     share/man/man1/kvserver.1 share/man/man1/fastsock.1 \
+    share/man/man1/kvpool.1 \
     share/man/man7/fastsock.7 share/doc/fastsock/README.md; do
     [ -s "$dir/usr/$file" ] || fail "$file is missing"
 done

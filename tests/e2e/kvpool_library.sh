@@ -1,6 +1,7 @@
 #!/bin/sh
 # A program of somebody else's, built against what `make install` installs:
-# with the shared library, with the static one; and what the first one shows.
+# with the shared library, with the static one; the examples; and what the
+# shared one shows.
 dir=$(mktemp -d) || exit 2
 trap 'rm -rf "$dir"' EXIT
 fail() { echo "kvpool_library.sh: $*"; exit 1; }
@@ -46,10 +47,21 @@ LD_LIBRARY_PATH=$lib "$dir/shared" "$dir/a" || fail "shared: exit $?"
 ${CC:-gcc} -std=c99 -I"$dir/usr/include" -o "$dir/static" "$dir/program.c" \
     "$lib/libkvpool.a" -lpmem || fail 'static: does not build'
 "$dir/static" "$dir/b" || fail "static: exit $?"
+for example in docs/examples/*.c; do
+    name=$(basename "$example" .c)
+    ${CC:-gcc} -std=c99 -Wall -Wextra -Werror -I"$dir/usr/include" \
+        -o "$dir/$name" "$example" -L"$lib" -lkvpool -pthread ||
+        fail "$example: does not build"
+    LD_LIBRARY_PATH=$lib "$dir/$name" "$dir/$name.pool" >"$dir/log" 2>&1 || {
+        rc=$?
+        cat "$dir/log"
+        fail "$example: exit $rc"
+    }
+done
 nm -D --defined-only "$lib/libkvpool.so" |
     awk '$2 == "T" { sub(/@.*/, "", $3); print $3 }' | sort >"$dir/shown"
 grep -o '\<kv_[a-z_]*(' store/engine/engine.h | tr -d '(' | sort -u |
-    grep -v '^kv_visit$\|^kv_pool_visit$' >"$dir/promised"
+    grep -v '^kv_visit$\|^kv_pool_visit$\|^kv_evicted$\|^kv_missed$\|^kv_shared_call$' >"$dir/promised"
 diff "$dir/promised" "$dir/shown" ||
     fail 'the header and libkvpool.so name different functions'
 echo "$(wc -l <"$dir/shown") functions, shared and static"

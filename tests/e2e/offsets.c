@@ -1,10 +1,12 @@
 /*
- * usage: offsets FIRST LAST return|up
+ * usage: offsets FIRST LAST return|up [wait]
  *
  * For each offset from FIRST to LAST a connection on which both ends send at
  * the same time: that many bytes, then the stream leaves TCP (up) or comes
  * back to it (return), while more bytes are sent in both directions; then up
- * and down again. Every byte is checked at both ends.
+ * and down again. Every byte is checked at both ends. With "wait" single bytes
+ * go back and forth before each return, until none of them goes by TCP: over a
+ * device a stream is up some time after its first bytes.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -18,6 +20,8 @@
 #include "tests/e2e/support/plain.h"
 
 enum { AFTER = 6000, BUFFER = 16384 };
+
+static const char *six;
 
 struct end_of {
     int fd;
@@ -93,20 +97,38 @@ static void both(struct end_of *ends, uint64_t bytes, bool returns)
         stop(&ends[i]);
 }
 
-static void one_offset(unsigned offset, bool returns)
+static uint64_t sent_by_tcp(const struct end_of *ends)
 {
-    struct end_of ends[2] = {{.seed_out = offset * 2 + 1,
-                              .seed_in = offset * 2},
-                             {.seed_out = offset * 2,
-                              .seed_in = offset * 2 + 1}};
+    return kernel_sent(ends[0].fd) + kernel_sent(ends[1].fd);
+}
 
-    tcp_pair(offset & 1 ? "4" : "6", 0, &ends[0].fd, &ends[1].fd);
+static void until_up(struct end_of *ends, unsigned ms, bool waits)
+{
+    uint64_t before;
+
+    sleep_ms(ms);
+    while (waits) {
+        before = sent_by_tcp(ends);
+        both(ends, 1, false);
+        if (sent_by_tcp(ends) == before)
+            return;
+        sleep_ms(ms);
+    }
+}
+
+static void one_offset(unsigned offset, bool returns, bool waits)
+{
+    struct end_of ends[2] = {
+        {.seed_out = offset * 2 + 1, .seed_in = offset * 2},
+        {.seed_out = offset * 2, .seed_in = offset * 2 + 1}};
+
+    tcp_pair(offset & 1 || waits ? "4" : six, 0, &ends[0].fd, &ends[1].fd);
     if (returns)
-        sleep_ms(4);
+        until_up(ends, 4, waits);
     both(ends, offset, false);
     both(ends, AFTER, returns);
     for (int round = 0; round < 2; round++) {
-        sleep_ms(3);
+        until_up(ends, 3, waits);
         both(ends, AFTER + offset, true);
     }
     for (int i = 0; i < 2; i++) {
@@ -123,11 +145,12 @@ int main(int argc, char **argv)
     unsigned last;
 
     if (argc < 4)
-        die("usage: offsets FIRST LAST return|up");
+        die("usage: offsets FIRST LAST return|up [wait]");
     last = (unsigned)atoi(argv[2]);
+    six = six_if_here();
     for (unsigned at = (unsigned)atoi(argv[1]); at <= last; at++) {
         time_limit(10);
-        one_offset(at, strcmp(argv[3], "return") == 0);
+        one_offset(at, strcmp(argv[3], "return") == 0, argc > 4);
     }
     return 0;
 }

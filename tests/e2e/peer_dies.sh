@@ -6,16 +6,23 @@
 . "$(dirname "$0")/lib.inc"
 limit=50
 rounds=$([ -n "$LONG" ] && echo 500 || echo 90)
+# An end in the middle of a handover needs the other end's helper in time.
+settings="FASTSOCK_RETURN_TIMEOUT_MS=8000"
 seed=$(date +%s)
 kernel "$P/peer_dies" fixed >"$dir/kernel" 2>"$dir/err" ||
     fail "on the kernel: $(cat "$dir/err")"
-shim "$P/peer_dies" fixed >"$dir/got" 2>"$dir/err" ||
-    fail "fixed cases: exit $? $(cat "$dir/err")"
-if ! cmp -s "$dir/kernel" "$dir/got"; then
-    fail "the survivor does not see what it sees on the kernel"
-    diff "$dir/kernel" "$dir/got" >&2
-fi
-[ "$(counter streams_up)" -ge 30 ] || fail "not all fixed cases on a link"
+for try in 1 4 20; do # a busy machine may be late to move the streams
+    forget_reports
+    shim E2E_PATIENCE=$try "$P/peer_dies" fixed >"$dir/got" 2>"$dir/err" ||
+        fail "fixed cases: exit $? $(cat "$dir/err")"
+    if ! cmp -s "$dir/kernel" "$dir/got"; then
+        fail "the survivor does not see what it sees on the kernel"
+        diff "$dir/kernel" "$dir/got" >&2
+    fi
+    ups=$(counter streams_up)
+    [ "$ups" -lt 30 ] || break
+done
+[ "$ups" -ge 30 ] || fail "only $ups of the fixed cases on a link"
 cases=$(wc -l <"$dir/got")
 forget_reports
 limit=600

@@ -21,12 +21,14 @@ for one_end in server client; do
         dump=
         if [ $runs -eq 0 ] && [ "$(id -u)" = 0 ] && command -v tcpdump \
             >/dev/null; then
-            tcpdump -i lo -s 0 -B 65536 -w "$dir/pcap" "tcp port $port" \
+            tcpdump -U -i lo -s 0 -B 65536 -w "$dir/pcap" "tcp port $port" \
                 2>"$dir/tcpdump.err" &
             dump=$!
             background="$background $dump"
-            wait_for_line "$dir/tcpdump.err" .
-            sleep 0.2
+            until grep -q listening "$dir/tcpdump.err" ||
+                ! kill -0 $dump 2>/dev/null; do
+                sleep 0.02
+            done
             grep -q listening "$dir/tcpdump.err" || dump=
         fi
         how=shim
@@ -47,7 +49,12 @@ for one_end in server client; do
         [ "$(counter streams_up)" -eq 0 ] && [ "$(counter link_bytes_out)" \
             -eq 0 ] || fail "$one_end $wait: something went over a link"
         if [ -n "$dump" ]; then
-            sleep 0.5
+            tries=0 # until it has written what has passed
+            until [ "$(wc -c <"$dir/pcap")" -gt $((2 * bytes)) ]; do
+                tries=$((tries + 1))
+                [ $tries -lt 500 ] || break
+                sleep 0.02
+            done
             kill -INT "$dump" && wait "$dump" 2>/dev/null
             [ "$(wc -c <"$dir/pcap")" -gt $bytes ] || fail "empty capture"
             grep -qa 'FSK[CR]' "$dir/pcap" && fail "a record is on the wire"

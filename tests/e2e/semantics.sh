@@ -12,16 +12,7 @@ rounds=$([ -n "$LONG" ] && echo 8 || echo 1)
 while [ "$rounds" -gt 0 ]; do
     rounds=$((rounds - 1))
     for case in $(grep -v '^ ' "$dir/kernel"); do
-        awk -v name="$case" '/^[^ ]/ { on = $1 == name } on' \
-            "$dir/kernel" >"$dir/expected"
-        forget_reports
-        shim "$P/semantics" "$case" >"$dir/got" 2>&1 ||
-            fail "$case: exit $?"
-        if ! cmp -s "$dir/expected" "$dir/got"; then
-            fail "$case: differs from the kernel"
-            diff "$dir/expected" "$dir/got" >&2
-        fi
-        [ "$(counter streams_up)" -ge 2 ] || fail "$case: never on a link"
+        compare_case semantics "$case" goes_up
         cases=$((cases + 1))
     done
 done

@@ -4,9 +4,9 @@
  * "handler": a signal handler writes to the stream whose write it interrupts;
  * it may be refused, but no call may hang and the counts must agree.
  *
- * Otherwise: exec with an inherited connection whose peer is stopped: it cannot return to
- * TCP in time. The new image must see a reset or the application's bytes, but
- * never a record. Prints "clean" or what it read.
+ * Otherwise: exec with an inherited connection whose peer is stopped: it cannot
+ * return to TCP in time. The new image must see a reset or the application's
+ * bytes, but never a record. Prints "clean" or what it read.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -2,6 +2,7 @@
  * usage: streams WAIT FAMILY SEED BYTES [threads] [returns=N] [delay=MS]
  *                [greet=MS]
  *        streams WAIT FAMILY SEED BYTES server PORT_FILE | client PORT
+ *                [until=FILE]
  *
  * Both ends send BYTES at the same time and check every byte that comes.
  * WAIT: blocking (two threads per end), or one thread per end that waits
@@ -10,7 +11,8 @@
  * The ends are two processes, or with "threads" two threads of one, or
  * programs of their own. returns=N: each end forces the stream back to TCP N
  * times on the way. delay=MS: they rest before the first byte; greet=MS: they
- * exchange 64 bytes first and rest then.
+ * exchange 64 bytes first and rest then; until=FILE: they do so again and
+ * again until the client sees FILE.
  *
  * Prints "end NAME out N in N kernel_sent N" for each end.
  */
@@ -236,8 +238,8 @@ static short wait_poll(struct side *s)
                             {s->event, POLLIN, 0},
                             {s->timer, POLLIN, 0}};
     struct timespec limit = {10, 0};
-    int rc = s->wait[1] == 'p' ? ppoll(fds, 4, &limit, NULL)
-                               : poll(fds, 4, 10000);
+    int rc =
+        s->wait[1] == 'p' ? ppoll(fds, 4, &limit, NULL) : poll(fds, 4, 10000);
 
     if (rc == 0 || (rc < 0 && errno != EINTR))
         die("%s: %s gave %d", s->name, s->wait, rc);
@@ -339,7 +341,7 @@ static void run_waiting(struct side *s)
     if (is_epoll)
         epoll_set_up(s);
     while (!s->done_in || !s->done_out) {
-        short ready = is_epoll ? wait_epoll(s)
+        short ready = is_epoll                          ? wait_epoll(s)
                       : strstr(s->wait, "poll") != NULL ? wait_poll(s)
                                                         : wait_select(s);
 
@@ -361,32 +363,57 @@ static void run_waiting(struct side *s)
 }
 
 static unsigned greet_ms;
+static const char *rest_until; /* or NULL */
 
-static void greet(int fd)
+/* Of the client: whether it has greeted enough. */
+static bool is_enough(int fd, uint64_t since_ms, uint64_t *sent)
 {
-    char bytes[64] = "how do you do";
+    uint64_t before = *sent;
 
-    if (write(fd, bytes, sizeof(bytes)) != sizeof(bytes) ||
-        recv(fd, bytes, sizeof(bytes), MSG_WAITALL) != sizeof(bytes) ||
-        strcmp(bytes, "how do you do") != 0)
-        die("the greeting");
-    sleep_ms(greet_ms);
+    *sent = kernel_sent(fd);
+    if (rest_until != NULL)
+        return access(rest_until, F_OK) == 0;
+    return *sent == before || now_ms() - since_ms >= greet_ms;
+}
+
+static void greet(int fd, bool client)
+{
+    char bytes[64] = "how do you do", last[64] = "good bye";
+    uint64_t since_ms = now_ms(), sent = UINT64_MAX;
+    bool enough = false;
+
+    while (!enough) {
+        enough = client && is_enough(fd, since_ms, &sent);
+        if (client && write(fd, enough ? last : bytes, 64) != 64)
+            die("a greeting");
+        if (recv(fd, bytes, 64, MSG_WAITALL) != 64)
+            die("a greeting's answer");
+        if (!client && write(fd, bytes, 64) != 64)
+            die("a greeting in return");
+        if (memcmp(bytes, last, 64) == 0)
+            enough = true;
+        else if (strcmp(bytes, "how do you do") != 0)
+            die("a greeting with other bytes");
+        else if (client)
+            sleep_ms(rest_until != NULL ? 100 : 20);
+    }
 }
 
 static void *run(void *arg)
 {
     struct side *s = arg;
+    uint64_t greeted;
 
-    if (greet_ms != 0)
-        greet(s->fd);
-
+    if (greet_ms != 0 || rest_until != NULL)
+        greet(s->fd, s->name[0] == 'c');
+    greeted = kernel_sent(s->fd);
     if (strcmp(s->wait, "blocking") == 0)
         run_blocking(s);
     else
         run_waiting(s);
     printf("end %s out %llu in %llu kernel_sent %llu\n", s->name,
            (unsigned long long)s->out, (unsigned long long)s->in,
-           (unsigned long long)kernel_sent(s->fd));
+           (unsigned long long)(kernel_sent(s->fd) - greeted));
     fflush(stdout);
     close(s->fd);
     return NULL;
@@ -461,6 +488,7 @@ int main(int argc, char **argv)
     if (argc < 5)
         die("usage: streams WAIT FAMILY SEED BYTES [threads] [returns=N]");
     time_limit(LIMIT);
+    signal(SIGPIPE, SIG_IGN); /* say what happened, whichever thread sees it */
     for (int i = 0; i < 2; i++) {
         side[i].wait = argv[1];
         side[i].bytes = strtoull(argv[4], NULL, 10);
@@ -475,6 +503,8 @@ int main(int argc, char **argv)
             delay = (unsigned)atoi(argv[i] + 6);
         else if (strncmp(argv[i], "greet=", 6) == 0)
             greet_ms = (unsigned)atoi(argv[i] + 6);
+        else if (strncmp(argv[i], "until=", 6) == 0)
+            rest_until = argv[i] + 6;
         else if (strcmp(argv[i], "threads") == 0)
             threads = true;
     if (argc > 6 && strcmp(argv[5], "client") == 0) {

@@ -1,10 +1,14 @@
 /*
  * Hostile region files. A region with a pool made once is changed by the input,
- * sums and check bytes made right again in many cases, and opened: it must be
- * refused with a sentence, or repaired so that everything agrees and works.
+ * sums and check bytes made right again in many cases. Opened by the engine it
+ * must be refused with a sentence, or repaired so that everything agrees and
+ * works. For kvpool it must be clean only where the engine has nothing to
+ * repair, and be clean after a repair.
  */
 #include "store/engine/audit.h"
 #include "store/engine/item.h"
+#include "store/pm/region.h"
+#include "tests/support/damaged_pool.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,13 +17,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define POOL (64u << 10) /* smaller than users can make one, for speed */
-
 size_t fuzz_seed_input(uint64_t n, uint8_t *buf, size_t max);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 extern const uint64_t fuzz_inputs_max;
 
-const uint64_t fuzz_inputs_max = 500000; /* half a minute */
+const uint64_t fuzz_inputs_max = 500000; /* a minute */
 
 /* One change of the file: 12 bytes of input. */
 struct patch {
@@ -29,12 +31,7 @@ struct patch {
     uint64_t value;
 };
 
-static unsigned char *good; /* the pool that is changed */
-static int file = -1;
-static size_t head;     /* offset of the pool's header */
-static size_t table_at; /* of the first segment */
-static size_t n_places; /* in it */
-static size_t chain_at; /* of the first piece of a chain */
+static struct damaged_pool made; /* once; its good bytes are what is changed */
 
 static void must(bool ok, const char *what)
 {
@@ -42,85 +39,6 @@ static void must(bool ok, const char *what)
         return;
     fprintf(stderr, "pool: %s\n", what);
     abort();
-}
-
-/* Values until nothing fits, then every other one goes: room for a chain. */
-static void make_chain(struct kv *kv)
-{
-    static char value[600];
-    char key[16];
-    int n = 0;
-    for (enum kv_result r = KV_OK; r == KV_OK; n++) {
-        snprintf(key, sizeof(key), "f%d", n);
-        r = kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0, value,
-                     sizeof(value), NULL);
-    }
-    for (int i = 0; i < n; i += 2) {
-        snprintf(key, sizeof(key), "f%d", i);
-        kv_delete(kv, key, strlen(key));
-    }
-    kv_commit(kv);
-    struct kv_reservation r;
-    struct kv_item item;
-    must(kv_reserve(kv, 5, 3000, &r) == KV_OK, "no room for a chain");
-    must(kv_publish(kv, &r, KV_SET, "chain", 5, 0, 0, 0, NULL) == KV_OK,
-         "no chain");
-    must(kv_get(kv, "chain", 5, &item) == KV_OK && !item.value, "no chain");
-    chain_at = item.chain;
-    for (int i = 1; i < n / 2; i += 2) { /* and some room to work in */
-        snprintf(key, sizeof(key), "f%d", i);
-        kv_delete(kv, key, strlen(key));
-    }
-}
-
-static void fill_pool(struct kv *kv)
-{
-    static char value[300];
-    char key[64];
-    for (int i = 0; i < 40; i++) {
-        int len = snprintf(key, sizeof(key),
-                           i % 3 ? "key%d"
-                                 : "a-longer-key-"
-                                   "number-%d",
-                           i);
-        kv_store(kv, KV_SET, key, (size_t)len, 0, i % 7 ? 0 : 500, 0, value,
-                 (size_t)(i * 7 % 300), NULL);
-    }
-    make_chain(kv);
-    head = (size_t)((unsigned char *)kv->pool.header - kv->pm->base);
-    table_at =
-        (size_t)((unsigned char *)hop_entry(&kv->table, 0) - kv->pm->base);
-    n_places = kv->table.segments[0].n;
-}
-
-static void make_good(void)
-{
-    struct region_options small = {.size = POOL, .policy = PM_PROCESS};
-    struct kv_options options = {.durability = KV_DURABILITY_PROCESS};
-    char path[32], error[256];
-    struct region region;
-    struct kv *kv;
-
-    file = memfd_create("pool", MFD_CLOEXEC);
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-    must(region_open(&region, path, &small, error, sizeof(error)) == 0, error);
-    must(pool_create(&region, "default", 0, error, sizeof(error)) == 0, error);
-    region_close(&region);
-    must(kv_open(path, &options, &kv, error, sizeof(error)) == 0, error);
-    fill_pool(kv);
-    kv_close(kv);
-    good = malloc(POOL);
-    must(good != NULL, "no memory");
-    must(pread(file, good, POOL, 0) == POOL, "no file");
-}
-
-static void fix_entry(struct hop_entry *entry)
-{
-    for (int check = 1; check < 256; check += 2) {
-        entry->check = (uint8_t)check;
-        if (item_valid(entry))
-            return;
-    }
 }
 
 static void patch_region(unsigned char *pool, const struct patch *p)
@@ -152,14 +70,21 @@ static void patch_region(unsigned char *pool, const struct patch *p)
         h->check = region_header_check(h);
 }
 
-/* Slots, grain words, the pool's header and the root of its table. */
+/* Slots, grain words, the pool's header, the root of its table, summary. */
 static void patch_pool(unsigned char *pool, const struct patch *p)
 {
-    const struct region_header *g = (const void *)good;
+    const struct region_header *g = (const void *)made.good;
     struct region_slot *slot =
         (void *)(pool + g->directory + p->place % 2 * sizeof(*slot));
-    struct pool_header *h = (void *)(pool + head);
-    switch (p->kind % 4) {
+    struct pool_header *h = (void *)(pool + made.head_at);
+    struct pool_summary *summary =
+        (void *)((unsigned char *)h + POOL_SUMMARY_AT);
+    switch (p->kind % 5) {
+    case 4: /* what the last close has left */
+        memcpy((unsigned char *)summary + 16 + p->place % 16 * 8, &p->value, 8);
+        if (p->fix & 1)
+            summary->check = region_sum(&summary->cas, sizeof(*summary) - 16);
+        return;
     case 0:
         memcpy((unsigned char *)slot + p->place / 2 % 16 * 8, &p->value, 8);
         if (p->fix & 1)
@@ -172,7 +97,7 @@ static void patch_pool(unsigned char *pool, const struct patch *p)
         memcpy((unsigned char *)&h->state + p->place % 8 * 8, &p->value, 8);
         break;
     default:
-        pool[head + p->place % 192] ^= (unsigned char)p->value;
+        pool[made.head_at + p->place % 192] ^= (unsigned char)p->value;
     }
     if (p->fix & 1)
         h->check = region_pool_check(h);
@@ -188,20 +113,21 @@ static void patch_header(unsigned char *pool, const struct patch *p)
 
 static void patch_chain(unsigned char *pool, const struct patch *p)
 {
-    struct hop_piece *piece = (void *)(pool + chain_at);
-    if (p->place % 4 != 0 && piece->next < POOL - sizeof(*piece) &&
+    struct hop_piece *piece = (void *)(pool + made.chain_at);
+    if (p->place % 4 != 0 && piece->next < made.size - sizeof(*piece) &&
         piece->next % 8 == 0)
         piece = (void *)(pool + piece->next);
     if (p->fix & 2)
-        piece->next = p->value % (2 * POOL);
+        piece->next = p->value % (2 * made.size);
     else
         piece->len = (uint32_t)p->value;
 }
 
 static void patch_entry(unsigned char *pool, const struct patch *p)
 {
-    uint64_t n = n_places;
-    struct hop_entry *table = (struct hop_entry *)(void *)(pool + table_at);
+    uint64_t n = made.places;
+    struct hop_entry *table =
+        (struct hop_entry *)(void *)(pool + made.table_at);
     struct hop_entry *entry = &table[p->place % n];
     switch (p->kind % 8) {
     case 0:
@@ -218,7 +144,7 @@ static void patch_entry(unsigned char *pool, const struct patch *p)
                (unsigned char *)&table[p->value % n] + 8, 56);
         return;
     case 4:
-        entry->near.offset = p->value % (2 * POOL);
+        entry->near.offset = p->value % (2 * made.size);
         break;
     case 5:
         entry->near.vlen = (uint32_t)p->value;
@@ -231,7 +157,7 @@ static void patch_entry(unsigned char *pool, const struct patch *p)
         entry->cas = p->value;
     }
     if (p->fix & 1)
-        fix_entry(entry);
+        damaged_pool_fix_entry(entry);
 }
 
 struct look {
@@ -275,17 +201,11 @@ static void work(struct kv *kv, bool audit_first)
     must(audit(kv, fault, sizeof(fault)) == 0, fault);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* The file as the input says. */
+static void damage(const uint8_t *data, size_t size)
 {
-    struct kv_options options = {.durability = KV_DURABILITY_PROCESS};
-    static unsigned char pool[POOL];
-    char path[32], error[256] = "";
-    struct kv *kv;
-
-    if (!good)
-        make_good();
-    memcpy(pool, good, POOL);
-    options.evict = size % 2;
+    unsigned char *pool = made.bytes;
+    damaged_pool_restore(&made);
     for (size_t at = 0, n = 0; at + 12 <= size && n < 12; at += 12, n++) {
         struct patch p = {.kind = data[at], .fix = data[at + 1]};
         memcpy(&p.place, data + at + 2, 2);
@@ -297,24 +217,50 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         else if (p.kind < 240)
             patch_chain(pool, &p);
         else
-            pool[(p.place * 4 + p.kind) % POOL] ^= (unsigned char)p.value;
+            pool[(p.place * 4 + p.kind) % made.size] ^= (unsigned char)p.value;
     }
-    must(ftruncate(file, POOL) == 0 && pwrite(file, pool, POOL, 0) == POOL,
-         "no file");
     if (size % 61 == 60)
-        must(ftruncate(file, (off_t)(size * 64)) == 0, "no file");
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-    if (kv_open(path, &options, &kv, error, sizeof(error)) < 0) {
+        must(ftruncate(made.fd, (off_t)(size * 64)) == 0, "no file");
+}
+
+static void check_and_repair(void)
+{
+    struct damaged_outcome out = damaged_pool_judge(&made);
+    must(out.error[0] == '\0', out.error);
+}
+
+static void open_by_engine(size_t size)
+{
+    struct kv_options options = {.durability = KV_DURABILITY_PROCESS,
+                                 .evict = size % 2};
+    char error[256] = "";
+    struct kv *kv;
+
+    if (kv_open(made.path, &options, &kv, error, sizeof(error)) < 0) {
         must(error[0] != '\0', "refused without a word");
-        return 0;
+        return;
     }
     work(kv, size / 12 % 2);
     must(kv_close(kv) == 0, "no close");
     if (size / 12 % 4 != 0) /* the slow checks take turns */
-        return 0;
-    must(kv_open(path, &options, &kv, error, sizeof(error)) == 0, error);
+        return;
+    must(kv_open(made.path, &options, &kv, error, sizeof(error)) == 0, error);
+    while (kv_catch_up(kv))
+        continue;
     must(kv->stats.repaired == 0, "a repair did not last");
     kv_close(kv);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (!made.good)
+        damaged_pool_make(&made, false, 0);
+    damage(data, size);
+    if (size / 12 % 6 == 1) { /* in turns, and on the same file */
+        check_and_repair();
+        damage(data, size);
+    }
+    open_by_engine(size);
     return 0;
 }
 

@@ -304,8 +304,8 @@ static int run(uint32_t ring_size, uint64_t first, uint64_t len, bool by_turns,
         return -1;
     if (!meet(&a, &b))
         goto close_ends;
-    a.link->ops->start(a.link, first, first);
-    b.link->ops->start(b.link, first, first);
+    a.link->ops->start(a.link, 1, first, first);
+    b.link->ops->start(b.link, 1, first, first);
     a.link->ops->watch(a.link, WAITER);
     b.link->ops->watch(b.link, WAITER);
     if (pthread_create(&thread, NULL, move, &a) != 0) {

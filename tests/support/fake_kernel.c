@@ -24,11 +24,11 @@ struct path {
 
 struct end {
     struct path out;
-    bool closed;        /* nobody holds it */
-    bool gone;          /* reset, by whomever */
-    bool disconnected;  /* connect(AF_UNSPEC) */
+    bool closed;       /* nobody holds it */
+    bool gone;         /* reset, by whomever */
+    bool disconnected; /* connect(AF_UNSPEC) */
     bool shut_rd;
-    int error;          /* sk_err: told once */
+    int error; /* sk_err: told once */
     struct linger linger;
 };
 
@@ -314,8 +314,8 @@ static int fake_getsockopt(int fd, int level, int name, void *value,
     info->tcpi_state = STATE_ESTABLISHED;
     if (e->gone || e->out.fin || in->fin_arrived)
         info->tcpi_state = STATE_HALF;
-    info->tcpi_bytes_acked = e->out.arrived + e->out.fin_arrived +
-                             ((fd - FD_FIRST) % 2 == 0);
+    info->tcpi_bytes_acked =
+        e->out.arrived + e->out.fin_arrived + ((fd - FD_FIRST) % 2 == 0);
     info->tcpi_bytes_received = in->arrived + in->fin_arrived;
     return 0;
 }

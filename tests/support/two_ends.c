@@ -63,8 +63,10 @@ static void on_message(void *owner, const struct control_message *m)
 {
     struct end *e = owner;
 
-    if (end_is_alive(e))
-        stream_message(&e->stream, m, e->refuse ? REASON_BUSY : REASON_NONE);
+    if (!end_is_alive(e))
+        return;
+    stream_message(&e->stream, m, e->refuse);
+    stream_check_foreign(&e->stream);
 }
 
 static void meet(struct two_ends *t, const struct two_ends_settings *s)
@@ -76,6 +78,11 @@ static void meet(struct two_ends *t, const struct two_ends_settings *s)
         stream_set_link(&t->end[i].stream,
                         fake_link_take(&t->wire, i, &t->end[i]));
     }
+}
+
+static bool on_stays(struct stream *s)
+{
+    return ((struct end *)s)->stays;
 }
 
 void two_ends_start(struct two_ends *t, const struct two_ends_settings *s)
@@ -92,7 +99,11 @@ void two_ends_start(struct two_ends *t, const struct two_ends_settings *s)
         e->pair = t;
         e->side = i;
         e->fd = fds[i];
-        stream_init(&e->stream, fds[i], i == 0, &fake_tcp_calls, &owner_calls,
+        e->calls = owner_calls;
+        e->calls.careful = &e->careful;
+        e->calls.stays = on_stays;
+        e->careful = s->careful >> i & 1;
+        stream_init(&e->stream, fds[i], i == 0, &fake_tcp_calls, &e->calls,
                     &e->bytes);
     }
     meet(t, s);
@@ -245,8 +256,8 @@ void end_exit(struct end *e)
 
 void end_notice_dead_channel(struct end *e)
 {
-    if (!e->pair->wire.channel_dead || e->pair->knows_dead[e->side] ||
-        !end_is_alive(e))
+    if (!fake_channel_ended(&e->pair->wire, e->side) ||
+        e->pair->knows_dead[e->side] || !end_is_alive(e))
         return;
     while (fake_deliver(&e->pair->wire, !e->side))
         ;
@@ -279,8 +290,9 @@ bool end_help(struct end *e)
         stream_link_broken(s, REASON_LINK_BROKEN);
     moved = say_willing(e);
     moved |= stream_progress(s);
-    if (handover_at_arrive(&s->h))
-        stream_check_foreign(s);
+    if (stream_owes_answer(s))
+        stream_answer(s, e->refuse);
+    stream_check_foreign(s);
     if (s->h.initiator && s->h.stage == STAGE_RAW && !s->managed &&
         s->link != NULL && !e->no_up &&
         (s->propose_again || atomic_load(&s->up_wanted)))

@@ -33,8 +33,11 @@ struct end {
     bool leaving, gone;   /* exit() was called; no process any more */
     enum bare_read bare;
     size_t bare_got;
-    bool refuse; /* the owner answers PROPOSE with BUSY */
-    bool no_up;  /* the owner proposes nothing by itself */
+    enum reason refuse; /* the owner answers PROPOSE with BUSY and this */
+    bool no_up;         /* the owner proposes nothing by itself */
+    struct stream_calls calls;
+    _Atomic bool careful; /* its process may fork or the like */
+    bool stays;           /* its owner wants it on TCP */
 };
 
 struct two_ends {
@@ -48,6 +51,7 @@ struct two_ends_settings {
     struct fake_tcp_settings tcp;
     uint32_t ring;
     bool link_by_hand, device;
+    unsigned careful; /* 1: the end that connects, 2: the other */
     uint64_t seed;
 };
 

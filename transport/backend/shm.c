@@ -17,6 +17,9 @@
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 #include "transport/shared_memory.h"
+#include "transport/waiter_ids.h"
+
+enum { MARK_TRIES = 1000 };
 
 static struct shm_link *of(struct link *link)
 {
@@ -37,18 +40,10 @@ static struct shm_waiter *waiters_of(struct arena *p, int side)
 
 static struct shm_link_words *words_of(struct arena *p, unsigned idx)
 {
-    char *at = (char *)p->base + sizeof(struct shm_header) +
-               2 * shm_waiters_size();
+    char *at =
+        (char *)p->base + sizeof(struct shm_header) + 2 * shm_waiters_size();
 
     return (struct shm_link_words *)(at + idx * shm_link_size(p->ring_size));
-}
-
-static bool has_id(uint64_t ids, unsigned id)
-{
-    for (; ids != 0; ids >>= 16)
-        if ((ids & 0xffff) == id)
-            return true;
-    return false;
 }
 
 static void mark_waiter(struct shm_waiter *w, unsigned idx)
@@ -81,7 +76,7 @@ static void notify(struct shm_link *l)
         if (id == 0 || id >= WAITERS_MAX)
             continue;
         w = waiters_of(p, !l->side) + id;
-        if (__builtin_expect(markers != 0, 0) && has_id(markers, id))
+        if (__builtin_expect(markers != 0, 0) && waiter_ids_have(markers, id))
             mark_waiter(w, l->idx);
         if (atomic_load_explicit(&w->armed, memory_order_relaxed) != 0 &&
             atomic_exchange(&w->armed, 0) != 0)
@@ -93,14 +88,15 @@ static void note_cpu(struct shm_link *l)
 {
     uint32_t cpu = cpu_now() + 1;
 
-    if (cpu != l->cpu) {
-        l->cpu = cpu;
+    if (cpu != atomic_load_explicit(&l->cpu, memory_order_relaxed)) {
+        atomic_store_explicit(&l->cpu, cpu, memory_order_relaxed);
         atomic_store_explicit(&l->words->side[l->side].cpu, cpu,
                               memory_order_relaxed);
     }
 }
 
-static void shm_start(struct link *link, uint64_t leave, uint64_t arrive)
+static void shm_start(struct link *link, uint32_t epoch, uint64_t leave,
+                      uint64_t arrive)
 {
     struct shm_link *l = of(link);
     struct ring_words *out = &l->words->direction[l->side];
@@ -110,6 +106,14 @@ static void shm_start(struct link *link, uint64_t leave, uint64_t arrive)
     atomic_store(&out->commit, leave);
     atomic_store(&in->release, arrive);
     l->released = arrive;
+    atomic_store(&l->words->side[l->side].started, epoch);
+}
+
+static bool shm_started(struct link *link, uint32_t epoch)
+{
+    struct shm_link *l = of(link);
+
+    return atomic_load(&l->words->side[!l->side].started) == epoch;
 }
 
 static void shm_commit(struct link *link, uint64_t wrote)
@@ -146,7 +150,8 @@ static void shm_release(struct link *link, uint64_t took)
     /* The wish is taken only when it can be granted: a writer that looks in
      * vain at less than a third goes to sleep and must find it still there. */
     if (atomic_load_explicit(&l->words->direction[!l->side].commit,
-                             memory_order_relaxed) - took >
+                             memory_order_relaxed) -
+            took >
         l->ring_size - l->ring_size / 3)
         return;
     l->released = took;
@@ -188,19 +193,17 @@ static void shm_watch(struct link *link, uint64_t watchers)
     full_fence();
 }
 
+/* Several sets at once may; a peer that writes here harms its own stream. */
 static void shm_set_marked(struct link *link, unsigned waiter, bool on)
 {
     struct shm_link *l = of(link);
     struct shm_side *mine = &l->words->side[l->side];
-    uint64_t ids = atomic_load(&mine->markers), kept = 0;
-    int n = 0;
+    uint64_t ids = atomic_load(&mine->markers);
 
-    for (; ids != 0; ids >>= 16)
-        if ((ids & 0xffff) != 0 && (ids & 0xffff) != waiter)
-            kept |= (ids & 0xffff) << (16 * n++);
-    if (on && n < LINK_WATCHERS)
-        kept |= (uint64_t)waiter << (16 * n);
-    atomic_store(&mine->markers, kept);
+    for (int tries = 0; tries < MARK_TRIES; tries++)
+        if (atomic_compare_exchange_strong(&mine->markers, &ids,
+                                           waiter_ids_with(ids, waiter, on)))
+            break;
     full_fence();
 }
 
@@ -238,19 +241,45 @@ static int shm_send(struct link *link, struct control_message *message)
     return channel_send(channel, message, NULL, -1);
 }
 
-static int shm_drain(struct link *link)
+static bool shm_crowded(struct link *link)
 {
     struct channel *channel = arena_of(link->peer)->channel;
 
+    return channel != NULL && channel_is_crowded(channel);
+}
+
+/* What the peer has said may still wait, at its end, for room in the socket. */
+static int shm_drain(struct link *link)
+{
+    struct channel *channel = arena_of(link->peer)->channel;
+    struct control_message ping = {.type = MESSAGE_PING};
+
     if (channel == NULL)
         return -EPIPE;
+    if (shm_send(link, &ping) == 0)
+        of(link)->asked++;
     channel_drain(channel);
-    return atomic_load(&channel->dead) ? -EPIPE : 0;
+    return atomic_load(&channel->dead) ? -EPIPE : -EAGAIN;
 }
 
 static bool shm_peer_alive(struct link *link)
 {
     return atomic_load(&arena_of(link->peer)->alive);
+}
+
+/*
+ * Each end gives back the pages of the ring that it writes; a peer does the
+ * same with the other one at about the same time, so neither counts.
+ */
+static void shm_rest(struct link *link, bool on)
+{
+    struct shm_link *l = of(link);
+
+    if (on)
+        memory_give_back(link->tx.bytes, link->tx.size);
+    if (on != l->rests)
+        l->shm->memory += (on ? -2 : 2) * (uint64_t)l->ring_size;
+    l->rests = on;
 }
 
 static void shm_free(struct link *link)
@@ -259,6 +288,7 @@ static void shm_free(struct link *link)
     struct arena *p = arena_of(link->peer);
     struct control_message bye = {.type = MESSAGE_BYE};
 
+    shm_rest(link, false);
     shm_watch(link, 0);
     atomic_store(&l->words->side[l->side].markers, 0);
     shm_send(link, &bye);
@@ -341,6 +371,7 @@ static void *shm_peer_next_mark(struct peer *peer, unsigned waiter)
 const struct transport_ops shm_ops = {
     .name = "shm",
     .start = shm_start,
+    .started = shm_started,
     .commit = shm_commit,
     .landed = shm_landed,
     .release = shm_release,
@@ -353,6 +384,8 @@ const struct transport_ops shm_ops = {
     .set_aborted = shm_set_aborted,
     .aborted = shm_aborted,
     .send = shm_send,
+    .crowded = shm_crowded,
+    .rest = shm_rest,
     .drain = shm_drain,
     .peer_alive = shm_peer_alive,
     .free = shm_free,
@@ -484,6 +517,7 @@ struct shm_link *link_take(struct arena *peer, unsigned idx)
     l->link.tx.bytes = rings + (uint64_t)l->side * peer->ring_size;
     l->link.rx.bytes = rings + (uint64_t)!l->side * peer->ring_size;
     atomic_store(&l->words->side[l->side].aborted, 0);
+    atomic_store(&l->words->side[l->side].started, 0);
     atomic_store(&l->words->side[l->side].watchers, 0);
     atomic_store(&l->words->side[l->side].markers, 0);
     peer->link[idx] = l;

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "transport/backend/shm_private.h"
 #include "transport/kernel_calls.h"
@@ -79,6 +80,11 @@ static int create(struct loop *loop, const struct backend_config *config,
     shm->loop = loop;
     shm->config = *config;
     shm->events = events;
+    shm->pid = (uint32_t)getpid();
+    TAILQ_INIT(&shm->named);
+    TAILQ_INIT(&shm->waiting);
+    shm->turn.expired = names_on_turn;
+    shm->turn.arg = shm;
     *out = &shm->backend;
     return 0;
 }
@@ -89,10 +95,12 @@ static void destroy(struct backend *backend)
 
     if (shm == NULL)
         return;
-    while (shm->meetings != NULL)
-        meeting_cancel(shm->meetings);
+    for (int i = 0; i < SHM_BUCKETS; i++)
+        while (shm->meetings[i] != NULL)
+            meeting_cancel(shm->meetings[i]);
     while (shm->channels != NULL)
         channel_close(shm->channels);
+    loop_timer_clear(shm->loop, &shm->turn);
     free(shm);
 }
 

@@ -24,8 +24,8 @@
 #define SHM_MAGIC UINT64_C(0x414d485353415346) /* "FSASSHMA" */
 
 enum {
-    SHM_VERSION = 1,
-    SHM_LINKS = 512,           /* links of one arena */
+    SHM_VERSION = 2,
+    SHM_LINKS = 512, /* links of one arena */
     SHM_MARK_WORDS = SHM_LINKS / 64,
     SHM_LINK_WORDS_SIZE = 4096
 };
@@ -43,8 +43,8 @@ static_assert(sizeof(struct shm_header) == 4096, "one page");
 
 /* A thread or epoll set of this side. */
 struct shm_waiter {
-    alignas(64) _Atomic uint32_t armed;  /* set here, taken by the peer */
-    alignas(64) _Atomic uint64_t marked; /* which words below have bits */
+    alignas(64) _Atomic uint32_t armed;    /* set here, taken by the peer */
+    alignas(64) _Atomic uint64_t marked;   /* which words below have bits */
     _Atomic uint64_t mark[SHM_MARK_WORDS]; /* set by the peer, taken here */
 };
 static_assert(sizeof(struct shm_waiter) == 192, "three lines");
@@ -55,6 +55,7 @@ struct shm_side {
     _Atomic uint64_t markers;              /* 4 x 16 bits: mark these too */
     _Atomic uint32_t cpu;                  /* where this side last ran */
     _Atomic uint32_t aborted;
+    _Atomic uint32_t started;               /* epoch of its last SWITCH */
     alignas(64) _Atomic uint32_t want_room; /* set here, taken by the peer */
 };
 static_assert(sizeof(struct shm_side) == 128, "two lines");

@@ -2,80 +2,70 @@
  * Rendezvous on one host: how two ends of a TCP connection find out that both
  * carry the library.
  *
- * The accepting end binds an abstract UNIX name derived from the address pair
- * and the connecting end connects to it. Whoever comes too early must not
- * poll: a connecting end that finds nobody binds a name of its own ("wanted")
- * and the accepting end, once it has bound, pokes that name. Processes that
- * have met ask their channel first. An accepting end that is asked before it
- * is ready keeps the question for a while.
- *
- * Anybody may bind or connect to an abstract name, so each side looks at the
- * kernel's credentials before it says a word.
+ * The connecting end says HELLO, the accepting end WELCOME, over the channel
+ * of two processes that know each other, or over a new one that a name led to
+ * (shm_names.c). An accepting end that is asked before it is ready keeps the
+ * question for a while. A HELLO is said only while the channel has room, and
+ * few of those before it wait for their answer: what a peer has no room for is
+ * kept, but not without end.
  */
 #include "transport/backend/shm_private.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/un.h>
 
-#include "config/log.h"
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
-enum { NAMES_DELAY_NS = 3000000 }; /* for an answer on a known channel */
+enum {
+    NAMES_DELAY_NS = 3000000, /* for an answer on a known channel */
+    CALL_NS = 10000000,       /* for one on a new channel; twice for two... */
+    CALLS_DOUBLE = 6,         /* so often, at most */
+    LOST_MOST = 16,           /* arenas that a guest could not take */
+    PATIENCE = 10 /* times as long with a process that has the library */
+};
 
-static void fail(struct meeting *m, enum reason why);
-
-static struct shm *shm_of(const struct meeting *m)
+/* FNV-1a of the address pair; not 0. */
+static uint64_t key_of(uint8_t family, const uint8_t server[16],
+                       const uint8_t client[16], uint16_t server_port,
+                       uint16_t client_port)
 {
-    return (struct shm *)m->backend;
+    uint64_t key = UINT64_C(0xcbf29ce484222325) ^ family;
+
+    for (int i = 0; i < 16; i++)
+        key = (key ^ server[i]) * UINT64_C(0x100000001b3);
+    for (int i = 0; i < 16; i++)
+        key = (key ^ client[i]) * UINT64_C(0x100000001b3);
+    key = (key ^ server_port) * UINT64_C(0x100000001b3);
+    key = (key ^ client_port) * UINT64_C(0x100000001b3);
+    return key | 1;
 }
 
-int meeting_address(const struct connection_name *name, char kind,
-                    char out[108])
+static uint64_t key_of_name(const struct connection_name *n)
 {
-    static const char digits[] = "0123456789abcdef";
-    uint8_t bytes[37];
-    char *p = out + 1;
-    int n = 0;
-
-    bytes[n++] = name->family;
-    for (int i = 0; i < (name->family == 4 ? 4 : 16); i++)
-        bytes[n++] = name->server[i];
-    bytes[n++] = (uint8_t)(name->server_port >> 8);
-    bytes[n++] = (uint8_t)name->server_port;
-    for (int i = 0; i < (name->family == 4 ? 4 : 16); i++)
-        bytes[n++] = name->client[i];
-    bytes[n++] = (uint8_t)(name->client_port >> 8);
-    bytes[n++] = (uint8_t)name->client_port;
-    memset(out, 0, 108);
-    memcpy(p, "fastsock.", 9);
-    p += 9;
-    *p++ = kind;
-    *p++ = '.';
-    for (int i = 0; i < n; i++) {
-        *p++ = digits[bytes[i] >> 4];
-        *p++ = digits[bytes[i] & 15];
-    }
-    return (int)(p - out);
+    return key_of(n->family, n->server, n->client, n->server_port,
+                  n->client_port);
 }
 
-static socklen_t address_of(const struct meeting *m, char kind,
-                            struct sockaddr_un *un)
+static uint64_t key_of_body(const struct hello_body *b)
 {
-    un->sun_family = AF_UNIX;
-    return (socklen_t)(sizeof(un->sun_family) +
-                       (size_t)meeting_address(&m->name, kind, un->sun_path));
+    return key_of(b->family, b->addr_server, b->addr_client, b->port_server,
+                  b->port_client);
 }
 
-static void body_of(const struct meeting *m, struct hello_body *b)
+static struct meeting **bucket_of(struct shm *shm, uint64_t key)
 {
+    return &shm->meetings[(key >> 32) % SHM_BUCKETS];
+}
+
+/* False: a call is under way, so the counts may be others soon. */
+static bool body_of(const struct meeting *m, struct hello_body *b)
+{
+    bool settled;
+
     memset(b, 0, sizeof(*b));
-    m->counts(m->owner, &b->wrote, &b->took);
+    settled = m->counts(m->owner, &b->wrote, &b->took);
     b->bell = shm_of(m)->config.bell_token;
-    b->pid = (uint32_t)getpid();
+    b->pid = shm_of(m)->pid;
     b->ring_size = m->ring_size;
     b->version_low = b->version_high = CONTROL_VERSION;
     b->family = m->name.family;
@@ -83,6 +73,7 @@ static void body_of(const struct meeting *m, struct hello_body *b)
     memcpy(b->addr_client, m->name.client, 16);
     b->port_server = m->name.server_port;
     b->port_client = m->name.client_port;
+    return settled;
 }
 
 static bool same_name(const struct connection_name *n,
@@ -94,15 +85,6 @@ static bool same_name(const struct connection_name *n,
            memcmp(n->client, b->addr_client, 16) == 0;
 }
 
-static void stop_listening(struct meeting *m)
-{
-    if (m->listener.fd < 0)
-        return;
-    loop_remove(shm_of(m)->loop, &m->listener);
-    loop_calls(shm_of(m)->loop)->close(m->listener.fd);
-    m->listener.fd = -1;
-}
-
 void meeting_cancel(struct meeting *m)
 {
     struct meeting **at;
@@ -110,9 +92,9 @@ void meeting_cancel(struct meeting *m)
     if (!m->active)
         return;
     m->active = false;
-    stop_listening(m);
+    names_leave(m);
     loop_timer_clear(shm_of(m)->loop, &m->timer);
-    for (at = &shm_of(m)->meetings; *at != m; at = &(*at)->next)
+    for (at = bucket_of(shm_of(m), m->key); *at != m; at = &(*at)->next)
         ;
     *at = m->next;
     m->backend = NULL;
@@ -124,7 +106,7 @@ static void finish(struct meeting *m, struct link *link, enum reason why)
     m->done(m, link, why);
 }
 
-static void fail(struct meeting *m, enum reason why)
+void meet_fail(struct meeting *m, enum reason why)
 {
     finish(m, NULL, m->why != REASON_NONE ? m->why : why);
 }
@@ -148,23 +130,27 @@ static bool may_have_link(struct shm *shm, uint32_t ring_size)
 
 static void refuse(struct channel *channel, uint32_t number, enum reason why)
 {
-    struct control_message m = {.type = MESSAGE_REFUSE,
-                                .number = number,
-                                .reason = why};
+    struct control_message m = {
+        .type = MESSAGE_REFUSE, .number = number, .reason = why};
 
     channel_send(channel, &m, NULL, -1);
 }
 
-/* An arena of ours with a free slot, a new one if need be. */
+/*
+ * An arena of ours with a free slot, a new one if need be. One that the guest
+ * could not take is let be, as long as they are few.
+ */
 static struct arena *room_for_link(struct channel *channel, uint32_t ring_size,
-                                  int *slot)
+                                   int *slot)
 {
     struct control_message m = {.type = MESSAGE_RINGS, .number = ring_size};
     struct arena *p;
-    int fd;
+    int fd, rc, lost = 0;
 
     for (p = channel->arenas; p != NULL; p = p->next)
-        if (p->side == 0 && p->ring_size == ring_size) {
+        if (p->side == 0 && p->lost && lost < LOST_MOST) {
+            lost++;
+        } else if (p->side == 0 && p->ring_size == ring_size) {
             *slot = arena_free_slot(p);
             if (*slot >= 0)
                 return p;
@@ -173,18 +159,22 @@ static struct arena *room_for_link(struct channel *channel, uint32_t ring_size,
         arena_host(channel, ring_size, &p, &fd) < 0)
         return NULL;
     m.link = p->id << 16;
-    channel_send(channel, &m, NULL, fd);
+    rc = channel_send(channel, &m, NULL, fd);
     kernel_close(fd);
+    if (rc == -EMFILE) {
+        channel->arenas = p->next;
+        arena_put(p);
+        return NULL;
+    }
     *slot = 0;
     return p;
 }
 
 /* The accepting end says yes. */
-static void welcome(struct meeting *m, struct channel *channel,
-                    uint32_t number, const struct hello_body *theirs)
+static void welcome(struct meeting *m, struct channel *channel, uint32_t number,
+                    const struct hello_body *theirs)
 {
-    struct control_message reply = {.type = MESSAGE_WELCOME,
-                                    .number = number};
+    struct control_message reply = {.type = MESSAGE_WELCOME, .number = number};
     struct shm *shm = shm_of(m);
     struct shm_link *l = NULL;
     struct hello_body ours;
@@ -193,12 +183,12 @@ static void welcome(struct meeting *m, struct channel *channel,
 
     if (!counts_fit(m, theirs)) {
         refuse(channel, number, REASON_FOREIGN_BYTES);
-        fail(m, REASON_FOREIGN_BYTES);
+        meet_fail(m, REASON_FOREIGN_BYTES);
         return;
     }
     if (!may_have_link(shm, m->ring_size)) {
         refuse(channel, number, REASON_LIMIT);
-        fail(m, REASON_LIMIT);
+        meet_fail(m, REASON_LIMIT);
         return;
     }
     p = room_for_link(channel, m->ring_size, &slot);
@@ -206,22 +196,25 @@ static void welcome(struct meeting *m, struct channel *channel,
         l = link_take(p, (unsigned)slot);
     if (l == NULL) {
         refuse(channel, number, REASON_NO_MEMORY);
-        fail(m, REASON_NO_MEMORY);
+        meet_fail(m, REASON_NO_MEMORY);
         return;
     }
     l->link.owner = m->owner;
     atomic_store(&p->owner[slot], m->owner);
-    body_of(m, &ours);
+    if (!body_of(m, &ours))
+        reply.reason = REASON_BARE_READ;
     reply.link = p->id << 16 | (uint32_t)slot;
     channel_send(channel, &reply, &ours, -1);
-    finish(m, &l->link, REASON_NONE);
+    finish(m, &l->link, (enum reason)reply.reason);
 }
 
 static struct meeting *find_meeting(struct shm *shm,
                                     const struct hello_body *body)
 {
-    for (struct meeting *m = shm->meetings; m != NULL; m = m->next)
-        if (!m->initiator && same_name(&m->name, body))
+    uint64_t key = key_of_body(body);
+
+    for (struct meeting *m = *bucket_of(shm, key); m != NULL; m = m->next)
+        if (m->key == key && !m->initiator && same_name(&m->name, body))
             return m;
     return NULL;
 }
@@ -233,6 +226,7 @@ void meet_hello(struct channel *channel, const struct control_message *msg,
     struct meeting *m = find_meeting(shm, body);
     struct early_hello *e;
 
+    channel->calls = true;
     if (body->version_low > CONTROL_VERSION ||
         body->version_high < CONTROL_VERSION) {
         refuse(channel, (uint32_t)msg->number, REASON_VERSION);
@@ -242,19 +236,53 @@ void meet_hello(struct channel *channel, const struct control_message *msg,
         welcome(m, channel, (uint32_t)msg->number, body);
         return;
     }
-    e = &shm->early[shm->at_early++ % 128];
+    e = &shm->early[shm->at_early];
+    shm->early_key[shm->at_early] = key_of_body(body);
+    shm->at_early = (shm->at_early + 1) % SHM_EARLY;
+    if (shm->n_early < SHM_EARLY)
+        shm->n_early++;
     e->channel = channel;
     e->number = (uint32_t)msg->number;
-    e->until_ns = clock_ns() + shm->config.meet_ns;
+    e->until_ns = clock_ns() + PATIENCE * shm->config.meet_ns;
     e->body = *body;
 }
 
-static struct meeting *by_number(struct shm *shm, uint64_t number)
+/* Likely one of m and its neighbours. */
+static struct meeting *by_number(struct shm *shm, uint64_t number,
+                                 struct meeting *m)
 {
-    for (struct meeting *m = shm->meetings; m != NULL; m = m->next)
-        if (m->initiator && m->number == number)
-            return m;
-    return NULL;
+    while (m != NULL && (!m->initiator || m->number != number))
+        m = m->next;
+    for (unsigned i = 0; m == NULL && i < SHM_BUCKETS; i++)
+        for (m = shm->meetings[i]; m != NULL; m = m->next)
+            if (m->initiator && m->number == number)
+                break;
+    return m;
+}
+
+static bool same_server(const struct served_address *a,
+                        const struct connection_name *name)
+{
+    return a->family == name->family && a->port == name->server_port &&
+           memcmp(a->addr, name->server, 16) == 0;
+}
+
+static struct served_address server_of(const struct connection_name *name)
+{
+    struct served_address a = {.family = name->family,
+                               .port = name->server_port};
+
+    memcpy(a.addr, name->server, 16);
+    return a;
+}
+
+static bool serves(const struct channel *channel,
+                   const struct connection_name *name)
+{
+    for (unsigned i = 0; i < channel->n_served; i++)
+        if (same_server(&channel->served[i], name))
+            return true;
+    return false;
 }
 
 /* Remember whom to ask first for the next connection to that address. */
@@ -262,17 +290,19 @@ static void remember(struct channel *channel, const struct meeting *m)
 {
     unsigned i = channel->at_served;
 
-    for (unsigned k = 0; k < channel->n_served; k++)
-        if (channel->served[k].family == m->name.family &&
-            channel->served[k].port == m->name.server_port &&
-            memcmp(channel->served[k].addr, m->name.server, 16) == 0)
-            return;
-    channel->served[i].family = m->name.family;
-    channel->served[i].port = m->name.server_port;
-    memcpy(channel->served[i].addr, m->name.server, 16);
+    if (serves(channel, &m->name))
+        return;
+    channel->served[i] = server_of(&m->name);
     channel->at_served = (i + 1) % 8;
     if (channel->n_served < 8)
         channel->n_served++;
+    names_ask_instead(channel->shm, &m->name);
+}
+
+void meet_called(struct meeting *m, struct channel *channel)
+{
+    channel->called = server_of(&m->name);
+    channel->called_ns = clock_ns();
 }
 
 /* Why a WELCOME cannot be followed; REASON_NONE: it can. */
@@ -291,7 +321,8 @@ static enum reason welcome_fault(struct meeting *m, struct arena *p,
 void meet_welcome(struct channel *channel, const struct control_message *msg,
                   const struct hello_body *body)
 {
-    struct meeting *m = by_number(channel->shm, msg->number);
+    struct meeting *m = by_number(channel->shm, msg->number,
+                                  *bucket_of(channel->shm, key_of_body(body)));
     uint32_t idx = msg->link & 0xffff;
     struct control_message bye = {
         .type = MESSAGE_BYE, .link = msg->link, .stream = 1};
@@ -307,166 +338,43 @@ void meet_welcome(struct channel *channel, const struct control_message *msg,
         why = REASON_NO_MEMORY;
     }
     if (l == NULL) {
+        if (p == NULL)
+            bye.reason = REASON_NO_MEMORY;
         channel_send(channel, &bye, NULL, -1);
         if (m != NULL)
-            fail(m, why);
+            meet_fail(m, why);
         return;
     }
     l->link.owner = m->owner;
     atomic_store(&p->owner[idx], m->owner);
     remember(channel, m);
-    finish(m, &l->link, REASON_NONE);
+    finish(m, &l->link,
+           msg->reason == REASON_BARE_READ ? REASON_BARE_READ : REASON_NONE);
 }
 
 void meet_refused(struct channel *channel, const struct control_message *msg)
 {
-    struct meeting *m = by_number(channel->shm, msg->number);
+    struct meeting *m = by_number(channel->shm, msg->number, NULL);
 
     if (m != NULL)
-        fail(m, reason_from(msg->reason));
+        meet_fail(m, reason_from(msg->reason));
 }
 
 void meet_channel_gone(struct channel *channel)
 {
-    for (int i = 0; i < 128; i++)
+    for (unsigned i = 0; i < channel->shm->n_early; i++)
         if (channel->shm->early[i].channel == channel)
             channel->shm->early[i].channel = NULL;
 }
 
-static void say_hello(struct meeting *m, struct channel *channel)
+bool meet_say_hello(struct meeting *m, struct channel *channel)
 {
-    struct control_message hello = {.type = MESSAGE_HELLO,
-                                    .number = m->number};
+    struct control_message hello = {.type = MESSAGE_HELLO, .number = m->number};
     struct hello_body body;
 
     body_of(m, &body);
-    channel_send(channel, &hello, &body, -1);
-}
-
-/* 0 when a channel now carries our HELLO. */
-static int call_on(struct meeting *m)
-{
-    struct sockaddr_un un;
-    socklen_t len = address_of(m, 'm', &un);
-    int fd = kernel_socket(AF_UNIX,
-                           SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct channel *channel;
-    uint32_t pid;
-    int rc;
-
-    if (fd < 0)
-        return fd;
-    rc = kernel_connect(fd, &un, len);
-    if (rc < 0) {
-        kernel_close(fd);
-        return rc;
-    }
-    if (!channel_user_allowed(shm_of(m), fd, &pid)) {
-        m->why = REASON_OTHER_USER;
-        kernel_close(fd);
-        return -EPERM;
-    }
-    channel = channel_open(shm_of(m), fd);
-    if (channel == NULL)
-        return -ENOMEM;
-    channel->pid = pid;
-    say_hello(m, channel);
-    return 0;
-}
-
-static void on_wanted(struct watch *watch, uint32_t events)
-{
-    struct meeting *m = watch->arg;
-    int fd = kernel_accept4(watch->fd, SOCK_CLOEXEC);
-
-    (void)events;
-    if (fd >= 0)
-        kernel_close(fd);
-    if (call_on(m) == 0)
-        stop_listening(m);
-}
-
-static void on_caller(struct watch *watch, uint32_t events)
-{
-    struct meeting *m = watch->arg;
-    struct shm *shm = shm_of(m);
-    int fd = kernel_accept4(watch->fd, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    struct channel *channel;
-    uint32_t pid;
-
-    (void)events;
-    if (fd < 0)
-        return;
-    if (!channel_user_allowed(shm, fd, &pid)) {
-        m->why = REASON_OTHER_USER;
-        kernel_close(fd);
-        return;
-    }
-    channel = channel_open(shm, fd);
-    if (channel != NULL)
-        channel->pid = pid; /* its HELLO finds the meeting by name */
-}
-
-static int listen_as(struct meeting *m, char kind,
-                     void (*ready)(struct watch *, uint32_t))
-{
-    const struct loop_calls *calls = loop_calls(shm_of(m)->loop);
-    struct sockaddr_un un;
-    socklen_t len = address_of(m, kind, &un);
-    int fd = calls->keep(kernel_socket(
-        AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    int rc;
-
-    if (fd < 0)
-        return fd;
-    rc = kernel_bind(fd, &un, len);
-    if (rc == 0)
-        rc = kernel_listen(fd, 8);
-    m->listener.fd = fd;
-    m->listener.ready = ready;
-    m->listener.arg = m;
-    if (rc == 0)
-        rc = loop_add(shm_of(m)->loop, &m->listener, EPOLLIN);
-    if (rc < 0) {
-        calls->close(fd);
-        m->listener.fd = -1;
-    }
-    return rc;
-}
-
-/* Names: the connecting end. */
-static void seek(struct meeting *m)
-{
-    int rc = call_on(m);
-
-    if (rc == 0)
-        return;
-    if (rc == -EPERM || listen_as(m, 'w', on_wanted) < 0) {
-        fail(m, REASON_NO_PEER_LIBRARY);
-        return;
-    }
-    if (call_on(m) == 0) /* it may have come between the two */
-        stop_listening(m);
-}
-
-/* Names: the accepting end. */
-static void offer(struct meeting *m)
-{
-    struct sockaddr_un un;
-    socklen_t len = address_of(m, 'w', &un);
-    int rc = listen_as(m, 'm', on_caller);
-    int fd;
-
-    if (rc < 0) {
-        fail(m, rc == -EADDRINUSE ? REASON_OTHER_USER : REASON_LIMIT);
-        return;
-    }
-    fd = kernel_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                       0);
-    if (fd >= 0) {
-        kernel_connect(fd, &un, len);
-        kernel_close(fd);
-    }
+    channel->unanswered++;
+    return channel_send(channel, &hello, &body, -1) == 0;
 }
 
 static void on_timer(struct timer *timer)
@@ -474,28 +382,58 @@ static void on_timer(struct timer *timer)
     struct meeting *m = timer->arg;
 
     if (m->named || clock_ns() >= m->until_ns) {
-        fail(m, REASON_NO_PEER_LIBRARY);
+        meet_fail(m, REASON_NO_PEER_LIBRARY);
         return;
     }
     m->named = true;
     loop_timer_set(shm_of(m)->loop, timer, m->until_ns);
-    seek(m);
+    if (m->initiator)
+        names_seek(m);
+    else
+        names_offer(m);
+}
+
+/*
+ * Somebody was called there who has not answered yet: it may be the one to
+ * ask. A channel is a descriptor, so the more of them wait, the longer it takes
+ * until one more is opened; a helper may just have no CPU.
+ */
+static bool is_called(struct shm *shm, const struct connection_name *name)
+{
+    uint64_t latest = 0;
+    unsigned n = 0;
+
+    for (struct channel *c = shm->channels; c != NULL; c = c->next)
+        if (!c->greeted && same_server(&c->called, name)) {
+            n++;
+            if (c->called_ns > latest)
+                latest = c->called_ns;
+        }
+    if (n > CALLS_DOUBLE)
+        n = CALLS_DOUBLE;
+    return n > 0 && clock_ns() < latest + ((uint64_t)CALL_NS << (n - 1));
 }
 
 /* HELLO on the channels of processes known to serve that address. */
-static int ask_known(struct meeting *m)
+enum asked meet_ask_known(struct meeting *m)
 {
-    int asked = 0;
+    enum asked asked = ASKED_NOBODY;
 
-    for (struct channel *c = shm_of(m)->channels; c != NULL; c = c->next)
-        for (unsigned i = 0; i < c->n_served; i++)
-            if (c->served[i].family == m->name.family &&
-                c->served[i].port == m->name.server_port &&
-                memcmp(c->served[i].addr, m->name.server, 16) == 0) {
-                say_hello(m, c);
-                asked++;
-                break;
-            }
+    for (struct channel *c = shm_of(m)->channels; c != NULL; c = c->next) {
+        if (!serves(c, &m->name))
+            continue;
+        if (!channel_is_crowded(c) && meet_say_hello(m, c))
+            asked = ASKED_SOMEBODY;
+        else if (asked == ASKED_NOBODY && !atomic_load(&c->dead))
+            asked = ASKED_LATER;
+    }
+    if (asked == ASKED_NOBODY && is_called(shm_of(m), &m->name))
+        asked = ASKED_LATER;
+    if (asked == ASKED_SOMEBODY) {
+        m->until_ns = clock_ns() + PATIENCE * shm_of(m)->config.meet_ns;
+        m->named = false;
+        loop_timer_set(shm_of(m)->loop, &m->timer, clock_ns() + NAMES_DELAY_NS);
+    }
     return asked;
 }
 
@@ -503,18 +441,38 @@ static bool asked_already(struct meeting *m)
 {
     uint64_t now = clock_ns();
 
-    for (int i = 0; i < 128; i++) {
+    for (unsigned i = 0; i < shm_of(m)->n_early; i++) {
         struct early_hello *e = &shm_of(m)->early[i];
         struct channel *channel = e->channel;
 
-        if (channel == NULL || e->until_ns < now ||
-            !same_name(&m->name, &e->body))
+        if (shm_of(m)->early_key[i] != m->key || channel == NULL ||
+            e->until_ns < now || !same_name(&m->name, &e->body))
             continue;
         e->channel = NULL;
         welcome(m, channel, e->number, &e->body);
         return true;
     }
     return false;
+}
+
+/*
+ * The accepting end. Who has connected to us before says HELLO without a name,
+ * and it may be one of them again: a name is only for who does not.
+ */
+static void await_hello(struct meeting *m)
+{
+    struct channel *c = shm_of(m)->channels;
+
+    if (asked_already(m))
+        return;
+    while (c != NULL && !c->calls)
+        c = c->next;
+    if (c == NULL) {
+        names_offer(m);
+        return;
+    }
+    m->named = false;
+    loop_timer_set(shm_of(m)->loop, &m->timer, clock_ns() + NAMES_DELAY_NS);
 }
 
 void meeting_start(struct backend *backend, struct meeting *m)
@@ -528,23 +486,27 @@ void meeting_start(struct backend *backend, struct meeting *m)
     m->why = REASON_NONE;
     m->listener.fd = -1;
     m->listener.added = false;
+    m->waits = m->asks = false;
     m->number = ++shm->next_number;
     m->until_ns = now + shm->config.meet_ns;
     m->timer.expired = on_timer;
     m->timer.arg = m;
-    m->next = shm->meetings;
-    shm->meetings = m;
-    if (!m->initiator) {
-        loop_timer_set(shm->loop, &m->timer, m->until_ns);
-        if (!asked_already(m))
-            offer(m);
-        return;
-    }
-    if (ask_known(m) > 0) {
-        m->named = false;
-        loop_timer_set(shm->loop, &m->timer, now + NAMES_DELAY_NS);
-        return;
-    }
+    m->key = key_of_name(&m->name);
+    m->next = *bucket_of(shm, m->key);
+    *bucket_of(shm, m->key) = m;
     loop_timer_set(shm->loop, &m->timer, m->until_ns);
-    seek(m);
+    if (!m->initiator) {
+        await_hello(m);
+        return;
+    }
+    switch (meet_ask_known(m)) {
+    case ASKED_SOMEBODY:
+        return;
+    case ASKED_LATER:
+        names_wait_to_ask(m);
+        return;
+    case ASKED_NOBODY:
+        names_seek(m);
+        return;
+    }
 }

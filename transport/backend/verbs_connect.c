@@ -177,13 +177,44 @@ static void route_resolved(struct verbs_peer *p)
 
 /* ---- the accepting end ---- */
 
-static void refuse(struct rdma_cm_id *cm, enum reason why)
+static void refuse(struct verbs *v, struct rdma_cm_id *cm, enum reason why)
 {
     uint8_t data[sizeof(greeting) + 1];
 
+    v->refusal.here = cm->route.addr.src_storage;
+    v->refusal.there = cm->route.addr.dst_storage;
+    v->refusal.why = why;
+    v->refusal.until_ns = clock_ns() + 2 * v->config.meet_ns;
     memcpy(data, greeting, sizeof(greeting));
     data[sizeof(greeting)] = (uint8_t)why;
     rdma_reject(cm, data, sizeof(data));
+}
+
+static bool is_at(const struct sockaddr_storage *a, uint8_t family,
+                  const uint8_t *bytes)
+{
+    const struct sockaddr_in *in = (const void *)a;
+    const struct sockaddr_in6 *in6 = (const void *)a;
+
+    return family == 4
+               ? a->ss_family == AF_INET && memcmp(&in->sin_addr, bytes, 4) == 0
+               : a->ss_family == AF_INET6 &&
+                     memcmp(&in6->sin6_addr, bytes, 16) == 0;
+}
+
+enum reason verbs_refused(const struct verbs *v,
+                          const struct connection_name *name)
+{
+    const struct verbs_refusal *r = &v->refusal;
+    /* The port is at the same place for both families. */
+    const struct sockaddr_in *here = (const void *)&r->here;
+
+    if (r->why == REASON_NONE || r->until_ns < clock_ns() ||
+        here->sin_port != htobe16(name->server_port) ||
+        !is_at(&r->here, name->family, name->server) ||
+        !is_at(&r->there, name->family, name->client))
+        return REASON_NONE;
+    return r->why;
 }
 
 static bool greets(const struct rdma_conn_param *param, size_t len)
@@ -220,7 +251,7 @@ static void requested(struct verbs *v, struct rdma_cm_event *e)
     else if (make_room(v))
         p = peer_make(v);
     if (p == NULL) {
-        refuse(e->id, why);
+        refuse(v, e->id, why);
         rdma_ack_cm_event(e);
         rdma_destroy_id(e->id);
         return;
@@ -231,7 +262,7 @@ static void requested(struct verbs *v, struct rdma_cm_event *e)
     why = prepare(p);
     p->stage = VERBS_CONNECTING;
     if (why != REASON_NONE) {
-        refuse(p->cm, why);
+        refuse(v, p->cm, why);
         fail_because(p, why);
     } else if (rdma_accept(p->cm, &param) != 0) {
         fail_because(p, REASON_LINK_BROKEN);

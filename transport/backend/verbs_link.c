@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "transport/pause.h"
+#include "transport/waiter_ids.h"
 
 static struct verbs_link *of(struct link *link)
 {
@@ -36,10 +37,12 @@ static void pend_and_kick(struct verbs_link *l)
 }
 
 /* What is under way of an earlier epoch has been cut or has landed. */
-static void link_start(struct link *link, uint64_t leave, uint64_t arrive)
+static void link_start(struct link *link, uint32_t epoch, uint64_t leave,
+                       uint64_t arrive)
 {
     struct verbs_link *l = of(link);
 
+    (void)epoch; /* nobody can look at this host's memory to see it */
     atomic_store(&l->asked, false);
     atomic_store(&l->want_due, false);
     atomic_store(&l->peer_wants, false);
@@ -150,18 +153,15 @@ static void link_watch(struct link *link, uint64_t watchers)
     full_fence();
 }
 
+/* Several sets at once may. */
 static void link_set_marked(struct link *link, unsigned waiter, bool on)
 {
     struct verbs_link *l = of(link);
-    uint64_t ids = atomic_load(&l->markers), kept = 0;
-    int n = 0;
+    uint64_t ids = atomic_load(&l->markers);
 
-    for (; ids != 0; ids >>= 16)
-        if ((ids & 0xffff) != 0 && (ids & 0xffff) != waiter)
-            kept |= (ids & 0xffff) << (16 * n++);
-    if (on && n < LINK_WATCHERS)
-        kept |= (uint64_t)waiter << (16 * n);
-    atomic_store(&l->markers, kept);
+    while (!atomic_compare_exchange_weak(&l->markers, &ids,
+                                         waiter_ids_with(ids, waiter, on)))
+        ;
     full_fence();
 }
 
@@ -193,23 +193,32 @@ static int link_send(struct link *link, struct control_message *message)
     return verbs_say(l->peer, message, NULL, 0);
 }
 
+int verbs_ask(struct verbs_link *l)
+{
+    struct control_message ping = {.type = MESSAGE_PING};
+
+    l->pinged = true;
+    l->ask_again = false;
+    return link_send(&l->link, &ping);
+}
+
+/* Nothing that has come says that nothing more is on its way. */
 static int link_drain(struct link *link)
 {
     struct verbs_link *l = of(link);
-    struct control_message ping = {.type = MESSAGE_PING};
+    struct verbs_peer *p = l->peer;
+    uint32_t idx = l->idx;
+    bool failed;
 
-    verbs_poll(l->peer->device, true);
-    verbs_inbox(l->peer);
-    if (atomic_load(&l->peer->failed))
-        return -EPIPE;
-    if (l->answered)
-        return 0;
-    if (!l->pinged) {
-        l->pinged = true;
-        if (link_send(link, &ping) < 0)
-            return -EPIPE;
-    }
-    return -EAGAIN;
+    l->ask_again = l->pinged; /* what it says to the first may be too old */
+    atomic_fetch_add(&p->refs, 1);
+    verbs_poll(p->device, true);
+    verbs_inbox(p);
+    failed = atomic_load(&p->failed) || p->link[idx] != l;
+    if (!failed && !l->pinged)
+        failed = verbs_ask(l) < 0;
+    verbs_peer_put(p);
+    return failed ? -EPIPE : -EAGAIN;
 }
 
 static bool link_peer_alive(struct link *link)

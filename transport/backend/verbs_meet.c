@@ -391,9 +391,18 @@ void verbs_meet_gone(struct verbs_peer *p, enum reason why)
     } while (m != NULL);
 }
 
+/* Nobody answered in time, or not even a way to ask was found. */
 static void on_timer(struct timer *timer)
 {
-    fail(timer->arg, REASON_NO_PEER_LIBRARY);
+    struct meeting *m = timer->arg;
+    const struct verbs_peer *p = m->with; /* of who connects */
+    enum reason why = REASON_NONE;
+
+    if (!m->initiator)
+        why = verbs_refused(verbs_of(m), &m->name);
+    else if (p != NULL && p->stage == VERBS_RESOLVING)
+        why = REASON_NO_ROUTE;
+    fail(m, why != REASON_NONE ? why : REASON_NO_PEER_LIBRARY);
 }
 
 static struct verbs_peer *find_peer(struct verbs *v,
@@ -490,13 +499,13 @@ static void for_link(struct verbs_peer *p, const struct control_message *msg)
         say(p, MESSAGE_PONG, l->peer_idx, msg->number, REASON_NONE);
         return;
     }
-    if (msg->type == MESSAGE_PONG) {
-        l->pinged = false;
-        l->answered = true;
+    if (msg->type == MESSAGE_PONG && l->ask_again) {
+        verbs_ask(l);
+        return;
     }
+    if (msg->type == MESSAGE_PONG)
+        l->pinged = false;
     p->verbs->events->message(l->link.owner, msg);
-    if (msg->type == MESSAGE_PONG && p->link[msg->link] == l)
-        l->answered = false; /* of what was said before, and no more */
 }
 
 static void handle(struct verbs_peer *p, const uint8_t *bytes)

@@ -115,7 +115,7 @@ struct verbs_link {
     _Atomic bool asked;      /* WANT was said and not answered */
     _Atomic bool peer_wants; /* the peer's WANT is not answered */
     _Atomic uint64_t watchers, markers;
-    bool pinged, answered; /* helper */
+    bool pinged, ask_again; /* helper: drain() waits for PONG */
     /* rendezvous: what the proof is over */
     uint32_t kept[2];
     uint64_t nonce[2]; /* the client's */
@@ -199,6 +199,13 @@ struct verbs_early {
 
 enum { VERBS_EARLY = 128 };
 
+/* The last connection that was refused: its meetings here will learn why. */
+struct verbs_refusal {
+    struct sockaddr_storage here, there;
+    enum reason why; /* NONE: there was none */
+    uint64_t until_ns;
+};
+
 struct verbs {
     struct backend backend; /* first */
     struct loop *loop;
@@ -215,6 +222,7 @@ struct verbs {
     struct meeting *meetings;
     struct verbs_early early[VERBS_EARLY];
     unsigned at_early;
+    struct verbs_refusal refusal;
     uint32_t next_number;
     uint64_t links, memory;
 };
@@ -245,6 +253,8 @@ int verbs_queue_receive(struct verbs_peer *p);
 void verbs_kick(struct verbs_peer *p);
 void verbs_pend(struct verbs_link *l);
 void verbs_fail(struct verbs_peer *p);
+/* verbs_link.c: PING; what the link says to it is awaited. 0 or -errno */
+int verbs_ask(struct verbs_link *l);
 int verbs_say(struct verbs_peer *p, struct control_message *m,
               const uint8_t *body, uint32_t body_size);
 void verbs_completed(struct verbs_device *d, const struct ibv_wc *wc);
@@ -268,6 +278,9 @@ struct verbs_peer *verbs_connect(struct verbs *v,
 int verbs_listen(struct backend *backend, const struct sockaddr *address,
                  socklen_t len, bool on);
 void verbs_listen_end(struct verbs *v);
+/* Why the other end of that connection was refused lately, or NONE. */
+enum reason verbs_refused(const struct verbs *v,
+                          const struct connection_name *name);
 void verbs_cm_ready(struct watch *watch, uint32_t events);
 void verbs_bury(struct verbs_peer *p, enum reason why);
 void verbs_release(struct verbs_peer *p);

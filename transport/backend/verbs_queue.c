@@ -21,6 +21,7 @@
 
 #include "transport/bell.h"
 #include "transport/pause.h"
+#include "transport/waiter_ids.h"
 
 enum { KIND_RECEIVE = 1, KIND_SLOT, KIND_MESSAGE };
 
@@ -351,14 +352,6 @@ int verbs_queue_receive(struct verbs_peer *p)
     return 0;
 }
 
-static bool has_id(uint64_t ids, unsigned id)
-{
-    for (; ids != 0; ids >>= 16)
-        if ((ids & 0xffff) == id)
-            return true;
-    return false;
-}
-
 static void mark(struct verbs_waiter *w, unsigned idx)
 {
     uint64_t bit = UINT64_C(1) << (idx & 63);
@@ -386,7 +379,7 @@ void verbs_notify(struct verbs_link *l)
         if (id == 0 || id >= WAITERS_MAX)
             continue;
         w = &l->peer->waiter[id];
-        if (markers != 0 && has_id(markers, id))
+        if (markers != 0 && waiter_ids_have(markers, id))
             mark(w, l->idx);
         if (atomic_load_explicit(&w->armed, memory_order_relaxed) != 0 &&
             atomic_exchange(&w->armed, 0) != 0)

@@ -19,102 +19,9 @@ void handover_init(struct handover *h, bool initiator)
     memset(h, 0, sizeof(*h));
     h->stage = STAGE_RAW;
     h->initiator = initiator;
-    h->end = h->left_at = HANDOVER_NONE;
+    h->end = h->left_at = h->offer = HANDOVER_NONE;
     h->why = REASON_NONE;
     h->leave_room = LEAVE_ROOM;
-}
-
-const char *handover_stage_name(enum handover_stage stage)
-{
-    static const char *const names[] = {
-        [STAGE_RAW] = "raw",           [STAGE_PROPOSED] = "proposed",
-        [STAGE_ACCEPTED] = "accepted", [STAGE_CANCELLED] = "cancelled",
-        [STAGE_SWITCHED] = "switched", [STAGE_GAVE_UP] = "gave-up",
-        [STAGE_UP] = "up",             [STAGE_FROZEN] = "frozen",
-        [STAGE_REPEATING] = "repeat",  [STAGE_DEAD] = "dead",
-    };
-    return (unsigned)stage <= STAGE_DEAD ? names[stage] : "?";
-}
-
-static bool leftover(const struct handover *h)
-{
-    return h->stage != STAGE_UP && h->took < h->have;
-}
-
-static bool limited(const struct handover *h)
-{
-    return h->stage == STAGE_ACCEPTED || h->stage == STAGE_CANCELLED ||
-           h->stage == STAGE_SWITCHED || h->stage == STAGE_GAVE_UP;
-}
-
-enum rx_mode handover_rx_mode(const struct handover *h)
-{
-    if (h->stage == STAGE_DEAD)
-        return RX_DEAD;
-    if (h->stage == STAGE_UP)
-        return RX_LINK;
-    if (leftover(h))
-        return RX_LEFTOVER;
-    if (h->in_record)
-        return RX_RECORDS;
-    return limited(h) ? RX_LIMITED : RX_RAW;
-}
-
-enum tx_mode handover_tx_mode(const struct handover *h)
-{
-    switch (h->stage) {
-    case STAGE_RAW:
-    case STAGE_CANCELLED:
-    case STAGE_GAVE_UP:
-        return TX_RAW;
-    case STAGE_UP:
-        return h->fin_seen ? TX_RAW : TX_LINK;
-    case STAGE_PROPOSED:
-    case STAGE_ACCEPTED:
-    case STAGE_SWITCHED:
-        return TX_HELD;
-    case STAGE_FROZEN:
-        return TX_BACKLOG;
-    case STAGE_REPEATING:
-        return h->backlog == h->wrote ? TX_RAW : TX_BACKLOG;
-    case STAGE_DEAD:
-        break;
-    }
-    return TX_DEAD;
-}
-
-uint64_t handover_rx_limit(const struct handover *h)
-{
-    return h->took < h->arrive ? h->arrive - h->took : 0;
-}
-
-bool handover_at_arrive(const struct handover *h)
-{
-    return limited(h) && !h->in_record && !leftover(h) &&
-           h->took == h->arrive;
-}
-
-void handover_expected_switch(const struct handover *h,
-                              struct control_record *out)
-{
-    memset(out, 0, sizeof(*out));
-    out->tag = h->tag_in;
-    out->type = RECORD_SWITCH;
-    out->epoch = h->epoch;
-    out->offset = h->arrive;
-}
-
-bool handover_eof(const struct handover *h)
-{
-    if (h->stage == STAGE_UP || (h->fin_seen && h->have >= h->end))
-        return h->end != HANDOVER_NONE && h->took == h->end;
-    return false;
-}
-
-bool handover_may_go_up(const struct handover *h)
-{
-    return h->stage == STAGE_RAW && !h->fin_sent && !h->fin_seen &&
-           !leftover(h) && !h->channel_dead && h->epoch < UINT32_MAX - 1;
 }
 
 static void say(struct handover *h, struct handover_do *d, uint8_t type,
@@ -126,6 +33,7 @@ static void say(struct handover *h, struct handover_do *d, uint8_t type,
     if (type == MESSAGE_PROPOSE || type == MESSAGE_ACCEPT) {
         d->message.offset = h->leave;
         d->message.tag = h->tag_in;
+        d->message.number = h->careful ? MESSAGE_CAREFUL : 0;
     }
 }
 
@@ -156,7 +64,7 @@ static void begin(struct handover *h, uint32_t epoch, uint64_t tag)
     h->have_sent = h->have_seen = false;
     h->end_sent = h->end_leaving = false;
     h->in_record = false;
-    h->end = h->left_at = HANDOVER_NONE;
+    h->end = h->left_at = h->offer = HANDOVER_NONE;
     h->have = 0;
 }
 
@@ -171,6 +79,7 @@ static void send_switch(struct handover *h, struct handover_do *d)
 static void to_raw(struct handover *h, struct handover_do *d)
 {
     h->stage = STAGE_RAW;
+    h->offer = HANDOVER_NONE;
     d->guard_off = true;
 }
 
@@ -196,45 +105,117 @@ int handover_propose(struct handover *h, uint64_t tag, struct handover_do *d)
     return 0;
 }
 
+/*
+ * One end is careful and not all has been read: the answer waits. Nothing has
+ * been promised by then, so whoever wants to return is on TCP at once.
+ */
+static bool put_off(struct handover *h, const struct control_message *m)
+{
+    if ((!h->careful && m->number != MESSAGE_CAREFUL) || h->took >= m->offset)
+        return false;
+    h->offer = m->offset;
+    h->offer_tag = m->tag;
+    return true;
+}
+
+static void busy(struct handover *h, uint32_t epoch, enum reason why,
+                 struct handover_do *d)
+{
+    say(h, d, MESSAGE_BUSY, epoch);
+    d->message.reason = why == REASON_NONE ? REASON_BUSY : why;
+}
+
+static void accept_offer(struct handover *h, uint64_t offset, uint64_t tag_out,
+                         uint64_t tag, struct handover_do *d)
+{
+    begin(h, h->epoch, tag);
+    h->arrive = offset;
+    h->tag_out = tag_out;
+    say(h, d, MESSAGE_ACCEPT, h->epoch);
+    h->stage = STAGE_ACCEPTED;
+}
+
 static void on_propose(struct handover *h, const struct control_message *m,
                        enum reason refuse, uint64_t tag, struct handover_do *d)
 {
+    bool raw = h->stage == STAGE_RAW;
+
     if (m->epoch <= h->epoch)
         return;
-    if (refuse == REASON_NONE && handover_may_go_up(h) &&
-        h->took <= m->offset) {
-        begin(h, m->epoch, tag);
-        h->arrive = m->offset;
-        h->tag_out = m->tag;
-        say(h, d, MESSAGE_ACCEPT, h->epoch);
-        h->stage = STAGE_ACCEPTED;
+    if (raw) {
+        h->epoch = m->epoch;
+        h->offer = HANDOVER_NONE;
+    }
+    if (refuse != REASON_NONE || !handover_may_go_up(h) || h->took > m->offset)
+        busy(h, m->epoch, refuse, d);
+    else if (!put_off(h, m))
+        accept_offer(h, m->offset, m->tag, tag, d);
+}
+
+static void switch_over(struct handover *h, uint64_t offset, uint64_t tag_out,
+                        struct handover_do *d)
+{
+    if (h->took > offset) {
+        say(h, d, MESSAGE_CANCEL, h->epoch);
+        to_raw(h, d);
         return;
     }
-    if (h->stage == STAGE_RAW)
-        h->epoch = m->epoch;
-    say(h, d, MESSAGE_BUSY, m->epoch);
-    d->message.reason = refuse == REASON_NONE ? REASON_BUSY : refuse;
+    h->offer = HANDOVER_NONE;
+    h->arrive = offset;
+    h->tag_out = tag_out;
+    send_switch(h, d);
+    h->stage = STAGE_SWITCHED;
 }
 
 static void on_accept(struct handover *h, const struct control_message *m,
                       struct handover_do *d)
 {
-    if (h->stage != STAGE_PROPOSED)
+    if (h->stage == STAGE_PROPOSED && !put_off(h, m))
+        switch_over(h, m->offset, m->tag, d);
+}
+
+bool handover_offer_due(const struct handover *h)
+{
+    return h->offer != HANDOVER_NONE && h->took >= h->offer &&
+           (h->stage == STAGE_RAW || h->stage == STAGE_PROPOSED);
+}
+
+void handover_take_offer(struct handover *h, enum reason refuse, uint64_t tag,
+                         struct handover_do *d)
+{
+    if (!handover_offer_due(h))
         return;
-    if (h->took > m->offset) {
-        say(h, d, MESSAGE_CANCEL, h->epoch);
-        to_raw(h, d);
+    if (h->stage == STAGE_PROPOSED)
+        switch_over(h, h->offer, h->offer_tag, d);
+    else if (refuse == REASON_NONE && handover_may_go_up(h) &&
+             h->took == h->offer)
+        accept_offer(h, h->offer, h->offer_tag, tag, d);
+    else
+        handover_refuse_offer(h, refuse, d);
+}
+
+void handover_refuse_offer(struct handover *h, enum reason why,
+                           struct handover_do *d)
+{
+    if (h->stage != STAGE_RAW || h->offer == HANDOVER_NONE)
         return;
-    }
-    h->arrive = m->offset;
-    h->tag_out = m->tag;
-    send_switch(h, d);
-    h->stage = STAGE_SWITCHED;
+    busy(h, h->epoch, why, d);
+    to_raw(h, d);
 }
 
 static void on_cancel(struct handover *h, struct handover_do *d)
 {
-    switch (h->stage) {
+    switch ((enum handover_stage)h->stage) {
+    case STAGE_RAW:
+        if (h->offer != HANDOVER_NONE)
+            to_raw(h, d);
+        break;
+    case STAGE_PROPOSED: /* the other end, in CANCELLED, waits for an answer */
+        if (h->offer == HANDOVER_NONE)
+            break;
+        say(h, d, MESSAGE_CANCEL, h->epoch);
+        to_raw(h, d);
+        break;
     case STAGE_ACCEPTED:
         to_raw(h, d);
         break;
@@ -282,7 +263,7 @@ int handover_message(struct handover *h, const struct control_message *m,
 
 void handover_give_up(struct handover *h, struct handover_do *d)
 {
-    switch (h->stage) {
+    switch ((enum handover_stage)h->stage) {
     case STAGE_PROPOSED:
         say(h, d, MESSAGE_CANCEL, h->epoch);
         to_raw(h, d);
@@ -307,6 +288,7 @@ void handover_give_up(struct handover *h, struct handover_do *d)
 void handover_channel_dead(struct handover *h, struct handover_do *d)
 {
     h->channel_dead = true;
+    h->offer = HANDOVER_NONE;
     if (h->stage == STAGE_PROPOSED)
         to_raw(h, d);
 }
@@ -344,6 +326,9 @@ static void go_raw(struct handover *h, uint64_t c, struct handover_do *d)
 {
     record(h, d, RECORD_RAW, 0, c, h->wrote - c);
     h->backlog = c;
+#ifdef PLANT_BYTE_REPEATED
+    h->backlog -= c > h->leave;
+#endif
     h->end_sent = false;
     h->stage = STAGE_REPEATING;
 }
@@ -351,7 +336,7 @@ static void go_raw(struct handover *h, uint64_t c, struct handover_do *d)
 static void on_switch(struct handover *h, struct handover_do *d)
 {
     h->in_record = true;
-    switch (h->stage) {
+    switch ((enum handover_stage)h->stage) {
     case STAGE_ACCEPTED:
         send_switch(h, d);
         h->stage = STAGE_UP;
@@ -396,7 +381,7 @@ static void on_have(struct handover *h, const struct control_record *r,
 static void on_raw(struct handover *h, const struct control_record *r,
                    struct handover_do *d)
 {
-    switch (h->stage) {
+    switch ((enum handover_stage)h->stage) {
     case STAGE_CANCELLED:
     case STAGE_GAVE_UP:
         if (r->offset != h->arrive)
@@ -522,23 +507,23 @@ void handover_fin(struct handover *h, struct handover_do *d)
     h->fin_seen = true;
     if (!h->in_record)
         return;
-    if ((h->stage == STAGE_UP || h->stage == STAGE_FROZEN) &&
-        h->end_leaving && h->landed == h->left_at) {
+    if ((h->stage == STAGE_UP || h->stage == STAGE_FROZEN) && h->end_leaving &&
+        h->landed == h->left_at) {
         h->have = h->landed;
         h->end = h->left_at;
         h->stage = STAGE_UP; /* local memory serves; nothing can return */
         return;
     }
-    handover_abort(h,
-                   h->end_leaving ? REASON_PEER_GONE : REASON_FIN_WITHOUT_END,
-                   d);
+    handover_abort(
+        h, h->end_leaving ? REASON_PEER_GONE : REASON_FIN_WITHOUT_END, d);
 }
 
 bool handover_finish(struct handover *h, bool records_flushed,
                      struct handover_do *d)
 {
-    if (h->stage != STAGE_REPEATING || h->in_record || leftover(h) ||
-        h->backlog != h->wrote || !records_flushed)
+    if (h->stage != STAGE_REPEATING || h->in_record ||
+        handover_rx_mode(h) == RX_LEFTOVER || h->backlog != h->wrote ||
+        !records_flushed)
         return false;
     to_raw(h, d);
     return true;

@@ -17,8 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "transport/reason.h"
 #include "transport/control_message.h"
+#include "transport/reason.h"
 
 #define HANDOVER_NONE UINT64_MAX /* no such offset yet */
 
@@ -54,13 +54,18 @@ enum tx_mode {
     TX_DEAD,
 };
 
+/*
+ * Changed under all of the stream's locks, read under any. `stage`, `took`,
+ * `wrote` and `fin_seen` are looked at without, too: as a hint.
+ */
 struct handover {
-    enum handover_stage stage;
+    _Atomic enum handover_stage stage;
     bool initiator; /* this end called connect() */
     bool in_record; /* TCP from the peer carries records */
     bool have_sent, have_seen;
     bool end_sent, end_leaving; /* our END; the peer's END said LEAVING */
-    bool fin_sent, fin_seen;    /* the kernel's FIN, set by the caller */
+    bool fin_sent;              /* the kernel's FIN: these two ... */
+    _Atomic bool fin_seen;      /* ... are set by the caller */
     bool channel_dead;          /* set by handover_channel_dead() */
     uint32_t epoch;
     uint32_t seq_in, seq_out; /* of the next record */
@@ -78,6 +83,10 @@ struct handover {
     uint64_t repeat_end;    /* inbound repeat is complete at this offset */
     uint64_t leave_room;    /* bytes that TCP surely takes from a leaving peer
                                before our application reads */
+    uint64_t offer;         /* all before it is to be read first: of a PROPOSE
+                               or ACCEPT not answered yet, or HANDOVER_NONE */
+    uint64_t offer_tag;     /* the same message's */
+    bool careful;           /* set by the caller: leave TCP with all read */
     enum reason why;        /* of the last return or death */
 };
 
@@ -97,6 +106,8 @@ const char *handover_stage_name(enum handover_stage stage);
 
 enum rx_mode handover_rx_mode(const struct handover *h);
 enum tx_mode handover_tx_mode(const struct handover *h);
+/* An end or a reset that TCP shows is the application's, not the protocol's. */
+bool handover_end_is_raw(const struct handover *h);
 /* Bytes that may be read raw before `arrive`, in RX_LIMITED. */
 uint64_t handover_rx_limit(const struct handover *h);
 /* The next bytes on TCP must be the record SWITCH (or a CANCEL comes). */
@@ -120,6 +131,17 @@ int handover_propose(struct handover *h, uint64_t tag, struct handover_do *d);
  */
 int handover_message(struct handover *h, const struct control_message *m,
                      enum reason refuse, uint64_t tag, struct handover_do *d);
+
+/*
+ * Rows 2b and 4c: `took` has reached the offset of a message that has not been
+ * answered, since one of the two ends is careful. The rest is as above.
+ */
+bool handover_offer_due(const struct handover *h);
+void handover_take_offer(struct handover *h, enum reason refuse, uint64_t tag,
+                         struct handover_do *d);
+/* Stage RAW: it is not going to be; BUSY if a PROPOSE waits. */
+void handover_refuse_offer(struct handover *h, enum reason why,
+                           struct handover_do *d);
 
 /*
  * Rows 5b, 7, 12: the writer that is held may wait no longer, or this end
@@ -155,7 +177,6 @@ bool handover_finish(struct handover *h, bool records_flushed,
                      struct handover_do *d);
 
 /* Stage DEAD with that reason; the first reason stays. */
-void handover_abort(struct handover *h, enum reason why,
-                    struct handover_do *d);
+void handover_abort(struct handover *h, enum reason why, struct handover_do *d);
 
 #endif

@@ -21,8 +21,7 @@ struct tcp_calls {
     ssize_t (*send)(int fd, const void *buf, size_t len, int flags);
     ssize_t (*sendmsg)(int fd, const struct msghdr *msg, int flags);
     int (*shutdown)(int fd, int how);
-    int (*getsockopt)(int fd, int level, int name, void *value,
-                      socklen_t *len);
+    int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *len);
     int (*setsockopt)(int fd, int level, int name, const void *value,
                       socklen_t len);
     int (*ioctl)(int fd, unsigned long command, void *arg);

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-
 enum { KERNEL_ESTABLISHED = 1 }; /* TCP_ESTABLISHED of netinet/tcp.h */
 
 void overlay_put_record(struct stream *s, const struct control_record *r)
@@ -29,15 +28,16 @@ void overlay_put_record(struct stream *s, const struct control_record *r)
  */
 static void push(struct stream *s)
 {
-    int on = 1, was = 0;
+    int on = 1, was = 0, waits = 1;
     socklen_t len = sizeof(was);
 
+    if (s->tcp->ioctl(s->fd, SIOCOUTQNSD, &waits) == 0 && waits == 0)
+        return;
     if (s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &was, &len) < 0)
         return;
     s->tcp->setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (!was)
-        s->tcp->setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &was,
-                           sizeof(was));
+        s->tcp->setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &was, sizeof(was));
 }
 
 int overlay_flush(struct stream *s)
@@ -85,6 +85,19 @@ int overlay_repeat(struct stream *s)
     return 0;
 }
 
+/*
+ * The beginning of a record of this stream, as far as it is here? Only then is
+ * its rest worth waiting for.
+ */
+static bool may_be_record(const struct stream *s)
+{
+    uint8_t expected[RECORD_SIZE];
+    size_t len = s->in_have < RECORD_PREFIX ? s->in_have : RECORD_PREFIX;
+
+    record_encode(&(struct control_record){.tag = s->h.tag_in}, expected);
+    return memcmp(s->record_in, expected, len) == 0;
+}
+
 int overlay_get_record(struct stream *s, struct control_record *r)
 {
     while (s->in_have < RECORD_SIZE) {
@@ -99,6 +112,8 @@ int overlay_get_record(struct stream *s, struct control_record *r)
             return (int)n;
         s->in_have += (unsigned)n;
         s->extra_in += (uint64_t)n;
+        if (!may_be_record(s))
+            return -EBADMSG;
     }
     s->in_have = 0;
     return record_decode(s->record_in, r) < 0 ? -EBADMSG : 1;
@@ -138,7 +153,11 @@ int overlay_look_switch(struct stream *s)
 
     if (rc != 0)
         return rc;
-    /* The beginning of one. Does anything still come behind it? */
+    /* The beginning of one, or bytes of the application that look like it. */
+    if (s->h.channel_dead && s->link != NULL && s->link->ops->started != NULL &&
+        !s->link->ops->started(s->link, s->h.epoch))
+        return -EBADMSG;
+    /* Does anything still come behind it? */
     if (s->tcp->poll(&p, 1, 0) != 1)
         return -EAGAIN;
     rc = compare_switch(s);
@@ -193,52 +212,68 @@ void overlay_linger_restore(struct stream *s)
     s->linger_changed = false;
 }
 
-bool overlay_established(struct stream *s)
+static bool get_info(struct stream *s, struct tcp_info *info)
 {
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
+    socklen_t len = sizeof(*info);
 
-    return s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) ==
-               0 &&
-           info.tcpi_state == KERNEL_ESTABLISHED;
+    return s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0;
+}
+
+/* The first and the last look agree, so nothing moved between. */
+static bool look_at_out(struct stream *s, struct tcp_info *info, int *unsent)
+{
+    for (int tries = 0; tries < 3; tries++) {
+        int before = -1;
+
+        if (s->tcp->ioctl(s->fd, SIOCOUTQ, &before) < 0 || !get_info(s, info) ||
+            s->tcp->ioctl(s->fd, SIOCOUTQ, unsent) < 0)
+            return false;
+        if (before == *unsent)
+            break;
+    }
+    return true;
 }
 
 /*
  * The kernel counts the SYN of the connecting end as one acknowledged byte
  * (seen on Linux 6.1 to 6.18), and nothing on the accepting end.
  */
-bool overlay_counts_match(struct stream *s)
+enum reason overlay_why_not_up(struct stream *s)
 {
     struct tcp_info info;
-    socklen_t len = sizeof(info);
     uint64_t out = s->h.wrote - s->link_bytes_out + s->extra_out;
     uint64_t in = s->h.took - s->link_bytes_in + s->extra_in;
     int unsent = 0, unread = 0;
 
-    for (int tries = 0; tries < 3; tries++) {
-        int before = -1;
-
-        /* The first and the last look agree, so nothing moved between. */
-        if (s->tcp->ioctl(s->fd, SIOCOUTQ, &before) < 0 ||
-            s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) <
-                0 ||
-            s->tcp->ioctl(s->fd, SIOCOUTQ, &unsent) < 0)
-            return false;
-        if (before == unsent)
-            break;
-    }
+    if (!look_at_out(s, &info, &unsent) ||
+        info.tcpi_state != KERNEL_ESTABLISHED)
+        return REASON_HALF_CLOSED;
     if (info.tcpi_bytes_acked + (uint64_t)unsent - (s->h.initiator ? 1 : 0) !=
         out)
-        return false;
+        return REASON_FOREIGN_BYTES;
     for (int tries = 0; tries < 5; tries++) {
-        if (s->tcp->getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) <
-                0 ||
-            s->tcp->ioctl(s->fd, FIONREAD, &unread) < 0)
-            return false;
+        if (s->tcp->ioctl(s->fd, FIONREAD, &unread) < 0)
+            return REASON_HALF_CLOSED;
         if (info.tcpi_bytes_received - (uint64_t)unread == in)
-            return true;
+            return REASON_NONE;
+        if (!get_info(s, &info))
+            return REASON_HALF_CLOSED;
     }
-    return false;
+    return REASON_FOREIGN_BYTES;
+}
+
+/*
+ * The kernel's count, in which a FIN is one byte (tcp_rcv_nxt_update of
+ * Linux): another holder of the connection may have read what is missing here.
+ */
+bool overlay_repeat_is_cut(struct stream *s)
+{
+    struct tcp_info info;
+    uint64_t due = s->h.repeat_end - s->link_bytes_in + s->extra_in;
+
+    if (s->h.took >= s->h.repeat_end || atomic_load(&s->shut_rd))
+        return false;
+    return !get_info(s, &info) || info.tcpi_bytes_received < due + 1;
 }
 
 void overlay_reset(struct stream *s)

@@ -29,10 +29,13 @@ int overlay_get_switch(struct stream *s);
 void overlay_linger_set(struct stream *s);
 void overlay_linger_restore(struct stream *s);
 
-/* No FIN and no RST was seen or sent. */
-bool overlay_established(struct stream *s);
-/* The kernel moved exactly the bytes that we know of. */
-bool overlay_counts_match(struct stream *s);
+/*
+ * REASON_HALF_CLOSED: a FIN or RST was seen or sent. REASON_FOREIGN_BYTES: the
+ * kernel moved others than the bytes that we know of. REASON_NONE: neither.
+ */
+enum reason overlay_why_not_up(struct stream *s);
+/* A FIN was read: did it come before the end of the repeat that RAW told? */
+bool overlay_repeat_is_cut(struct stream *s);
 /* Sends RST now. */
 void overlay_reset(struct stream *s);
 

@@ -28,6 +28,7 @@
 #include <sys/uio.h>
 
 #include "transport/lock.h"
+#include "transport/reach.h"
 #include "transport/stream/handover.h"
 #include "transport/stream/kernel_calls.h"
 #include "transport/transport.h"
@@ -39,6 +40,15 @@ struct stream_calls {
     void (*wake)(struct stream *s);             /* readiness may be another */
     void (*managed)(struct stream *s, bool on); /* stage left RAW, is RAW */
     void (*kick)(struct stream *s);             /* helper: stream_progress() */
+    struct reach *reach; /* for addresses of strangers; NULL: there are none */
+    /* Streams may have to return at any moment; NULL: they do not. */
+    const _Atomic bool *careful;
+    /*
+     * The owner wants it on TCP. Asked when the guard is set: who wants that
+     * sets what is asked here first, and then looks at the guard, so one of the
+     * two sees the other. NULL: never.
+     */
+    bool (*stays)(struct stream *s);
 };
 
 /* Bytes so far, for people; each written under the lock of its direction. */
@@ -60,21 +70,27 @@ struct stream {
     const struct stream_calls *calls;
     int fd;
 
-    _Atomic uint32_t told;  /* wake-ups so far; changes with each */
-    _Atomic bool up_wanted; /* the last bare call to leave kicks the helper */
+    _Atomic uint32_t told;    /* wake-ups so far; changes with each */
+    _Atomic uint32_t refused; /* writes so far that wanted more room */
+    _Atomic uint32_t again;   /* how often old bytes were told as news */
+    _Atomic bool up_wanted;   /* the last bare call to leave kicks the helper */
     _Atomic bool shut_wr, shut_rd;
     _Atomic bool peeks;  /* the application looks at bytes before it takes */
+    _Atomic bool quiet;  /* who moves a byte on the link kicks the helper */
     bool managed;        /* the owner was told so */
     bool fin_due;        /* shutdown(SHUT_WR) when TCP is free for it */
     bool willing_due;    /* BUSY was said because of a bare call */
     bool propose_again;  /* the peer said WILLING */
     bool linger_changed; /* the socket has {1,0}, the application's is kept */
     bool reset_seen;     /* TCP is gone, the verdict is due */
-    bool suspect;        /* other bytes where SWITCH is due */
-    bool leave_said;     /* END + LEAVING, and then nothing but FIN */
-    bool raw_left;       /* DEAD, and TCP may hold bytes up to raw_until */
-    bool swallow;        /* one more write succeeds, as after a FIN */
-    bool link_broken;    /* it carries nothing more; no way up with it */
+    /* Epochs, 0 none: */
+    uint32_t suspect;  /* other bytes were seen where SWITCH is due */
+    uint32_t asked;    /* the peer was asked about them */
+    uint32_t answered; /* and has answered */
+    bool leave_said;   /* END + LEAVING, and then nothing but FIN */
+    bool raw_left;     /* DEAD, and TCP may hold bytes up to raw_until */
+    bool swallow;      /* one more write succeeds, as after a FIN */
+    bool link_broken;  /* it carries nothing more; no way up with it */
     struct linger linger;
     uint64_t reset_until_ns;
     uint64_t raw_until;
@@ -84,6 +100,7 @@ struct stream {
     enum reason why; /* where it is, and why */
     uint64_t since_ns;
 
+    uint64_t seen_wrote, seen_took;         /* at the last stream_rest() */
     uint64_t link_bytes_out, link_bytes_in; /* not on TCP */
     uint64_t extra_out, extra_in;           /* on TCP besides the raw ones */
     uint8_t record_in[RECORD_SIZE];
@@ -95,8 +112,8 @@ struct stream {
 
 /* tcp: &tcp_calls_kernel, or a stand-in. */
 void stream_init(struct stream *s, int fd, bool initiator,
-                 const struct tcp_calls *tcp,
-                 const struct stream_calls *calls, struct stream_bytes *bytes);
+                 const struct tcp_calls *tcp, const struct stream_calls *calls,
+                 struct stream_bytes *bytes);
 
 /* ---- bare ---- */
 
@@ -118,9 +135,12 @@ static inline bool stream_bare_enter(struct stream *s)
 
 static inline void stream_bare_leave(struct stream *s)
 {
-    if (atomic_fetch_sub(&s->bare, 1) == 1 &&
-        __builtin_expect(atomic_load(&s->up_wanted), 0))
+    uint32_t inside = atomic_fetch_sub(&s->bare, 1);
+
+    if (inside == 1 && __builtin_expect(atomic_load(&s->up_wanted), 0))
         stream_bare_left_last(s);
+    else if (__builtin_expect(inside == 0, 0))
+        atomic_store(&s->bare, 0); /* forked in a handler, we are the child */
 }
 
 /* Both return how many it has been in all. */
@@ -156,12 +176,14 @@ ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
 /* POLLIN POLLOUT POLLRDHUP POLLHUP POLLERR, as poll(2) would say. */
 short stream_ready(struct stream *s);
 /*
- * The same, and the raw count of link bytes in, without a lock: the caller
- * holds something that `managed(s, false)` waits for, so the link stays.
- * POLLNVAL: the stream is changing; let go and ask again.
+ * The same, and a number that changes with all that is news to a reader,
+ * without a lock: the caller holds something that `managed(s, false)` waits
+ * for, so the link stays. POLLNVAL: the stream is changing; let go, ask again.
  */
 short stream_ready_pinned(struct stream *s);
-uint64_t stream_arrived_pinned(struct stream *s);
+uint64_t stream_news_pinned(struct stream *s);
+/* What is unread is news once more; nothing happens if all was read. */
+void stream_tell_unread(struct stream *s);
 /* Bytes that a read would give now; bytes not yet taken by the peer. */
 int stream_unread(struct stream *s);
 int stream_unsent(struct stream *s);
@@ -173,26 +195,47 @@ int stream_unsent(struct stream *s);
  */
 short stream_wait_for(struct stream *s, short events, struct peer **peer);
 
+/*
+ * A write took less than it was given, and nobody waits here: counts that in
+ * `refused` and asks the link to say when there is room. Look once more
+ * afterwards: it may be there by now.
+ */
+void stream_write_refused(struct stream *s);
+
 /* Bytes are carried by the link right now (a hint, no lock). */
 static inline bool stream_is_up(const struct stream *s)
 {
-    return __atomic_load_n((const int *)&s->h.stage, __ATOMIC_RELAXED) ==
-           STAGE_UP;
+    return atomic_load_explicit(&s->h.stage, memory_order_relaxed) == STAGE_UP;
 }
 
 /* A writer has been held long enough. */
 void stream_hold_expired(struct stream *s);
 int stream_shutdown(struct stream *s, int how);
+/* What SO_ERROR would say of a connection that is gone: once, then 0. */
+int stream_take_error(struct stream *s);
+/* A call that moved bytes before it was told: the next one is told. */
+void stream_keep_error(struct stream *s, int error);
 
 /* ---- up and down ---- */
 
 /* Helper. Takes a link; from then on stream_try_up() may work. */
 void stream_set_link(struct stream *s, struct link *link);
-/* Helper. Row 1 for the initiator; -EBUSY and the reason in `why`. */
+/*
+ * Helper. Row 1 for the initiator; -EBUSY and the reason in `why`; -EAGAIN
+ * when the channel has no room yet.
+ */
 int stream_try_up(struct stream *s);
+/* Helper, accepting end: WILLING is due as soon as no call is in the kernel. */
+void stream_be_willing(struct stream *s);
 /* Helper. A message of the channel, or its end. */
 void stream_message(struct stream *s, const struct control_message *m,
                     enum reason refuse);
+/*
+ * Helper, after a kick: a PROPOSE has waited until all before it was read, so
+ * now it is to be answered; `refuse` as it would be for a new one.
+ */
+bool stream_owes_answer(struct stream *s);
+void stream_answer(struct stream *s, enum reason refuse);
 void stream_channel_dead(struct stream *s);
 /* Helper. The link carries nothing more: back to TCP by its copy. */
 void stream_link_broken(struct stream *s, enum reason why);
@@ -200,7 +243,10 @@ void stream_link_broken(struct stream *s, enum reason why);
 /* WISH_NONE takes it back. */
 void stream_wish(struct stream *s, enum stream_wish wish, enum reason why);
 bool stream_on_tcp(struct stream *s);
-/* Helper. At `arrive` lies something else: a CANCEL explains it, or abort. */
+/*
+ * Helper, after each progress: if at `arrive` lies something else, a CANCEL
+ * explains it, or abort.
+ */
 void stream_check_foreign(struct stream *s);
 /* Nothing can be saved: reset the connection. */
 void stream_abort(struct stream *s, enum reason why);
@@ -208,11 +254,20 @@ void stream_abort(struct stream *s, enum reason why);
 bool stream_progress(struct stream *s);
 /* Helper: no other bytes on TCP than those we know of? */
 bool stream_counts_match(struct stream *s);
+/*
+ * Helper, now and then while streams are up: one on whose link nothing has
+ * moved since the last time gives memory back. True: something has moved, so
+ * ask again; false: there is no need before the next kick.
+ */
+bool stream_rest(struct stream *s);
+/* Helper, after a kick: the link is in use again. */
+void stream_stir(struct stream *s);
 /* Helper, in stage RAW or DEAD: give the link back. */
 void stream_drop_link(struct stream *s);
 
 /* ---- stream_state.c for stream_io.c, and back ---- */
 
+bool stream_awaits_helper(struct stream *s);
 void stream_lock_all(struct stream *s);
 void stream_unlock_all(struct stream *s);
 

@@ -7,8 +7,6 @@
  * the limits of the handover.
  */
 #include <string.h>
-#include <sys/ioctl.h>
-#include <linux/sockios.h>
 
 #include "transport/pause.h"
 #include "transport/stream/overlay.h"
@@ -25,15 +23,26 @@ static size_t length_of(const struct iovec *iov, int n)
     return len;
 }
 
-static void count_in(struct stream *s, uint64_t n, bool link)
+/* Off the link; for TCP, where bare calls count too, see stream_count_in(). */
+static void count_in(struct stream *s, uint64_t n)
 {
     __atomic_store_n(&s->h.took, s->h.took + n, __ATOMIC_RELAXED);
     atomic_store_explicit(&s->bytes->in, s->h.took, memory_order_relaxed);
-    if (link) {
-        s->link_bytes_in += n;
-        atomic_store_explicit(&s->bytes->link_in, s->link_bytes_in,
-                              memory_order_relaxed);
-    }
+    s->link_bytes_in += n;
+    atomic_store_explicit(&s->bytes->link_in, s->link_bytes_in,
+                          memory_order_relaxed);
+}
+
+static bool reaches(const struct stream *s, const struct iovec *iov, int n,
+                    size_t skip, size_t len, bool write)
+{
+    struct reach *reach = s->calls->reach;
+
+    if (reach == NULL)
+        return true;
+    if (__builtin_expect(n == 1, 1))
+        return reach_ok(reach, (char *)iov[0].iov_base + skip, len, write);
+    return reach_ok_vector(reach, iov, n, skip, len, write);
 }
 
 /* Up to len bytes of [took, until) out of the ring. */
@@ -45,13 +54,15 @@ static ssize_t take(struct stream *s, const struct iovec *iov, int n,
     if (len > there)
         len = (size_t)there;
     if (!(flags & MSG_TRUNC)) {
+        if (!reaches(s, iov, n, 0, len, true))
+            return -EFAULT;
         if (n == 1)
             ring_get(&s->link->rx, s->h.took, iov[0].iov_base, len);
         else
             ring_get_iov(&s->link->rx, s->h.took, iov, n, 0, len);
     }
     if (!(flags & MSG_PEEK))
-        count_in(s, len, true);
+        count_in(s, len);
     return (ssize_t)len;
 }
 
@@ -65,6 +76,14 @@ static void expect_answer(const struct stream *s)
         expect_write(tx->bytes + (at & (tx->size - 1)));
 }
 
+static inline void stir(struct stream *s)
+{
+    if (__builtin_expect(atomic_load_explicit(&s->quiet, memory_order_relaxed),
+                         0) &&
+        atomic_exchange(&s->quiet, false))
+        s->calls->kick(s);
+}
+
 /* rx lock held. */
 static ssize_t recv_link(struct stream *s, const struct iovec *iov, int n,
                          size_t len, int flags)
@@ -73,8 +92,7 @@ static ssize_t recv_link(struct stream *s, const struct iovec *iov, int n,
 
     if (s->h.landed - s->h.took < len) {
         uint64_t landed;
-        int rc = s->link->ops->landed(s->link, s->h.took, s->h.landed,
-                                      &landed);
+        int rc = s->link->ops->landed(s->link, s->h.took, s->h.landed, &landed);
 
         if (rc < 0 || (s->h.end != HANDOVER_NONE && landed > s->h.end))
             return -EPROTO;
@@ -88,8 +106,9 @@ static ssize_t recv_link(struct stream *s, const struct iovec *iov, int n,
     }
     expect_answer(s);
     done = take(s, iov, n, len, s->h.landed, flags);
-    if (!(flags & MSG_PEEK))
+    if (!(flags & MSG_PEEK) && done > 0)
         s->link->ops->release(s->link, s->h.took);
+    stir(s);
     return done;
 }
 
@@ -115,7 +134,7 @@ static ssize_t recv_tcp(struct stream *s, const struct iovec *iov, int n,
     }
     rc = s->tcp->recvmsg(s->fd, &msg, flags | MSG_DONTWAIT);
     if (rc > 0 && !(flags & MSG_PEEK))
-        count_in(s, (uint64_t)rc, false);
+        stream_count_in(s, (size_t)rc);
     return rc;
 }
 
@@ -153,13 +172,13 @@ static ssize_t recv_dead(struct stream *s, const struct iovec *iov, int n,
     if (rc > 0)
         return rc;
     error = s->error;
-    if (!(flags & MSG_PEEK))
-        s->error = 0;
+    if (error == EPIPE)
+        return 0; /* the end came first, the reset is for writers */
+    s->error = 0; /* also for who only looks */
     return error != 0 ? -error : 0;
 }
 
-ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
-                    int flags)
+ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
 {
     size_t len = length_of(iov, n);
     bool boundary = false;
@@ -167,6 +186,9 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
 
     if (flags & MSG_PEEK)
         atomic_store_explicit(&s->peeks, true, memory_order_relaxed);
+#ifdef PLANT_PEEK_CONSUMES
+    flags &= ~MSG_PEEK;
+#endif
     if (lock_take(&s->rx) < 0)
         return -EDEADLK; /* a signal handler inside its own call */
     switch (handover_rx_mode(&s->h)) {
@@ -179,11 +201,14 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
         break;
     case RX_RAW:
         rc = recv_tcp(s, iov, n, UINT64_MAX, flags);
+        boundary = handover_offer_due(&s->h);
         if (rc != 0 || len == 0)
             break;
         s->h.fin_seen = true;
-        if (s->h.took < s->h.repeat_end)
-            rc = -ECONNRESET; /* the repeat was cut short */
+        if (overlay_repeat_is_cut(s)) {
+            rc = -ECONNRESET;
+            s->h.repeat_end = 0; /* told once, as errors are */
+        }
         break;
     case RX_LIMITED:
         rc = -EAGAIN;
@@ -208,7 +233,7 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
     if (boundary) {
         bool moved = stream_progress(s);
 
-        if (handover_at_arrive(&s->h))
+        if (stream_awaits_helper(s))
             s->calls->kick(s);
         if (moved && rc == -EAGAIN)
             return stream_recv(s, iov, n, flags);
@@ -236,6 +261,8 @@ static ssize_t send_link(struct stream *s, const struct iovec *iov, int n,
         if (len > room)
             len = (size_t)room;
     }
+    if (!reaches(s, iov, n, skip, len, false))
+        return -EFAULT;
     if (n == 1)
         ring_put(tx, s->h.wrote, (const char *)iov[0].iov_base + skip, len);
     else
@@ -246,6 +273,7 @@ static ssize_t send_link(struct stream *s, const struct iovec *iov, int n,
     atomic_store_explicit(&s->bytes->out, s->h.wrote, memory_order_relaxed);
     atomic_store_explicit(&s->bytes->link_out, s->link_bytes_out,
                           memory_order_relaxed);
+    stir(s);
     return (ssize_t)len;
 }
 
@@ -279,10 +307,7 @@ static ssize_t send_tcp(struct stream *s, const struct iovec *iov, int n,
     if (rc > 0) {
         if (s->h.stage == STAGE_REPEATING)
             s->h.backlog += (uint64_t)rc;
-        __atomic_store_n(&s->h.wrote, s->h.wrote + (uint64_t)rc,
-                         __ATOMIC_RELAXED);
-        atomic_store_explicit(&s->bytes->out, s->h.wrote,
-                              memory_order_relaxed);
+        stream_count_out(s, (size_t)rc);
     }
     return rc;
 }
@@ -325,8 +350,12 @@ ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
         return -EDEADLK; /* a signal handler inside its own call */
     if (atomic_load_explicit(&s->shut_wr, memory_order_relaxed) ||
         s->leave_said) {
+        rc = s->h.stage == STAGE_DEAD ? send_dead(s, len) : -EPIPE;
+#ifdef PLANT_EAGAIN_FOR_EPIPE
+        rc = -EAGAIN;
+#endif
         lock_give(&s->tx);
-        return -EPIPE;
+        return rc;
     }
     switch (handover_tx_mode(&s->h)) {
     case TX_LINK:
@@ -377,15 +406,16 @@ static short ready_link(struct stream *s)
         ready |= POLLIN | POLLRDNORM;
         expect_read(link->rx.bytes + (took & (link->rx.size - 1)));
     }
-    if (__builtin_expect(atomic_load_explicit(&s->shut_rd,
-                                              memory_order_relaxed),
-                         0)) {
+    if (__builtin_expect(
+            atomic_load_explicit(&s->shut_rd, memory_order_relaxed), 0)) {
         ready |= POLLIN | POLLRDNORM | POLLRDHUP;
         if (atomic_load(&s->shut_wr))
             ready |= POLLHUP;
     }
     if (__builtin_expect(s->h.end != HANDOVER_NONE, 0)) {
+#ifndef PLANT_RDHUP_MISSING
         ready |= POLLRDHUP;
+#endif
         if (took == s->h.end)
             ready |= POLLIN | POLLRDNORM;
         if (atomic_load(&s->shut_wr))
@@ -400,24 +430,53 @@ static short ready_link(struct stream *s)
     return ready;
 }
 
+/* There are bytes to be read from TCP before the moment of a handover. */
+static bool is_before_arrive(const struct stream *s, enum rx_mode rx)
+{
+    return rx == RX_LIMITED && handover_rx_limit(&s->h) > 0;
+}
+
+/* The events that are the kernel's to answer in this stage. */
+static short raw_events(const struct stream *s, enum rx_mode rx, bool before)
+{
+    short raw = handover_end_is_raw(&s->h) ? POLLRDHUP : 0;
+
+    if (rx == RX_RAW)
+        raw |= POLLIN | POLLRDNORM | POLLPRI;
+    else if (before)
+        raw |= POLLIN | POLLRDNORM;
+    if (handover_tx_mode(&s->h) == TX_RAW && s->out_have == 0)
+        raw |= POLLOUT | POLLWRNORM;
+    return raw;
+}
+
+/*
+ * In one look, as a reset between two would show half of it; and nothing of
+ * it while TCP holds something for the protocol, which comes first.
+ */
+static short ready_raw(struct stream *s, enum rx_mode rx)
+{
+    bool before = is_before_arrive(s, rx);
+    short events = raw_events(s, rx, before);
+    short ready = events != 0 ? kernel_ready(s, events) : 0;
+
+    if (!(ready & POLLHUP) || s->h.stage == STAGE_UP ||
+        handover_end_is_raw(&s->h))
+        return ready;
+    return before ? ready | POLLRDHUP : ready & ~(POLLERR | POLLHUP);
+}
+
 /* Stage lock held: everything that is not simply the link. */
 static short ready_slow(struct stream *s)
 {
-    short ready = 0;
+    enum rx_mode rx = handover_rx_mode(&s->h);
+    short ready = ready_raw(s, rx);
 
-    switch (handover_rx_mode(&s->h)) {
+    switch (rx) {
     case RX_LEFTOVER:
         ready |= POLLIN | POLLRDNORM;
         if (s->h.left_at != HANDOVER_NONE)
             ready |= POLLRDHUP;
-        break;
-    case RX_LIMITED:
-        if (handover_rx_limit(&s->h) == 0)
-            break;
-        ready |= kernel_ready(s, POLLIN | POLLRDNORM);
-        break;
-    case RX_RAW:
-        ready |= kernel_ready(s, POLLIN | POLLRDNORM | POLLRDHUP);
         break;
     case RX_LINK:
         ready |= ready_link(s);
@@ -426,34 +485,32 @@ static short ready_slow(struct stream *s)
         ready |= POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLRDHUP;
         if (s->error != 0)
             ready |= POLLERR | POLLHUP;
-        else if (!s->swallow && (s->link == NULL || s->h.took >= s->h.have))
+        else if (!s->swallow)
             ready |= POLLHUP;
         return ready;
     default:
         break;
     }
-    switch (handover_tx_mode(&s->h)) {
-    case TX_HELD:
+    if (atomic_load(&s->shut_rd)) /* the kernel may not know of it yet */
+        ready |= POLLIN | POLLRDNORM | POLLRDHUP |
+                 (atomic_load(&s->shut_wr) ? POLLHUP : 0);
+    if (handover_tx_mode(&s->h) == TX_HELD)
         ready |= POLLOUT | POLLWRNORM; /* the write itself may wait a bit */
-        break;
-    case TX_RAW:
-        if (s->out_have == 0)
-            ready |= kernel_ready(s, POLLOUT | POLLWRNORM) &
-                     (POLLOUT | POLLWRNORM | POLLERR | POLLHUP);
-        if (s->h.stage == STAGE_UP && s->swallow)
-            ready = (ready & ~(POLLERR | POLLHUP)) | POLLOUT | POLLWRNORM;
-        break;
-    default:
-        break;
-    }
+    if (s->h.stage == STAGE_UP && s->h.fin_seen && s->swallow)
+        ready = (ready & ~(POLLERR | POLLHUP)) | POLLOUT | POLLWRNORM;
     return ready;
+}
+
+static bool fin_was_seen(const struct stream *s)
+{
+    return atomic_load_explicit(&s->h.fin_seen, memory_order_relaxed);
 }
 
 short stream_ready_pinned(struct stream *s)
 {
     short ready;
 
-    if (stream_is_up(s) && !s->h.fin_seen)
+    if (stream_is_up(s) && !fin_was_seen(s))
         return ready_link(s);
     /* Who holds it may wait for what the caller holds. */
     if (!lock_try(&s->stage))
@@ -467,101 +524,50 @@ short stream_ready(struct stream *s)
 {
     short ready;
 
-    if (!stream_is_up(s) || s->h.fin_seen) {
-        if (lock_take(&s->stage) < 0)
+    if (stream_is_up(s) && !fin_was_seen(s)) {
+        if (lock_take(&s->rx) < 0)
             return 0;
-        ready = ready_slow(s);
-        lock_give(&s->stage);
-        return ready;
+        if (stream_is_up(s)) { /* it may just have left the link */
+            ready = ready_link(s);
+            lock_give(&s->rx);
+            return ready;
+        }
+        lock_give(&s->rx);
     }
-    if (lock_take(&s->rx) < 0)
+    if (lock_take(&s->stage) < 0)
         return 0;
-    ready = ready_link(s);
-    lock_give(&s->rx);
+    ready = ready_slow(s);
+    lock_give(&s->stage);
     return ready;
 }
 
-uint64_t stream_arrived_pinned(struct stream *s)
+uint64_t stream_news_pinned(struct stream *s)
 {
     struct link *link = s->link;
+    uint32_t again = atomic_load_explicit(&s->again, memory_order_relaxed);
 
-    return link != NULL ? link->ops->arrived(link) : 0;
+    return again + (link != NULL ? link->ops->arrived(link) : 0);
 }
 
-int stream_unread(struct stream *s)
+void stream_tell_unread(struct stream *s)
 {
-    uint64_t there = 0, landed;
-    int kernel = 0;
+    bool ended = (stream_ready(s) & POLLRDHUP) && !atomic_load(&s->shut_rd);
 
-    lock_take(&s->rx);
-    switch (handover_rx_mode(&s->h)) {
-    case RX_LINK:
-        landed = s->h.landed;
-        s->link->ops->landed(s->link, s->h.took, s->h.landed, &landed);
-        there = landed - s->h.took;
-        break;
-    case RX_LEFTOVER:
-        there = s->h.have - s->h.took;
-        break;
-    case RX_DEAD:
-        there = s->h.have > s->h.took ? s->h.have - s->h.took : 0;
-        break;
-    case RX_LIMITED:
-    case RX_RAW:
-        s->tcp->ioctl(s->fd, FIONREAD, &kernel);
-        there = (uint64_t)kernel;
-        if (handover_rx_mode(&s->h) == RX_LIMITED &&
-            there > handover_rx_limit(&s->h))
-            there = handover_rx_limit(&s->h);
-        break;
-    default:
-        break;
-    }
-    lock_give(&s->rx);
-    return there > INT32_MAX ? INT32_MAX : (int)there;
-}
-
-int stream_unsent(struct stream *s)
-{
-    uint64_t left = 0, freed;
-    int kernel = 0;
-
-    lock_take(&s->tx);
-    if (handover_tx_mode(&s->h) == TX_LINK) {
-        freed = s->h.freed;
-        s->link->ops->freed(s->link, s->h.freed, s->h.wrote, &freed);
-        left = s->h.wrote - freed;
-        /* The half of the ring that stands for the peer's own buffer. */
-        left -= left < s->link->tx.size / 2 ? left : s->link->tx.size / 2;
-    } else {
-        s->tcp->ioctl(s->fd, SIOCOUTQ, &kernel);
-        left = (uint64_t)kernel;
-        if (s->h.stage == STAGE_REPEATING)
-            left += s->h.wrote - s->h.backlog;
-    }
-    lock_give(&s->tx);
-    return left > INT32_MAX ? INT32_MAX : (int)left;
+    if (!ended && stream_unread(s) <= 0)
+        return;
+    atomic_fetch_add(&s->again, 1);
+    s->calls->wake(s);
 }
 
 short stream_wait_for(struct stream *s, short events, struct peer **peer)
 {
-    short kernel = 0;
+    enum rx_mode rx;
+    short kernel;
 
     *peer = NULL;
     lock_take(&s->stage);
-    switch (handover_rx_mode(&s->h)) {
-    case RX_RAW:
-        kernel |= events & (POLLIN | POLLRDNORM | POLLRDHUP | POLLPRI);
-        break;
-    case RX_LIMITED:
-        if (handover_rx_limit(&s->h) > 0)
-            kernel |= events & (POLLIN | POLLRDNORM);
-        break;
-    default:
-        break;
-    }
-    if (handover_tx_mode(&s->h) == TX_RAW && s->out_have == 0)
-        kernel |= events & (POLLOUT | POLLWRNORM);
+    rx = handover_rx_mode(&s->h);
+    kernel = raw_events(s, rx, is_before_arrive(s, rx)) & events;
     if (s->h.stage == STAGE_UP && s->link != NULL) {
         *peer = s->link->peer;
         s->link->ops->peer_get(*peer);
@@ -570,4 +576,14 @@ short stream_wait_for(struct stream *s, short events, struct peer **peer)
     }
     lock_give(&s->stage);
     return kernel;
+}
+
+void stream_write_refused(struct stream *s)
+{
+    if (lock_take(&s->stage) < 0)
+        return;
+    atomic_fetch_add(&s->refused, 1);
+    if (s->h.stage == STAGE_UP && s->link != NULL)
+        s->link->ops->want_room(s->link);
+    lock_give(&s->stage);
 }

@@ -47,7 +47,7 @@ static bool link_is_memory(const struct stream *s)
  */
 static bool verdict(struct stream *s)
 {
-    bool clean = false;
+    bool clean = false, ended, both;
 
     if (!look_at_link(s))
         clean = false;
@@ -62,13 +62,15 @@ static bool verdict(struct stream *s)
         clean =
             link_is_memory(s) && both_are_up(&s->h) && s->h.freed == s->h.wrote;
     }
+    both = stream_both_ended(s) && s->h.landed == s->h.end;
+    ended = s->h.stage == STAGE_UP && s->h.landed == s->h.end;
     s->reset_seen = false;
     if (s->h.stage == STAGE_UP || s->h.in_record)
         s->h.have = s->h.landed > s->h.took ? s->h.landed : s->h.took;
     s->h.stage = STAGE_DEAD;
     s->h.why = REASON_PEER_GONE;
-    s->error = clean ? 0 : ECONNRESET;
-    s->swallow = clean;
+    s->error = clean || both ? 0 : ended ? EPIPE : ECONNRESET;
+    s->swallow = clean && !both;
     stream_set_why(s, REASON_PEER_GONE);
     stream_tell(s);
     return true;
@@ -139,7 +141,7 @@ static bool read_tcp(struct stream *s)
         } else if (rc == -EBADMSG) {
             /* A CANCEL is always under way before such bytes: look. */
             if (!s->h.channel_dead) {
-                s->suspect = true;
+                s->suspect = s->h.epoch;
                 return false;
             }
             handover_not_switch(&s->h, &d);
@@ -296,11 +298,25 @@ static bool follow_wish(struct stream *s)
         return leave_after_fin(s);
     if (before == STAGE_UP)
         leave_link(s, &d);
+    else if (before == STAGE_RAW)
+        handover_refuse_offer(&s->h, s->wish_why, &d);
     else
         handover_give_up(&s->h, &d);
-    if (s->h.stage == before && d.n_records == 0)
+    if (s->h.stage == before && d.n_records == 0 && !d.send_message)
         return false;
     stream_carry_out(s, &d, before);
+    return true;
+}
+
+/* The ACCEPT of a careful end waits until all before it has been read. */
+static bool take_accept(struct stream *s)
+{
+    struct handover_do d = {0};
+
+    if (s->h.stage != STAGE_PROPOSED || !handover_offer_due(&s->h))
+        return false;
+    handover_take_offer(&s->h, REASON_NONE, 0, &d);
+    stream_carry_out(s, &d, STAGE_PROPOSED);
     return true;
 }
 
@@ -310,9 +326,57 @@ bool stream_progress(struct stream *s)
 
     for (int i = 0; again && i < 64; i++) {
         stream_lock_all(s);
-        again = write_tcp(s) || follow_wish(s) || read_tcp(s);
+        again = write_tcp(s) || follow_wish(s) || read_tcp(s) || take_accept(s);
         stream_unlock_all(s);
         any |= again;
     }
     return any;
+}
+
+/* Back on TCP it needs nothing of its link before it goes up again. */
+static void rest_on_tcp(struct stream *s)
+{
+    stream_lock_all(s);
+    if (s->h.stage == STAGE_RAW && !s->managed) {
+        s->link->ops->rest(s->link, true);
+        atomic_store(&s->quiet, true);
+    }
+    stream_unlock_all(s);
+}
+
+bool stream_rest(struct stream *s)
+{
+    uint64_t wrote = __atomic_load_n(&s->h.wrote, __ATOMIC_RELAXED);
+    uint64_t took = __atomic_load_n(&s->h.took, __ATOMIC_RELAXED), freed;
+
+    if (atomic_load(&s->quiet) || s->link == NULL || s->link->ops->rest == NULL)
+        return false;
+    if (!stream_is_up(s)) {
+        rest_on_tcp(s);
+        return false;
+    }
+    if (wrote != s->seen_wrote || took != s->seen_took) {
+        s->seen_wrote = wrote;
+        s->seen_took = took;
+        return true;
+    }
+    lock_take(&s->tx);
+    if (s->h.stage == STAGE_UP && s->h.wrote == wrote &&
+        s->link->ops->freed(s->link, s->h.freed, wrote, &freed) == 0 &&
+        freed == wrote) {
+        __atomic_store_n(&s->h.freed, freed, __ATOMIC_RELAXED);
+        s->link->ops->rest(s->link, true);
+    }
+    atomic_store(&s->quiet, true); /* also when the peer does not read */
+    lock_give(&s->tx);
+    return false;
+}
+
+void stream_stir(struct stream *s)
+{
+    if (s->link == NULL || s->link->ops->rest == NULL || atomic_load(&s->quiet))
+        return;
+    lock_take(&s->tx);
+    s->link->ops->rest(s->link, false);
+    lock_give(&s->tx);
 }

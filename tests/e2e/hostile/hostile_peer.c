@@ -103,7 +103,8 @@ static bool hear(struct control_message *m, struct hello_body *body, int *fd)
     uint8_t bytes[HELLO_SIZE];
     char control[CMSG_SPACE(sizeof(int))];
     struct iovec iov = {bytes, sizeof(bytes)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
                          .msg_control = control,
                          .msg_controllen = sizeof(control)};
     struct pollfd wait = {p.channel, POLLIN, 0};
@@ -124,8 +125,11 @@ static bool hear(struct control_message *m, struct hello_body *body, int *fd)
 static void hello(void)
 {
     struct control_message m = {.type = MESSAGE_HELLO, .number = 1};
-    struct hello_body body = {.bell = 12345, .pid = 1, .ring_size = 65536,
-                              .version_low = 1, .version_high = 1};
+    struct hello_body body = {.bell = 12345,
+                              .pid = 1,
+                              .ring_size = 65536,
+                              .version_low = 1,
+                              .version_high = 1};
 
     body.family = p.name.family;
     memcpy(body.addr_server, p.name.server, 16);
@@ -174,8 +178,10 @@ static void meet(void)
 
 static void propose(struct control_message *answer)
 {
-    struct control_message m = {.type = MESSAGE_PROPOSE, .epoch = 1,
-                                .link = p.link, .stream = 1,
+    struct control_message m = {.type = MESSAGE_PROPOSE,
+                                .epoch = 1,
+                                .link = p.link,
+                                .stream = 1,
                                 .tag = p.tag_in = next_random(&p.chance)};
     int fd;
 
@@ -193,8 +199,11 @@ static void propose(struct control_message *answer)
 static void record(uint8_t type, uint32_t epoch, uint32_t sequence,
                    uint64_t offset, uint64_t count)
 {
-    struct control_record r = {.tag = p.tag_out, .type = type, .epoch = epoch,
-                               .sequence = sequence, .offset = offset,
+    struct control_record r = {.tag = p.tag_out,
+                               .type = type,
+                               .epoch = epoch,
+                               .sequence = sequence,
+                               .offset = offset,
                                .count = count};
     uint8_t bytes[RECORD_SIZE];
 
@@ -332,11 +341,14 @@ static void channel_flood(void)
 
     go_up();
     while (now_ms() < until) {
-        struct control_message m = {
-            .type = random_below(&p.chance, 2) ? MESSAGE_PROPOSE
-                                               : MESSAGE_HELLO,
-            .epoch = epoch, .link = p.link, .stream = 1, .tag = 5,
-            .number = epoch};
+        struct control_message m = {.type = random_below(&p.chance, 2)
+                                                ? MESSAGE_PROPOSE
+                                                : MESSAGE_HELLO,
+                                    .epoch = epoch,
+                                    .link = p.link,
+                                    .stream = 1,
+                                    .tag = 5,
+                                    .number = epoch};
 
         epoch++;
 
@@ -349,8 +361,8 @@ static void channel_flood(void)
 
 static void wrong_memory(void)
 {
-    struct control_message m = {.type = MESSAGE_RINGS, .number = 65536,
-                                .link = 7u << 16};
+    struct control_message m = {
+        .type = MESSAGE_RINGS, .number = 65536, .link = 7u << 16};
     uint64_t kind = random_below(&p.chance, 6);
     int fds[2] = {-1, -1};
 

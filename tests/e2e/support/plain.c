@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -39,8 +40,17 @@ _Noreturn void die(const char *format, ...)
 
 void time_limit(unsigned seconds)
 {
+    const char *slow = getenv("SLOW");
+    unsigned times = slow != NULL && atoi(slow) > 0 ? (unsigned)atoi(slow) : 1;
+
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    alarm(seconds);
+    alarm(seconds * times);
+}
+
+void close_inherited(void)
+{
+    if (close_range(3, ~0U, 0) < 0)
+        die("close_range");
 }
 
 uint64_t next_random(uint64_t *state)
@@ -115,8 +125,8 @@ static socklen_t address_of(const char *family, bool listens, uint16_t port,
 {
     struct sockaddr_in *in4 = (struct sockaddr_in *)out;
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
-    static const uint8_t mapped[16] = {[10] = 255, [11] = 255, [12] = 127,
-                                       [15] = 1};
+    static const uint8_t mapped[16] = {
+        [10] = 255, [11] = 255, [12] = 127, [15] = 1};
 
     const char *other = getenv("E2E_ADDRESS");
 
@@ -138,6 +148,18 @@ static socklen_t address_of(const char *family, bool listens, uint16_t port,
     return sizeof(*in6);
 }
 
+const char *six_if_here(void)
+{
+    struct sockaddr_in6 own = {.sin6_family = AF_INET6,
+                               .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int rc = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&own, sizeof(own));
+
+    if (fd >= 0)
+        close(fd);
+    return rc < 0 ? "4" : "6";
+}
+
 static int tcp_socket(const char *family, int flags)
 {
     int fd = socket(strcmp(family, "4") == 0 ? AF_INET : AF_INET6,
@@ -155,7 +177,8 @@ int tcp_listen(const char *family, uint16_t *port)
     int fd = tcp_socket(family, 0), on = 1;
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd, (struct sockaddr *)&addr, len) < 0 || listen(fd, 128) < 0)
+    if (bind(fd, (struct sockaddr *)&addr, len) < 0 ||
+        listen(fd, SOMAXCONN) < 0)
         die("listen");
     len = sizeof(addr);
     if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
@@ -197,15 +220,29 @@ void make_nonblocking(int fd)
         die("O_NONBLOCK");
 }
 
+int not_open_below(int number)
+{
+    while (--number > 0 && fcntl(number, F_GETFD) >= 0) {
+    }
+    return number;
+}
+
 uint64_t kernel_sent(int fd)
 {
+    enum { FIN_WAIT1 = 4, LAST_ACK = 9, CLOSING = 11 };
     struct tcp_info info;
     socklen_t len = sizeof(info);
+    uint64_t unsent;
 
     memset(&info, 0, sizeof(info));
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
         return 0;
-    return info.tcpi_bytes_sent - info.tcpi_bytes_retrans;
+    unsent = info.tcpi_notsent_bytes;
+    if (unsent > 0 &&
+        (info.tcpi_state == FIN_WAIT1 || info.tcpi_state == LAST_ACK ||
+         info.tcpi_state == CLOSING))
+        unsent--; /* the FIN, which counts as one */
+    return info.tcpi_bytes_sent - info.tcpi_bytes_retrans + unsent;
 }
 
 int wait_unread(int fd, int n)
@@ -213,10 +250,16 @@ int wait_unread(int fd, int n)
     uint64_t until = now_ms() + 2000;
     int unread = -1;
 
-    while (ioctl(fd, FIONREAD, &unread) == 0 && unread < n &&
-           now_ms() < until)
+    while (ioctl(fd, FIONREAD, &unread) == 0 && unread < n && now_ms() < until)
         usleep(20);
     return unread;
+}
+
+void wait_events(int fd, short events)
+{
+    struct pollfd p = {fd, events, 0};
+
+    poll(&p, 1, 2000);
 }
 
 void sleep_ms(unsigned ms)
@@ -227,12 +270,24 @@ void sleep_ms(unsigned ms)
         ;
 }
 
-uint64_t now_ms(void)
+void time_to_move(void)
+{
+    const char *patience = getenv("E2E_PATIENCE");
+
+    sleep_ms(25 * (patience != NULL ? (unsigned)atoi(patience) : 1));
+}
+
+uint64_t now_us(void)
 {
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+uint64_t now_ms(void)
+{
+    return now_us() / 1000;
 }
 
 const char *error_name(int error)

@@ -30,7 +30,6 @@ START_TEST(the_defaults_are_those_that_were_decided)
     ck_assert_uint_eq(settings.settle_ms, 1000);
     ck_assert_uint_eq(settings.max_links, 16384);
     ck_assert_uint_eq(settings.max_memory, 1 << 30);
-    ck_assert_uint_eq(settings.max_bells, 64);
     ck_assert_uint_eq(settings.users.n, 0);
     ck_assert_int_eq(settings.log_level, LOG_ERROR);
     ck_assert_str_eq(settings.report, "");

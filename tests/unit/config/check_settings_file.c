@@ -113,7 +113,8 @@ START_TEST(a_rule_takes_every_key)
     ck_assert_int_eq(
         load_text("rules = ( { program = \"m*\"; role = \"client\";"
                   "peer = \"10.0.0.0/8\"; port = \"80-90\"; accelerate = false;"
-                  "transports = \"verbs, shm\"; upgrade_after = 1; upgrade_bytes = \"2K\"; poll_usec = 3;"
+                  "transports = \"verbs, shm\"; upgrade_after = 1; "
+                  "upgrade_bytes = \"2K\"; poll_usec = 3;"
                   "ring_size = 4096; }, { } );",
                   NULL),
         0);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -12,8 +14,8 @@ static struct object endpoint = {.kind = OBJECT_ENDPOINT},
 
 START_TEST(every_number_is_safe_to_ask_for)
 {
-    static const int numbers[] = {INT_MIN, -100, -1, 0, 1023, FD_ROWS - 1,
-                                  FD_ROWS, FD_ROWS + 1, INT_MAX};
+    static const int numbers[] = {
+        INT_MIN, -100, -1, 0, 1023, FD_ROWS - 1, FD_ROWS, FD_ROWS + 1, INT_MAX};
 
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         ck_assert_ptr_null(fd_find(numbers[i]));
@@ -102,6 +104,53 @@ START_TEST(where_there_is_no_room_above_a_descriptor_stays_where_it_is)
 }
 END_TEST
 
+static _Atomic bool enough;
+
+static void *come_and_go(void *arg)
+{
+    int fd = *(int *)arg;
+
+    while (!atomic_load(&enough)) {
+        ours_close(ours_copy(fd));
+        ours_close(ours_keep(dup(fd)));
+    }
+    return NULL;
+}
+
+START_TEST(at_a_fork_no_descriptor_of_ours_is_open_without_its_row)
+{
+    int fd = open("/dev/null", O_RDONLY), high = ours_copy(fd), seen = 0;
+    pthread_t thread;
+
+    ck_assert_int_eq(fcntl(high, F_GETFD), FD_CLOEXEC);
+    ck_assert_int_eq(pthread_create(&thread, NULL, come_and_go, &fd), 0);
+    for (int i = 0; i < 100000 && (i < 20000 || seen == 0); i++) {
+        bool open_now;
+
+        ours_before_fork();
+        open_now = fcntl(high + 1, F_GETFD) >= 0;
+        ck_assert_int_eq(open_now, fd_find(high + 1) != NULL);
+        seen += open_now;
+        ours_after_fork(false);
+    }
+    atomic_store(&enough, true);
+    pthread_join(thread, NULL);
+    ours_close(high);
+    close(fd);
+}
+END_TEST
+
+START_TEST(the_child_of_a_fork_may_change_what_is_ours)
+{
+    ours_before_fork();
+    ours_after_fork(true);
+    ours_close(ours_copy(0));
+    ours_before_fork();
+    ours_after_fork(false);
+    ours_close(ours_copy(0));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fd_table");
@@ -117,6 +166,8 @@ int main(void)
     tcase_add_test(t, a_failure_is_passed_on);
     tcase_add_test(t,
                    where_there_is_no_room_above_a_descriptor_stays_where_it_is);
+    tcase_add_test(t, at_a_fork_no_descriptor_of_ours_is_open_without_its_row);
+    tcase_add_test(t, the_child_of_a_fork_may_change_what_is_ours);
     suite_add_tcase(s, t);
     sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

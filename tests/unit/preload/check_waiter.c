@@ -17,6 +17,20 @@ enum { LIMIT = 800000 }; /* ns */
 
 static struct waiter *made[WAITERS_MAX];
 
+/* In place of libc's: a scheduler that gives the CPU to others for so long. */
+static uint64_t slice_ns;
+static unsigned yields;
+
+int sched_yield(void)
+{
+    uint64_t until = clock_ns() + slice_ns;
+
+    yields++;
+    while (clock_ns() < until)
+        cpu_pause();
+    return 0;
+}
+
 static void start(void)
 {
     alarm(20);
@@ -200,7 +214,6 @@ static uint64_t spin_out(struct waiter *w, struct spin *spin)
     while (spin_round(spin, false))
         ;
     spin_end(spin, w, LIMIT, false);
-    spin_restore(spin);
     return clock_ns() - began;
 }
 
@@ -216,7 +229,6 @@ START_TEST(a_spin_lasts_for_its_budget_at_most_the_limit)
     spin_out(w, &spin);
     ck_assert_uint_eq(spin.until_ns - spin.began_ns, LIMIT / 16);
     ck_assert(!spin_begin(&spin, w, 0));
-    ck_assert(!spin_restore(&spin));
     waiter_destroy(w);
 }
 END_TEST
@@ -246,7 +258,6 @@ START_TEST(the_budget_grows_with_hits_and_with_near_misses)
     w->budget_ns = LIMIT / 16;
     ck_assert(spin_begin(&spin, w, LIMIT));
     spin_end(&spin, w, LIMIT, true);
-    spin_restore(&spin);
     ck_assert_uint_eq(w->budget_ns, LIMIT / 8 + 1000);
     was = w->budget_ns;
     spin.began_ns = clock_ns();
@@ -255,7 +266,6 @@ START_TEST(the_budget_grows_with_hits_and_with_near_misses)
     for (int i = 0; i < 20; i++) {
         ck_assert(spin_begin(&spin, w, LIMIT));
         spin_end(&spin, w, LIMIT, true);
-        spin_restore(&spin);
     }
     ck_assert_uint_eq(w->budget_ns, LIMIT);
     waiter_destroy(w);
@@ -272,16 +282,13 @@ START_TEST(one_cpu_is_left_to_those_who_work)
         ck_assert_int_eq(spin[i].counted, i < 3);
     }
     ck_assert_int_eq(atomic_load(&process.spinners), 3);
-    for (int i = 3; i >= 0; i--) {
+    for (int i = 3; i >= 0; i--)
         spin_end(&spin[i], w, LIMIT, false);
-        spin_restore(&spin[i]);
-    }
     ck_assert_int_eq(atomic_load(&process.spinners), 0);
     process.cpus = 1;
     ck_assert(spin_begin(&spin[0], w, LIMIT));
     ck_assert(spin[0].counted);
     spin_end(&spin[0], w, LIMIT, false);
-    spin_restore(&spin[0]);
     waiter_destroy(w);
 }
 END_TEST
@@ -297,50 +304,64 @@ START_TEST(a_spin_beside_its_peer_soon_sleeps)
         rounds++;
     ck_assert_int_lt(rounds, 10);
     spin_end(&spin, w, 1000 * LIMIT, false);
-    spin_restore(&spin);
     waiter_destroy(w);
 }
 END_TEST
 
-static int handled;
-
-static void handle(int number)
+/* So many waits beside the peer, each with a yield of that length. */
+static void yield_for(struct waiter *w, int times, uint64_t ns)
 {
-    (void)number;
-    handled++;
+    struct spin spin;
+
+    slice_ns = ns;
+    for (int i = 0; i < times; i++) {
+        ck_assert(spin_begin(&spin, w, LIMIT));
+        spin_round(&spin, true);
+        spin_end(&spin, w, LIMIT, true);
+    }
+    slice_ns = 0;
 }
 
-START_TEST(a_signal_waits_for_the_end_of_a_spin_and_is_then_told)
+START_TEST(who_loses_slices_by_yielding_does_not_yield_for_long)
 {
     struct waiter *w = waiter_create(false);
     struct spin spin;
-    sigset_t before, after;
+    uint64_t began;
 
-    handled = 0;
-    signal(SIGUSR1, handle);
-    sigemptyset(&before);
-    sigaddset(&before, SIGUSR2);
-    ck_assert_int_eq(sigprocmask(SIG_SETMASK, &before, NULL), 0);
+    yield_for(w, 8, 0);
+    yield_for(w, 3, 1000000);
+    ck_assert_uint_eq(atomic_load(&w->no_yield_ns), 0);
+    yield_for(w, 1, 1000000);
+    ck_assert_uint_gt(atomic_load(&w->no_yield_ns), 0);
+    atomic_store(&w->no_yield_ns, UINT64_MAX);
+    yields = 0;
     ck_assert(spin_begin(&spin, w, LIMIT));
-    ck_assert_int_eq(sigismember(spin_mask(&spin, NULL), SIGUSR2), 1);
-    ck_assert_int_eq(sigismember(spin_mask(&spin, NULL), SIGUSR1), 0);
-    ck_assert_ptr_eq(spin_mask(&spin, &after), &after);
-    raise(SIGUSR1);
-    ck_assert_int_eq(handled, 0);
-    spin_end(&spin, w, LIMIT, true);
-    ck_assert_int_eq(handled, 0);
-    ck_assert(spin_restore(&spin));
-    ck_assert_int_eq(handled, 1);
-    ck_assert(!spin_restore(&spin));
-    ck_assert_ptr_null(spin_mask(&spin, NULL));
-    sigprocmask(SIG_SETMASK, NULL, &after);
-    for (int number = 1; number < 32; number++)
-        ck_assert_int_eq(sigismember(&after, number), number == SIGUSR2);
-    /* One that the application blocks itself is none of our business. */
+    ck_assert(!spin_round(&spin, true)); /* it sleeps */
+    began = clock_ns();
+    while (spin_round(&spin, false))
+        ; /* it looks on, without */
+    spin_end(&spin, w, LIMIT, false);
+    ck_assert_uint_ge(clock_ns() - began, LIMIT / 2);
+    ck_assert_uint_eq(yields, 0);
+    atomic_store(&w->no_yield_ns, 1);
     ck_assert(spin_begin(&spin, w, LIMIT));
-    raise(SIGUSR2);
-    spin_end(&spin, w, LIMIT, true);
-    ck_assert(!spin_restore(&spin));
+    while (spin_round(&spin, false))
+        ;
+    spin_end(&spin, w, LIMIT, false);
+    ck_assert_uint_gt(yields, 0); /* it is over */
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(a_slice_lost_now_and_then_changes_nothing)
+{
+    struct waiter *w = waiter_create(false);
+
+    for (int i = 0; i < 10; i++) {
+        yield_for(w, 1, 1000000);
+        yield_for(w, 3, 0);
+    }
+    ck_assert_uint_eq(atomic_load(&w->no_yield_ns), 0);
     waiter_destroy(w);
 }
 END_TEST
@@ -367,7 +388,8 @@ int main(void)
     tcase_add_test(t, the_budget_grows_with_hits_and_with_near_misses);
     tcase_add_test(t, one_cpu_is_left_to_those_who_work);
     tcase_add_test(t, a_spin_beside_its_peer_soon_sleeps);
-    tcase_add_test(t, a_signal_waits_for_the_end_of_a_spin_and_is_then_told);
+    tcase_add_test(t, who_loses_slices_by_yielding_does_not_yield_for_long);
+    tcase_add_test(t, a_slice_lost_now_and_then_changes_nothing);
     suite_add_tcase(s, t);
     sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

@@ -117,8 +117,9 @@ START_TEST(rings_of_any_length_and_sender_are_drained)
     ck_assert_int_eq(getsockname(bell, (struct sockaddr *)&name, &len), 0);
     bell_ring(ringer, token, 6);
     for (size_t n = 0; n <= sizeof(long_ring); n += 1500)
-        ck_assert_int_eq(sendto(ringer, long_ring, n, 0,
-                                (struct sockaddr *)&name, len), (int)n);
+        ck_assert_int_eq(
+            sendto(ringer, long_ring, n, 0, (struct sockaddr *)&name, len),
+            (int)n);
     ck_assert_int_eq(bell_drain(bell), 4);
     ck_assert(!rings(bell));
     close(bell);

@@ -223,10 +223,9 @@ START_TEST(a_timer_cleared_by_another_ones_callback_does_not_expire)
 
     for (int first = 0; first < 2; first++) {
         expired_n = 0;
-        loop_timer_set(loop, first ? &a : &b, 1);
-        loop_timer_set(loop, first ? &b : &a, 1);
-        /* The last one set comes first. */
-        to_clear = first ? &a : &b;
+        loop_timer_set(loop, &a, first ? 1 : 2);
+        loop_timer_set(loop, &b, first ? 2 : 1);
+        to_clear = first ? &b : &a;
         loop_turn(loop, no, NULL);
         ck_assert_int_eq(expired_n, 1);
         ck_assert(!a.added && !b.added);

@@ -46,18 +46,43 @@ START_TEST(a_word_is_read_before_it_is_stored)
 }
 END_TEST
 
+START_TEST(bits_of_a_word_change_beside_others)
+{
+    words[3] = 0xf0;
+    commit_change(&commit, &words[3], 0x30, 1);
+    commit_change(&commit, &words[3], 0, 2);
+    ck_assert_uint_eq(commit_read(&commit, &words[3]), 0xc3);
+    ck_assert_uint_eq(words[3], 0xf0);
+    ck_assert_uint_eq(commit.n, 1);
+    commit_run(&commit);
+    ck_assert_uint_eq(words[3], 0xc3);
+}
+END_TEST
+
+START_TEST(a_loose_word_is_read_before_it_is_stored)
+{
+    commit_write(&commit, &words[1], 10);
+    ck_assert_uint_eq(commit_read_loose(&commit, &words[2]), 0);
+    commit_write_loose(&commit, &words[2], 20);
+    ck_assert_uint_eq(commit_read_loose(&commit, &words[2]), 20);
+    commit_run(&commit);
+    ck_assert_uint_eq(commit_read_loose(&commit, &words[2]), 20);
+    ck_assert_uint_eq(commit.n_loose, 0);
+}
+END_TEST
+
 START_TEST(a_dropped_word_is_never_stored)
 {
     words[1] = 1;
-    commit_write(&commit, &words[1], 10);
+    commit_write_loose(&commit, &words[1], 10);
     commit_drop(&commit, &words[1]);
     commit_drop(&commit, &words[2]);
     ck_assert_uint_eq(commit_read(&commit, &words[1]), 1);
     commit_run(&commit);
     ck_assert_uint_eq(words[1], 1);
-    commit_write(&commit, &words[1], 10);
+    commit_write_loose(&commit, &words[1], 10);
     commit_drop(&commit, &words[1]);
-    commit_write(&commit, &words[1], 11);
+    commit_write_loose(&commit, &words[1], 11);
     ck_assert_uint_eq(commit_read(&commit, &words[1]), 11);
     commit_run(&commit);
     ck_assert_uint_eq(words[1], 11);
@@ -105,6 +130,8 @@ int main(void)
     TCase *tcase = tcase_create("commit");
     tcase_add_checked_fixture(tcase, map, unmap);
     tcase_add_test(tcase, a_word_is_read_before_it_is_stored);
+    tcase_add_test(tcase, bits_of_a_word_change_beside_others);
+    tcase_add_test(tcase, a_loose_word_is_read_before_it_is_stored);
     tcase_add_test(tcase, a_dropped_word_is_never_stored);
     tcase_add_test(tcase, a_full_list_keeps_every_word);
     tcase_add_test(tcase, when_the_first_fence_fails_no_word_is_stored);

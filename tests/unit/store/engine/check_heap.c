@@ -12,6 +12,11 @@
 #define END   (BEGIN + UNITS * HEAP_UNIT)
 #define SLOTS 300
 
+struct piece {
+    uint64_t offset; /* 0: none */
+    uint64_t len;
+};
+
 static uint32_t roll(uint32_t *state, uint32_t sides)
 {
     *state ^= *state << 13;
@@ -24,7 +29,7 @@ static void mark(unsigned char *map, uint64_t offset, uint64_t len, bool used)
 {
     uint64_t first = (offset - BEGIN) / HEAP_UNIT;
     for (uint64_t i = 0; i < heap_round(len) / HEAP_UNIT; i++) {
-        if (first + i >= UNITS || map[first + i] == used)
+        if (first + i >= 2 * UNITS || map[first + i] == used)
             ck_abort_msg("unit %llu is given or taken twice",
                          (unsigned long long)(first + i));
         map[first + i] = used;
@@ -39,14 +44,14 @@ static void make(struct heap *heap)
 
 START_TEST(random_use_never_overlaps_and_gives_everything_back)
 {
-    static unsigned char map[UNITS];
-    struct heap_piece pieces[SLOTS] = {{0}};
+    static unsigned char map[2 * UNITS];
+    struct piece pieces[SLOTS] = {{0}};
     struct heap heap;
     uint32_t state = 99;
     memset(map, 0, sizeof(map));
     make(&heap);
     for (int i = 0; i < 50000; i++) {
-        struct heap_piece *p = &pieces[roll(&state, SLOTS)];
+        struct piece *p = &pieces[roll(&state, SLOTS)];
         if (p->offset == 0) {
             p->len = roll(&state, roll(&state, 4) ? 300 : 5000);
             p->offset = heap_alloc(&heap, p->len);
@@ -107,64 +112,103 @@ START_TEST(retired_space_waits_for_the_commit_and_then_for_its_reader)
 }
 END_TEST
 
-struct refusals {
-    uint32_t places[8];
-    int n;
-};
-
-static void note_refused(void *context, uint32_t place)
+START_TEST(what_was_not_told_of_hidden_space_is_free_at_last)
 {
-    struct refusals *r = context;
-    ck_assert_int_lt(r->n, 8);
-    r->places[r->n++] = place;
-}
-
-START_TEST(rebuilding_takes_what_is_whole_and_refuses_the_rest)
-{
-    struct heap_piece pieces[] = {{END - 64, 64, 1},
-                                  {BEGIN + 64, 40, 2},
-                                  {BEGIN + 96, 10, 3}, /* overlaps 2 */
-                                  {BEGIN, 32, 4},
-                                  {END - 32, 100, 5},       /* beyond the end */
-                                  {BEGIN + 1024 + 8, 8, 6}, /* crooked */
-                                  {BEGIN + 512, UINT64_MAX, 7},
-                                  {BEGIN + 2048, 0, 8}};
-    struct heap_piece kept[8];
-    struct refusals refusals = {.n = 0};
     struct heap heap;
-    size_t n = 0;
-    make(&heap);
-    ck_assert(heap_judge(&heap, pieces, 8, note_refused, &refusals));
-    ck_assert_int_eq(refusals.n, 4);
-    uint32_t sum = 0;
-    for (int i = 0; i < 4; i++)
-        sum += refusals.places[i];
-    ck_assert_uint_eq(sum, 3 + 5 + 6 + 7);
-    for (int i = 0; i < 8; i++)
-        if (pieces[i].place != 3 &&
-            (pieces[i].place < 5 || pieces[i].place > 7))
-            kept[n++] = pieces[i];
-    ck_assert_int_eq(heap_rebuild(&heap, kept, n), 0);
+    ck_assert_int_eq(heap_init(&heap), 0);
+    ck_assert_int_eq(heap_hide(&heap, BEGIN, END), 0);
+    ck_assert_int_eq(heap_add(&heap, END, END + 4096), 0);
+    ck_assert_uint_eq(heap_alloc(&heap, 4096 + 32), 0);
+    ck_assert_int_eq(heap_tell(&heap, END - 64, 64), 1);
+    ck_assert_int_eq(heap_tell(&heap, BEGIN + 64, 40), 1);
+    ck_assert_int_eq(heap_tell(&heap, BEGIN + 96, 10), 0); /* over that */
+    ck_assert_int_eq(heap_tell(&heap, BEGIN, 32), 1);
+    ck_assert_int_eq(heap_tell(&heap, END - 32, 100), 0); /* beyond */
+    ck_assert_int_eq(heap_tell(&heap, END, 32), 0);       /* not hidden */
+    ck_assert_int_eq(heap_tell(&heap, BEGIN + 1024 + 8, 8), 0);
+    ck_assert_int_eq(heap_tell(&heap, BEGIN + 512, UINT64_MAX), 0);
+    ck_assert_int_eq(heap_tell(&heap, BEGIN + 2048, 0), 1);
     ck_assert_uint_eq(heap.n_used, 4);
-    ck_assert_uint_eq(heap.free_bytes, END - BEGIN - 64 - 64 - 32 - 32);
+    ck_assert_uint_eq(heap.free_bytes, 4096);
+    while (heap_reveal(&heap, 1) > 0)
+        ck_assert_int_eq(heap_check(&heap), 0);
+    ck_assert_uint_eq(heap.n_used, 4);
+    ck_assert_uint_eq(heap.free_bytes, 4096 + END - BEGIN - 64 - 64 - 32 - 32);
     ck_assert_int_eq(heap_check(&heap), 0);
     heap_fini(&heap);
 }
 END_TEST
 
-START_TEST(an_item_gives_way_to_the_table_and_two_tables_are_no_table)
+START_TEST(what_is_freed_before_it_is_revealed_was_never_told)
 {
-    struct heap_piece pieces[] = {
-        {BEGIN, 100, 1}, {BEGIN + 64, 64, HEAP_NONE}, {BEGIN + 96, 10, 2}};
-    struct refusals refusals = {.n = 0};
     struct heap heap;
-    make(&heap);
-    ck_assert(heap_judge(&heap, pieces, 3, note_refused, &refusals));
-    ck_assert_int_eq(refusals.n, 2);
-    ck_assert_uint_eq(refusals.places[0], 1);
-    ck_assert_uint_eq(refusals.places[1], 2);
-    pieces[2].place = HEAP_NONE;
-    ck_assert(!heap_judge(&heap, pieces, 3, note_refused, &refusals));
+    ck_assert_int_eq(heap_init(&heap), 0);
+    ck_assert_int_eq(heap_hide(&heap, BEGIN, END), 0);
+    for (uint32_t i = 0; i < UNITS; i += 4)
+        ck_assert_int_eq(heap_tell(&heap, BEGIN + i * HEAP_UNIT, 100), 1);
+    heap_free(&heap, BEGIN, 100);
+    heap_free(&heap, END - 4 * HEAP_UNIT, 100);
+    heap_untell(&heap, BEGIN + 4 * HEAP_UNIT, 100);
+    ck_assert_uint_eq(heap.free_bytes, 0);
+    ck_assert_uint_eq(heap_alloc(&heap, 1), 0);
+    ck_assert_int_eq(heap_reveal(&heap, 64), 1);
+    heap_free(&heap, BEGIN + 8 * HEAP_UNIT, 100); /* on either side */
+    heap_free(&heap, END - 8 * HEAP_UNIT, 100);
+    while (heap_reveal(&heap, 1) > 0)
+        ;
+    ck_assert_uint_eq(heap.free_bytes, 5 * 4 * HEAP_UNIT);
+    ck_assert_uint_eq(heap.n_used, UNITS / 4 - 5);
+    ck_assert_int_eq(heap_check(&heap), 0);
+    heap_fini(&heap);
+}
+END_TEST
+
+/* Told, freed, allocated and revealed in any order, against a map. */
+START_TEST(hidden_space_and_random_use_never_overlap)
+{
+    static unsigned char map[2 * UNITS];
+    struct piece pieces[SLOTS] = {{0}};
+    struct heap heap;
+    uint32_t state = 7;
+    int more = 1;
+    memset(map, 0, sizeof(map));
+    ck_assert_int_eq(heap_init(&heap), 0);
+    ck_assert_int_eq(heap_hide(&heap, BEGIN, END), 0);
+    ck_assert_int_eq(heap_hide(&heap, END + 4096, END + 8192), 0);
+    ck_assert_int_eq(heap_add(&heap, END, END + 4096), 0);
+    for (int i = 0; i < SLOTS / 2; i++) {
+        struct piece *p = &pieces[i];
+        p->len = roll(&state, 200);
+        p->offset = BEGIN + roll(&state, UNITS) * HEAP_UNIT;
+        if (heap_tell(&heap, p->offset, p->len) == 1)
+            mark(map, p->offset, p->len, true);
+        else
+            p->offset = 0;
+    }
+    for (int i = 0; i < 20000; i++) {
+        struct piece *p = &pieces[roll(&state, SLOTS)];
+        if (p->offset == 0) {
+            p->len = roll(&state, 300);
+            p->offset = heap_alloc(&heap, p->len);
+            if (p->offset != 0)
+                mark(map, p->offset, p->len, true);
+        } else {
+            mark(map, p->offset, p->len, false);
+            heap_free(&heap, p->offset, p->len);
+            p->offset = 0;
+        }
+        if (more && i % 50 == 0)
+            more = heap_reveal(&heap, 100);
+        if (i % 100 == 0)
+            ck_assert_int_eq(heap_check(&heap), 0);
+    }
+    ck_assert_int_eq(more, 0);
+    for (int i = 0; i < SLOTS; i++)
+        if (pieces[i].offset != 0)
+            heap_free(&heap, pieces[i].offset, pieces[i].len);
+    ck_assert_uint_eq(heap.n_used, 0);
+    ck_assert_uint_eq(heap.free_bytes, END - BEGIN + 8192);
+    ck_assert_uint_ne(heap_alloc(&heap, END - BEGIN + 8192), 0);
     heap_fini(&heap);
 }
 END_TEST
@@ -247,9 +291,9 @@ int main(void)
     tcase_add_test(tcase, all_of_the_area_can_be_used);
     tcase_add_test(tcase,
                    retired_space_waits_for_the_commit_and_then_for_its_reader);
-    tcase_add_test(tcase, rebuilding_takes_what_is_whole_and_refuses_the_rest);
-    tcase_add_test(tcase,
-                   an_item_gives_way_to_the_table_and_two_tables_are_no_table);
+    tcase_add_test(tcase, what_was_not_told_of_hidden_space_is_free_at_last);
+    tcase_add_test(tcase, what_is_freed_before_it_is_revealed_was_never_told);
+    tcase_add_test(tcase, hidden_space_and_random_use_never_overlap);
     tcase_add_test(tcase, areas_that_touch_are_one_and_others_are_not);
     tcase_add_test(tcase, space_on_a_line_leaves_the_rest_free);
     tcase_add_test(tcase, some_space_is_as_much_as_the_largest_hole);

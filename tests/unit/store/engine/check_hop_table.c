@@ -59,13 +59,61 @@ static void put_item(uint32_t bucket, uint32_t number, uint32_t place)
     struct item_blob blob = {0};
     item_write(&pm, hop_entry(&table, place), &blob, &number, sizeof(number),
                &none, 0, &meta);
-    hop_link(&table, bucket, place);
+    hop_link(&table, bucket, place, meta.hash);
 }
 
 static uint32_t find(uint32_t bucket, uint32_t number)
 {
     return hop_find(&table, hash_of(bucket, number), &number, sizeof(number));
 }
+
+/* Segments that say nothing but where they are: numbers 1 to n. */
+static void add_segments(uint32_t n, uint32_t depth)
+{
+    uint32_t number;
+    for (uint32_t i = 0; i < n; i++) {
+        ck_assert_int_eq(
+            hop_add_segment(&table, (struct hop_entry *)(void *)pm.base, 128,
+                            i << (32 - depth), depth, &number),
+            0);
+        ck_assert_uint_eq(number, i + 1);
+    }
+}
+
+START_TEST(descriptions_of_segments_stay_where_they_are)
+{
+    const struct hop_segment *first = hop_segment(&table, 0);
+    add_segments(3 * HOP_BLOCK, 10);
+    ck_assert_ptr_eq(hop_segment(&table, 0), first);
+    for (uint32_t i = 0; i < 3 * HOP_BLOCK; i++)
+        ck_assert_uint_eq(hop_segment(&table, i + 1)->prefix, i << 22);
+}
+END_TEST
+
+START_TEST(a_directory_that_was_prepared_in_part_or_whole_is_right)
+{
+    const uint32_t depth = 14, n = 1u << depth;
+    add_segments(n, depth);
+    for (uint32_t i = 0; i < n; i += 2) { /* between steps, on both sides */
+        ck_assert_int_eq(hop_deepen(&table, depth), 0);
+        hop_enter(&table, i + 1);
+        if (i % (n / 2) == 0)
+            hop_prepare(&table);
+        hop_enter(&table, n - i);
+    }
+    for (int steps = 0; steps < 2; steps++) {
+        ck_assert_int_eq(hop_deepen(&table, depth + 1 + (uint32_t)steps), 0);
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t hash = (uint64_t)i << (64 - depth);
+            ck_assert_uint_eq(hop_segment_of(&table, hash), i + 1);
+            hash |= (uint64_t)1 << (63 - depth);
+            ck_assert_uint_eq(hop_segment_of(&table, hash), i + 1);
+        }
+        for (int i = 0; i < 100; i++) /* more than all of it: no harm */
+            hop_prepare(&table);
+    }
+}
+END_TEST
 
 START_TEST(an_item_is_found_before_and_after_the_commit)
 {
@@ -79,6 +127,22 @@ START_TEST(an_item_is_found_before_and_after_the_commit)
     commit_run(&commit);
     ck_assert_uint_eq(hop_entry(&table, 7)->owner, 3);
     ck_assert_uint_eq(find(7, 2), 8);
+}
+END_TEST
+
+START_TEST(an_item_with_the_mark_of_another_one_is_not_taken_for_it)
+{
+    uint32_t other = 2;
+    while (hop_mark_of(hash_of(7, other)) != hop_mark_of(hash_of(7, 1)))
+        other++;
+    put_item(7, 1, hop_free_place(&table, 7));
+    ck_assert_uint_eq(find(7, other), HOP_NONE);
+    put_item(7, other, hop_free_place(&table, 7));
+    ck_assert_uint_eq(find(7, 1), 7);
+    ck_assert_uint_eq(find(7, other), 8);
+    hop_unlink(&table, 7, 7);
+    ck_assert_uint_eq(find(7, 1), HOP_NONE);
+    ck_assert_uint_eq(find(7, other), 8);
 }
 END_TEST
 
@@ -204,7 +268,12 @@ int main(void)
     Suite *suite = suite_create("hop_table");
     TCase *tcase = tcase_create("hop_table");
     tcase_add_checked_fixture(tcase, map, unmap);
+    tcase_add_test(tcase, descriptions_of_segments_stay_where_they_are);
+    tcase_add_test(tcase,
+                   a_directory_that_was_prepared_in_part_or_whole_is_right);
     tcase_add_test(tcase, an_item_is_found_before_and_after_the_commit);
+    tcase_add_test(tcase,
+                   an_item_with_the_mark_of_another_one_is_not_taken_for_it);
     tcase_add_test(tcase, the_neighbourhood_goes_round_the_end);
     tcase_add_test(tcase,
                    a_committed_place_is_reusable_only_after_the_next_commit);

@@ -123,6 +123,32 @@ START_TEST(more_pages_than_can_be_noted_are_synced_all_at_once)
 }
 END_TEST
 
+START_TEST(who_shares_a_mapping_has_flushes_and_failures_of_his_own)
+{
+    struct pm pm, other;
+    int fd = memory_file(SIZE);
+    open_sync(&pm, fd);
+    ck_assert_int_eq(pm_share(&other, &pm), 0);
+    pm_copy(&pm, pm.base, "one", 3);
+    pm_copy(&other, other.base + 8192, "two", 3);
+    ck_assert_int_eq(pm_fence(&other), 0);
+    ck_assert_int_eq(n_synced, 1);
+    ck_assert_ptr_eq(synced_at[0], pm.base + 8192);
+    ck_assert_int_eq(pm_fence(&pm), 0);
+    ck_assert_int_eq(n_synced, 2);
+    ck_assert_ptr_eq(synced_at[1], pm.base);
+    fail_after = 0;
+    pm_copy(&other, other.base, "two", 3);
+    ck_assert_int_eq(pm_fence(&other), -EIO);
+    fail_after = -1;
+    ck_assert_int_eq(pm_fence(&other), -EIO);
+    ck_assert_int_eq(pm_fence(&pm), 0);
+    pm_unshare(&other);
+    pm_unmap(&pm);
+    close(fd);
+}
+END_TEST
+
 START_TEST(after_a_failed_msync_every_fence_fails)
 {
     struct pm pm;
@@ -217,6 +243,8 @@ int main(int argc, char **argv)
                    pmem_is_refused_where_there_is_none_and_auto_falls_back);
     tcase_add_test(tcase, a_fence_syncs_the_flushed_pages_once_and_in_runs);
     tcase_add_test(tcase, more_pages_than_can_be_noted_are_synced_all_at_once);
+    tcase_add_test(tcase,
+                   who_shares_a_mapping_has_flushes_and_failures_of_his_own);
     tcase_add_test(tcase, after_a_failed_msync_every_fence_fails);
     tcase_add_test(tcase, a_hook_sees_every_call_and_can_fail_it);
     suite_add_tcase(suite, tcase);

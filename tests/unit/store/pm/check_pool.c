@@ -1,8 +1,6 @@
 /* Pools of a region: what is made, refused, grown, deleted, left by a crash. */
 #include "store/pm/pool.h"
 
-#include "tests/support/pm_recorder.h"
-
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +46,7 @@ static void end(void)
 
 static int create(const char *name, uint64_t size)
 {
-    return pool_create(&region, name, size, error, sizeof(error));
+    return pool_create(&region, name, size, 0, error, sizeof(error));
 }
 
 static int drop(const char *name, bool zero)
@@ -255,134 +253,6 @@ START_TEST(as_many_pools_as_slots_can_be_made_and_are_listed)
 }
 END_TEST
 
-/* Grains of the pools a and b. */
-struct sizes {
-    uint64_t of[2];
-};
-
-struct crash {
-    struct recorder recorder;
-    struct sizes old, new; /* before and after the call under way */
-    uint64_t all;          /* grains of the region */
-    int fd;
-    char path[32];
-    uint64_t *image; /* mapped */
-    uint32_t random;
-    unsigned long images;
-};
-
-static bool add_size(void *context, const struct pool_info *info)
-{
-    struct sizes *sizes = context;
-    ck_assert(strcmp(info->name, "a") == 0 || strcmp(info->name, "b") == 0);
-    sizes->of[info->name[0] - 'a'] = info->size / REGION_GRAIN_MIN;
-    return true;
-}
-
-/* Opened as after a crash: the pools are the old ones or the new ones. */
-static void judge_image(struct crash *c)
-{
-    struct region_options options = {.policy = PM_PROCESS};
-    struct region found;
-    struct sizes sizes = {{0, 0}};
-    struct pool pool;
-    char why[256] = "";
-    ck_assert_msg(region_open(&found, c->path, &options, why, sizeof(why)) == 0,
-                  "%s", why);
-    pool_each(&found, add_size, &sizes);
-    ck_assert_msg(memcmp(&sizes, &c->old, sizeof(sizes)) == 0 ||
-                      memcmp(&sizes, &c->new, sizeof(sizes)) == 0,
-                  "a has %d grains, b %d, at fence %lu", (int)sizes.of[0],
-                  (int)sizes.of[1], c->recorder.fences);
-    ck_assert_uint_eq(pool_free_space(&found) / REGION_GRAIN_MIN,
-                      c->all - sizes.of[0] - sizes.of[1]);
-    for (int i = 0; i < 2; i++)
-        if (sizes.of[i] > 0) {
-            ck_assert_int_eq(
-                pool_open(&pool, &found, i ? "b" : "a", why, sizeof(why)), 0);
-            pool_close(&pool, true);
-        }
-    region_close(&found);
-    c->images++;
-}
-
-/* None, all, each alone, all but each, and random ones of what is in flight. */
-static void crash_here(void *context, struct recorder *r)
-{
-    struct crash *c = context;
-    size_t n = r->n_flight, step = n > 64 ? n / 16 : 1;
-    unsigned char *keep = calloc(n + 1, 1);
-    for (size_t i = 0; i < 2 * n + 18; i++) {
-        if (i < 2 * n && i / 2 % step != 0)
-            continue;
-        memset(keep, i % 2 ? 1 : 0, n + 1);
-        for (size_t k = 0; i >= 2 * n + 2 && k < n; k++) {
-            c->random = c->random * 1103515245u + 12345u;
-            keep[k] = c->random >> 30 & 1;
-        }
-        if (i < 2 * n)
-            keep[i / 2] = !keep[i / 2];
-        recorder_image(r, keep, c->image);
-        judge_image(c);
-    }
-    free(keep);
-}
-
-static void expect(struct crash *c, uint64_t a, uint64_t b)
-{
-    c->old = c->new;
-    c->new = (struct sizes){{a, b}};
-}
-
-START_TEST(a_crash_leaves_what_is_done_to_a_pool_done_or_not_begun)
-{
-    struct region_options options = {.policy = PM_PROCESS};
-    struct crash c = {.random = 7, .all = region_grains(&region)};
-    struct region_part *added;
-    struct pool pool;
-    size_t n;
-    ck_assert_int_eq(create("a", 8192), 0);
-    region_close(&region);
-    c.fd = memfd_create("image", MFD_CLOEXEC);
-    snprintf(c.path, sizeof(c.path), "/proc/self/fd/%d", c.fd);
-    ck_assert_int_eq(ftruncate(c.fd, SIZE), 0);
-    c.image = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, c.fd, 0);
-    c.new = (struct sizes){{2, 0}};
-    expect(&c, 2, 0);
-    ck_assert(recorder_init(&c.recorder, path));
-    c.recorder.point = crash_here;
-    c.recorder.context = &c;
-    options.hook = &c.recorder.hook;
-    recorder_start(&c.recorder);
-    ck_assert_int_eq(region_open(&region, path, &options, error, sizeof(error)),
-                     0);
-    expect(&c, 2, 3);
-    ck_assert_int_eq(create("b", 3 * 4096), 0);
-    ck_assert_int_eq(take(&pool, "a"), 0);
-    expect(&c, 6, 3);
-    ck_assert_int_eq(
-        pool_grow(&pool, 4 * 4096, &added, &n, error, sizeof(error)), 0);
-    free(added);
-    ck_assert_int_eq(pool_close(&pool, true), 0);
-    expect(&c, 6, 0);
-    ck_assert_int_eq(drop("b", true), 0);
-    expect(&c, 6, 5); /* out of the same grains */
-    ck_assert_int_eq(create("b", 5 * 4096), 0);
-    expect(&c, 0, 5);
-    ck_assert_int_eq(drop("a", false), 0);
-    expect(&c, 0, 5);
-    ck_assert_int_eq(take(&pool, "b"), 0);
-    pool_close(&pool, true);
-    ck_assert(!c.recorder.past_us);
-    ck_assert_uint_gt(c.images, 300);
-    c.recorder.point = NULL;
-    reopen();
-    recorder_fini(&c.recorder);
-    munmap(c.image, SIZE);
-    close(c.fd);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("pool");
@@ -395,8 +265,6 @@ int main(void)
     tcase_add_test(tcase, what_a_crash_left_is_tidied_up);
     tcase_add_test(tcase, a_damaged_directory_or_header_is_refused);
     tcase_add_test(tcase, as_many_pools_as_slots_can_be_made_and_are_listed);
-    tcase_add_test(tcase,
-                   a_crash_leaves_what_is_done_to_a_pool_done_or_not_begun);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

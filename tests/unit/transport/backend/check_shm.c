@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 static struct link *l, *r; /* a link's two ends */
 static int bell;           /* of waiter WAITER of the right one */
@@ -12,8 +13,8 @@ static void start_linked(void)
     must_meet(0);
     l = left[0].link;
     r = right[0].link;
-    l->ops->start(l, 0, 0);
-    r->ops->start(r, 0, 0);
+    l->ops->start(l, 1, 0, 0);
+    r->ops->start(r, 1, 0, 0);
     bell = bell_open(there.config.bell_token, WAITER);
     ck_assert_int_ge(bell, 0);
 }
@@ -29,19 +30,34 @@ static struct shm_waiter *waiter_words(struct link *link, unsigned id)
     struct arena *p = (struct arena *)link->peer;
 
     return (struct shm_waiter *)((char *)p->base + sizeof(struct shm_header) +
-                                 (uint64_t)p->side * shm_waiters_size()) + id;
+                                 (uint64_t)p->side * shm_waiters_size()) +
+           id;
 }
 
 static const uint64_t hostile[] = {
-    0, 1, 4095, 4096, 4097, 9999, 10001, 14096, 14097, 1ull << 32,
-    (1ull << 32) + 10000, INT64_MAX, 1ull << 63, UINT64_MAX - 4096, UINT64_MAX,
+    0,
+    1,
+    4095,
+    4096,
+    4097,
+    9999,
+    10001,
+    14096,
+    14097,
+    1ull << 32,
+    (1ull << 32) + 10000,
+    INT64_MAX,
+    1ull << 63,
+    UINT64_MAX - 4096,
+    UINT64_MAX,
 };
 enum { N_HOSTILE = sizeof(hostile) / sizeof(hostile[0]) };
 
 START_TEST(a_commit_out_of_bounds_breaks_a_rule_and_sets_nothing)
 {
-    struct ring_words *w = &shm_of(&right[0])->words->direction[!shm_of(
-        &right[0])->side];
+    struct ring_words *w =
+        &shm_link_of(&right[0])
+             ->words->direction[!shm_link_of(&right[0])->side];
 
     for (int i = 0; i < N_HOSTILE; i++) {
         uint64_t v = hostile[i], landed = 7;
@@ -59,7 +75,7 @@ END_TEST
 START_TEST(a_release_out_of_bounds_breaks_a_rule_and_sets_nothing)
 {
     struct ring_words *w =
-        &shm_of(&right[0])->words->direction[shm_of(&right[0])->side];
+        &shm_link_of(&right[0])->words->direction[shm_link_of(&right[0])->side];
 
     for (int i = 0; i < N_HOSTILE; i++) {
         uint64_t v = hostile[i], freed = 7;
@@ -70,6 +86,35 @@ START_TEST(a_release_out_of_bounds_breaks_a_rule_and_sets_nothing)
                          sound ? 0 : -EPROTO);
         ck_assert_uint_eq(freed, sound ? v : 7);
     }
+}
+END_TEST
+
+static int pages_in_memory(const struct byte_ring *ring)
+{
+    unsigned char present[RING / 4096];
+    int n = 0;
+
+    ck_assert_int_eq(mincore(ring->bytes, ring->size, present), 0);
+    for (size_t i = 0; i < sizeof(present); i++)
+        n += present[i] & 1;
+    return n;
+}
+
+START_TEST(a_link_that_rests_gives_its_memory_back)
+{
+    uint64_t counted = here.shm->memory;
+    char out[RING] = "something";
+
+    ring_put(&l->tx, 0, out, RING);
+    ck_assert_int_gt(pages_in_memory(&l->tx), 0);
+    l->ops->rest(l, true);
+    ck_assert_int_eq(pages_in_memory(&l->tx), 0);
+    ck_assert_uint_eq(here.shm->memory, counted - 2 * RING);
+    l->ops->rest(l, true);
+    ck_assert_uint_eq(here.shm->memory, counted - 2 * RING);
+    l->ops->rest(l, false);
+    ck_assert_uint_eq(here.shm->memory, counted);
+    l->ops->rest(l, true); /* and dropped like that */
 }
 END_TEST
 
@@ -142,7 +187,7 @@ END_TEST
 START_TEST(watchers_that_cannot_be_are_passed_over)
 {
     struct shm_side *theirs =
-        &shm_of(&right[0])->words->side[shm_of(&right[0])->side];
+        &shm_link_of(&right[0])->words->side[shm_link_of(&right[0])->side];
 
     atomic_store(&theirs->watchers, UINT64_MAX);
     atomic_store(&theirs->markers, UINT64_MAX);
@@ -224,7 +269,7 @@ END_TEST
 START_TEST(four_watchers_can_be_marked_and_each_leaves_alone)
 {
     struct shm_side *mine =
-        &shm_of(&right[0])->words->side[shm_of(&right[0])->side];
+        &shm_link_of(&right[0])->words->side[shm_link_of(&right[0])->side];
 
     for (unsigned id = 1; id <= LINK_WATCHERS + 1; id++)
         r->ops->set_marked(r, id, true);
@@ -277,8 +322,9 @@ START_TEST(a_peer_that_never_stops_marking_does_not_hold_us)
 
     atomic_store(&stop_marking, false);
     atomic_store(&((struct arena *)r->peer)->owner[0], NULL);
-    ck_assert_int_eq(pthread_create(&thread, NULL, mark_for_ever,
-                                    waiter_words(r, WAITER)), 0);
+    ck_assert_int_eq(
+        pthread_create(&thread, NULL, mark_for_ever, waiter_words(r, WAITER)),
+        0);
     while (atomic_load(&waiter_words(r, WAITER)->marked) == 0)
         ;
     for (int i = 0; i < 300; i++) {
@@ -349,12 +395,14 @@ int main(void)
     tcase_set_timeout(t, 30);
     tcase_add_test(t, a_commit_out_of_bounds_breaks_a_rule_and_sets_nothing);
     tcase_add_test(t, a_release_out_of_bounds_breaks_a_rule_and_sets_nothing);
+    tcase_add_test(t, a_link_that_rests_gives_its_memory_back);
     tcase_add_test(t, a_ring_carries_each_direction_and_gives_its_room_back);
     tcase_add_test(t, nobody_is_rung_who_has_not_armed);
     tcase_add_test(t, an_armed_watcher_is_rung_exactly_once);
     tcase_add_test(t, all_armed_watchers_are_rung);
     tcase_add_test(t, watchers_that_cannot_be_are_passed_over);
-    tcase_add_test(t, a_writer_without_room_is_rung_when_a_third_is_free_and_not_before);
+    tcase_add_test(
+        t, a_writer_without_room_is_rung_when_a_third_is_free_and_not_before);
     tcase_add_test(t, a_release_in_small_steps_comes_to_the_ring_as_well);
     tcase_add_test(t, marks_name_the_links_with_news_and_are_taken_once);
     tcase_add_test(t, four_watchers_can_be_marked_and_each_leaves_alone);

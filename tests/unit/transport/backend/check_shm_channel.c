@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "transport/shared_memory.h"
 
@@ -21,9 +22,9 @@ static socklen_t name_of(unsigned n, struct sockaddr_un *un)
         .server_port = 7,
         .client_port = (uint16_t)(1000 + n)};
     un->sun_family = AF_UNIX;
-    return (socklen_t)(sizeof(un->sun_family) +
-                       (size_t)meeting_address(&p.meeting.name, 'm',
-                                               un->sun_path));
+    return (
+        socklen_t)(sizeof(un->sun_family) +
+                   (size_t)meeting_address(&p.meeting.name, 'm', un->sun_path));
 }
 
 /* Connects to the meeting that right[0] offers. */
@@ -96,8 +97,13 @@ static size_t hello(uint8_t *out, struct control_message m, uint8_t version)
 {
     uint32_t pid = (uint32_t)getpid();
     struct hello_body body = {
-        .bell = 3, .pid = pid, .ring_size = RING, .port_server = 7,
-        .port_client = 1000, .version_low = version, .version_high = version,
+        .bell = 3,
+        .pid = pid,
+        .ring_size = RING,
+        .port_server = 7,
+        .port_client = 1000,
+        .version_low = version,
+        .version_high = version,
         .family = 4,
         .addr_server = {127, pid >> 16 & 255, pid >> 8 & 255, pid & 255},
         .addr_client = {127, 0, 0, 1}};
@@ -116,7 +122,8 @@ static int hear(struct control_message *m)
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control;
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
                          .msg_control = control.bytes,
                          .msg_controllen = sizeof(control.bytes)};
     ssize_t n = recvmsg(raw, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -132,8 +139,11 @@ static int hear(struct control_message *m)
 START_TEST(what_is_no_message_closes_the_channel_and_nothing_else)
 {
     uint8_t bytes[HELLO_SIZE + 40], sound[HELLO_SIZE];
-    static const size_t lengths[] = {1, MESSAGE_SIZE - 1, MESSAGE_SIZE,
-                                     MESSAGE_SIZE + 1, HELLO_SIZE - 1,
+    static const size_t lengths[] = {1,
+                                     MESSAGE_SIZE - 1,
+                                     MESSAGE_SIZE,
+                                     MESSAGE_SIZE + 1,
+                                     HELLO_SIZE - 1,
                                      HELLO_SIZE + 40};
     struct control_message m = {.type = MESSAGE_HELLO, .number = 1};
 
@@ -159,8 +169,8 @@ END_TEST
 
 START_TEST(a_message_that_may_be_skipped_is_skipped)
 {
-    say_message((struct control_message){.type = 999,
-                                         .flags = MESSAGE_MAY_IGNORE});
+    say_message(
+        (struct control_message){.type = 999, .flags = MESSAGE_MAY_IGNORE});
     ck_assert_uint_eq(n_channels(&there), 1);
     say_message((struct control_message){.type = 999});
     ck_assert_uint_eq(n_channels(&there), 0);
@@ -182,19 +192,21 @@ END_TEST
 
 START_TEST(messages_about_links_that_do_not_exist_do_nothing)
 {
-    static const uint32_t links[] = {0, 1, 511, 512, 0xffff, 0x10000,
-                                     0x1ffff, UINT32_MAX};
+    static const uint32_t links[] = {0,      1,       511,     512,
+                                     0xffff, 0x10000, 0x1ffff, UINT32_MAX};
     static const uint32_t streams[] = {0, 1, 2, UINT32_MAX};
     static const enum message_type types[] = {
-        MESSAGE_WILLING, MESSAGE_PROPOSE, MESSAGE_ACCEPT, MESSAGE_BUSY,
-        MESSAGE_CANCEL, MESSAGE_PING, MESSAGE_PONG, MESSAGE_REFUSE,
-        MESSAGE_BYE};
+        MESSAGE_WILLING, MESSAGE_PROPOSE, MESSAGE_ACCEPT,
+        MESSAGE_BUSY,    MESSAGE_CANCEL,  MESSAGE_PING,
+        MESSAGE_PONG,    MESSAGE_REFUSE,  MESSAGE_BYE};
 
     for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++)
         for (size_t i = 0; i < 8 * 4; i++)
-            say_message((struct control_message){
-                .type = types[t], .epoch = 1, .number = i,
-                .link = links[i / 4], .stream = streams[i % 4]});
+            say_message((struct control_message){.type = types[t],
+                                                 .epoch = 1,
+                                                 .number = i,
+                                                 .link = links[i / 4],
+                                                 .stream = streams[i % 4]});
     ck_assert_uint_eq(n_channels(&there), 1);
     ck_assert_int_eq(right[0].done, 0);
 }
@@ -216,8 +228,8 @@ START_TEST(a_guest_that_says_bye_again_and_again_frees_one_slot)
     ck_assert_int_eq(hear(&m), -1);
     ck_assert_int_eq(m.type, MESSAGE_WELCOME);
     p = (struct arena *)right[0].link->peer;
-    m = (struct control_message){.type = MESSAGE_BYE, .link = m.link,
-                                 .stream = 1};
+    m = (struct control_message){
+        .type = MESSAGE_BYE, .link = m.link, .stream = 1};
     for (int i = 0; i < 3; i++)
         say_message(m);
     ck_assert_int_ge(right[0].deaths, 1);
@@ -230,11 +242,50 @@ START_TEST(a_guest_that_says_bye_again_and_again_frees_one_slot)
 }
 END_TEST
 
+/* Is welcomed and could not map what came; was there something new? */
+static bool is_offered_more(unsigned n)
+{
+    struct control_message m = {.type = MESSAGE_HELLO, .number = n};
+    uint8_t bytes[HELLO_SIZE];
+    int fd;
+
+    if (n > 0)
+        party_start(&right[0], &there, false, 0);
+    say(bytes, hello(bytes, m, CONTROL_VERSION), NULL, 0);
+    ck_assert_int_eq(right[0].done, 1);
+    fd = hear(&m);
+    if (fd >= 0) {
+        close(fd);
+        hear(&m);
+    }
+    ck_assert_int_eq(m.type, MESSAGE_WELCOME);
+    say_message((struct control_message){.type = MESSAGE_BYE,
+                                         .link = m.link,
+                                         .stream = 1,
+                                         .reason = REASON_NO_MEMORY});
+    drop(&right[0]);
+    hear(&m);
+    ck_assert_int_eq(m.type, MESSAGE_BYE);
+    return fd >= 0;
+}
+
+START_TEST(an_arena_that_its_guest_could_not_take_is_replaced_some_times)
+{
+    unsigned n = 0;
+
+    while (n < 100 && is_offered_more(n))
+        n++;
+    ck_assert_uint_gt(n, 2);
+    ck_assert_uint_lt(n, 100);
+    ck_assert_uint_eq(n_channels(&there), 1);
+}
+END_TEST
+
 /* Offers fd (or nothing) as arena id; is the channel still open? */
 static bool offer(uint32_t id, const int *fds, size_t n_fds)
 {
-    struct control_message m = {.type = MESSAGE_RINGS, .number = RING,
-                                .link = id << 16};
+    struct control_message m = {
+        .type = MESSAGE_RINGS, .number = RING, .link = id << 16};
     uint8_t bytes[MESSAGE_SIZE];
 
     message_encode(&m, bytes);
@@ -299,8 +350,10 @@ START_TEST(descriptors_that_are_no_arena_close_the_channel)
     fd = memfd_create("read only", MFD_ALLOW_SEALING);
     ck_assert_int_eq(ftruncate(fd, (off_t)shm_arena_size(RING)), 0);
     ck_assert_int_eq(pwrite(fd, &good, 64, 0), 64);
-    ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW |
-                                                F_SEAL_SEAL | F_SEAL_WRITE), 0);
+    ck_assert_int_eq(
+        fcntl(fd, F_ADD_SEALS,
+              F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | F_SEAL_WRITE),
+        0);
     refused(fd);
     fd = arena_file(shm_arena_size(RING), good);
     for (int i = 0; i < 10; i++)
@@ -310,10 +363,31 @@ START_TEST(descriptors_that_are_no_arena_close_the_channel)
 }
 END_TEST
 
+START_TEST(an_arena_for_which_no_descriptor_is_left_closes_nothing)
+{
+    int fd = arena_file(shm_arena_size(RING), good), full[1024], n = 0;
+    struct rlimit before, few;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = 512;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    while (n < 1024 && (full[n] = dup(fd)) >= 0)
+        n++;
+    ck_assert(offer(0, &fd, 1));
+    while (n > 0)
+        close(full[--n]);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ck_assert(offer(0, &fd, 1)); /* it was not taken before */
+    ck_assert(!offer(0, &fd, 1));
+    close(fd);
+}
+END_TEST
+
 START_TEST(headers_that_do_not_fit_the_file_close_the_channel)
 {
-    static const uint32_t sizes[] = {0, 1, RING - 1, RING + 1, RING / 2,
-                                     2 * RING, 1u << 31, UINT32_MAX};
+    static const uint32_t sizes[] = {0,        1,        RING - 1, RING + 1,
+                                     RING / 2, 2 * RING, 1u << 31, UINT32_MAX};
     struct shm_header h;
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -392,9 +466,8 @@ START_TEST(a_welcome_to_memory_never_offered_is_answered_with_bye)
 
     for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
         accept_left(&m);
-        w = (struct control_message){.type = MESSAGE_WELCOME,
-                                     .number = m.number + 1,
-                                     .link = links[i]};
+        w = (struct control_message){
+            .type = MESSAGE_WELCOME, .number = m.number + 1, .link = links[i]};
         say(bytes, hello(bytes, w, CONTROL_VERSION), NULL, 0);
         ck_assert_int_eq(left[1].done, 0); /* not its number */
         hear(&m);
@@ -419,6 +492,34 @@ START_TEST(a_refusal_with_a_reason_nobody_knows_is_other)
                                          .reason = REASON_OTHER + 1000});
     ck_assert_int_eq(left[1].done, 1);
     ck_assert_uint_eq(left[1].why, REASON_OTHER);
+}
+END_TEST
+
+START_TEST(a_peer_that_reads_late_hears_everything_in_order)
+{
+    enum { LATE = 40000 }; /* as when 10,000 connections end at once */
+    struct control_message ping = {.type = MESSAGE_PING}, m;
+    uint8_t bytes[HELLO_SIZE];
+
+    m = (struct control_message){.type = MESSAGE_HELLO, .number = 1};
+    say(bytes, hello(bytes, m, CONTROL_VERSION), NULL, 0);
+    close(hear(&m));
+    ck_assert_uint_eq(m.type, MESSAGE_RINGS);
+    hear(&m);
+    ck_assert_uint_eq(m.type, MESSAGE_WELCOME);
+    for (unsigned i = 0; i < LATE; i++) {
+        ping.number = i;
+        ck_assert_int_eq(right[0].link->ops->send(right[0].link, &ping), 0);
+    }
+    for (unsigned i = 0; i < LATE; i++) {
+        if (i % 50 == 0)
+            turn(2);
+        ck_assert_int_eq(hear(&m), -1);
+        ck_assert_uint_eq(m.type, MESSAGE_PING);
+        ck_assert_uint_eq(m.number, i);
+    }
+    turn(1);
+    ck_assert_uint_eq(n_channels(&there), 1);
 }
 END_TEST
 
@@ -454,13 +555,17 @@ int main(void)
     tcase_add_test(t, a_version_that_we_do_not_speak_is_refused);
     tcase_add_test(t, messages_about_links_that_do_not_exist_do_nothing);
     tcase_add_test(t, a_guest_that_says_bye_again_and_again_frees_one_slot);
+    tcase_add_test(
+        t, an_arena_that_its_guest_could_not_take_is_replaced_some_times);
     tcase_add_test(t, a_sound_arena_is_taken_once);
     tcase_add_test(t, descriptors_that_are_no_arena_close_the_channel);
+    tcase_add_test(t, an_arena_for_which_no_descriptor_is_left_closes_nothing);
     tcase_add_test(t, headers_that_do_not_fit_the_file_close_the_channel);
     tcase_add_test(t, descriptors_that_nobody_asked_for_are_closed);
     tcase_add_test(t, a_peer_cannot_make_us_map_without_end);
     tcase_add_test(t, a_welcome_to_memory_never_offered_is_answered_with_bye);
     tcase_add_test(t, a_refusal_with_a_reason_nobody_knows_is_other);
+    tcase_add_test(t, a_peer_that_reads_late_hears_everything_in_order);
     tcase_add_test(t, a_peer_that_does_not_read_its_channel_is_given_up);
     suite_add_tcase(s, t);
     sr = srunner_create(s);

@@ -27,6 +27,7 @@ struct party {
     enum reason why;
     int done, messages, deaths;
     struct control_message last;
+    void (*heard)(struct party *party);
 };
 
 struct side {
@@ -54,6 +55,8 @@ static void on_message(void *owner, const struct control_message *message)
 
     p->messages++;
     p->last = *message;
+    if (p->heard != NULL)
+        p->heard(p);
 }
 
 static void on_death(void *owner)
@@ -205,7 +208,7 @@ static void stop(void)
         side_stop(&there);
 }
 
-static inline struct shm_link *shm_of(struct party *p)
+static inline struct shm_link *shm_link_of(struct party *p)
 {
     return (struct shm_link *)p->link;
 }

@@ -12,9 +12,9 @@
 
 enum { TAG_IN = 71, TAG_OUT = 72 };
 
-#define BASE (UINT64_C(5) << 32)  /* offsets start here */
-#define LEAVE (BASE + 10)         /* what this end wrote before */
-#define ARRIVE (BASE + 20)        /* what the peer wrote before */
+#define BASE   (UINT64_C(5) << 32) /* offsets start here */
+#define LEAVE  (BASE + 10)         /* what this end wrote before */
+#define ARRIVE (BASE + 20)         /* what the peer wrote before */
 
 /* Where a stream can be, as far as the next event may tell. */
 enum place {
@@ -37,8 +37,8 @@ enum place {
 static struct handover h;
 static struct handover_do d;
 
-static enum reason message(enum message_type type, uint32_t epoch,
-                           uint64_t off, enum reason refuse)
+static enum reason message(enum message_type type, uint32_t epoch, uint64_t off,
+                           enum reason refuse)
 {
     struct control_message m = {
         .type = type, .epoch = epoch, .offset = off, .tag = TAG_OUT};
@@ -147,8 +147,8 @@ START_TEST(every_record_in_every_place_has_its_row_or_aborts)
     for (int place = 0; place < PLACES; place++)
         for (int type = 1; type <= 7; type++) {
             go_to((enum place)place);
-            record((enum record_type)type,
-                   type == RECORD_HAVE ? LEAVE : ARRIVE, 0);
+            record((enum record_type)type, type == RECORD_HAVE ? LEAVE : ARRIVE,
+                   0);
             if (letter(h.stage) != then[place][type - 1])
                 ck_abort_msg("place %d, record %d: %s", place, type,
                              handover_stage_name(h.stage));
@@ -292,8 +292,8 @@ START_TEST(a_record_with_a_wrong_tag_epoch_or_sequence_aborts)
         int epoch, sequence, tag;
         enum reason why;
     } wrong[] = {
-        {1, 0, 0, REASON_FOREIGN_BYTES},   {-1, 0, 0, REASON_FOREIGN_BYTES},
-        {0, 1, 0, REASON_FOREIGN_READER},  {0, -1, 0, REASON_FOREIGN_READER},
+        {1, 0, 0, REASON_FOREIGN_BYTES},  {-1, 0, 0, REASON_FOREIGN_BYTES},
+        {0, 1, 0, REASON_FOREIGN_READER}, {0, -1, 0, REASON_FOREIGN_READER},
         {0, 0, 1, REASON_FOREIGN_BYTES},
     };
 

@@ -8,19 +8,27 @@
 
 #include <check.h>
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 #include "transport/stream/overlay.h"
 
 static struct two_ends pair;
 
-static void prepare(void)
+static void prepare_over(bool device)
 {
-    struct two_ends_settings s = {
-        .tcp = {.buffer = 4096, .by_hand = true}, .ring = 256, .seed = 5};
+    struct two_ends_settings s = {.tcp = {.buffer = 4096, .by_hand = true},
+                                  .device = device,
+                                  .ring = 256,
+                                  .seed = 5};
 
     two_ends_start(&pair, &s);
     pair.end[0].no_up = true;
+}
+
+static void prepare(void)
+{
+    prepare_over(false);
 }
 
 /* The initiator has said SWITCH; the other end waits at `arrive`. */
@@ -35,13 +43,18 @@ static void prepare_switch(void)
 }
 
 /* The initiator has proposed; whatever its TCP carries now is raw. */
-static void prepare_raw_at_arrive(bool cancel)
+static void prepare_raw_over(bool device, bool cancel)
 {
-    prepare();
+    prepare_over(device);
     ck_assert_int_eq(stream_try_up(&pair.end[0].stream), 0);
     ck_assert(fake_deliver(&pair.wire, 0));
     if (cancel)
         stream_hold_expired(&pair.end[0].stream);
+}
+
+static void prepare_raw_at_arrive(bool cancel)
+{
+    prepare_raw_over(false, cancel);
 }
 
 static void expected_switch(uint8_t out[RECORD_SIZE])
@@ -182,13 +195,51 @@ START_TEST(raw_bytes_that_begin_like_switch_are_raw_when_the_channel_died)
 }
 END_TEST
 
+/* One byte in 256 is how the tag begins, and it may be all that ever comes. */
+START_TEST(the_beginning_of_switch_is_raw_when_the_dead_peer_started_nothing)
+{
+    uint8_t bytes[RECORD_SIZE], got[RECORD_SIZE];
+
+    for (size_t n = 1; n < RECORD_SIZE; n++)
+        for (int notice_first = 0; notice_first < 2; notice_first++) {
+            prepare_raw_at_arrive(true);
+            fake_channel_end(&pair.wire, true, true);
+            expected_switch(bytes);
+            if (notice_first)
+                end_notice_dead_channel(&pair.end[1]);
+            raw(bytes, n);
+            end_notice_dead_channel(&pair.end[1]);
+            ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_RAW);
+            ck_assert_int_eq(read_at_1(got, RECORD_SIZE), n);
+            ck_assert_mem_eq(got, bytes, n);
+        }
+}
+END_TEST
+
+START_TEST(the_beginning_of_switch_is_waited_for_when_the_peer_started)
+{
+    for (size_t n = 1; n < RECORD_SIZE; n++) {
+        prepare_switch();
+        fake_channel_end(&pair.wire, true, true);
+        fake_tcp_deliver(pair.end[0].fd, n);
+        end_notice_dead_channel(&pair.end[1]);
+        while (end_help(&pair.end[1]))
+            ;
+        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_ACCEPTED);
+        fake_tcp_deliver(pair.end[0].fd, SIZE_MAX);
+        end_help(&pair.end[1]);
+        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_UP);
+    }
+}
+END_TEST
+
 /* Both ends having said FIN, poll() says POLLHUP, and yet it is no reset. */
 START_TEST(the_beginning_of_switch_and_a_fin_are_raw_bytes)
 {
     uint8_t bytes[RECORD_SIZE], got[RECORD_SIZE];
     size_t n = (size_t)_i / 2;
 
-    prepare_raw_at_arrive(true);
+    prepare_raw_over(true, true); /* a device does not tell who has started */
     fake_channel_end(&pair.wire, true, true);
     expected_switch(bytes);
     end_notice_dead_channel(&pair.end[1]);
@@ -228,6 +279,79 @@ START_TEST(a_switch_cut_by_a_reset_is_a_reset)
 }
 END_TEST
 
+/* poll shows all of a reset at end 1, or nothing of it; once helped, all. */
+static void expect_whole_reset(void)
+{
+    const short reset = POLLIN | POLLRDNORM | POLLRDHUP | POLLERR | POLLHUP;
+    short ready;
+
+    overlay_reset(&pair.end[0].stream);
+    fake_tcp_deliver(pair.end[0].fd, SIZE_MAX);
+    ready = stream_ready(&pair.end[1].stream);
+    if (ready & (POLLRDHUP | POLLERR | POLLHUP))
+        ck_assert_int_eq(ready & reset, reset);
+    while (end_help(&pair.end[1]))
+        ;
+    ready = stream_ready(&pair.end[1].stream);
+    ck_assert_int_eq(ready & reset, reset);
+}
+
+START_TEST(a_reset_before_arrive_is_seen_whole)
+{
+    uint8_t got[RECORD_SIZE];
+
+    for (size_t unread = 0; unread < 2; unread++) {
+        prepare();
+        if (unread)
+            ck_assert_int_eq(end_write(&pair.end[0], 1), 1);
+        ck_assert_int_eq(stream_try_up(&pair.end[0].stream), 0);
+        fake_tcp_deliver(pair.end[0].fd, unread);
+        ck_assert(fake_deliver(&pair.wire, 0));
+        stream_hold_expired(&pair.end[1].stream);
+        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_CANCELLED);
+        if (unread) {
+            overlay_reset(&pair.end[0].stream);
+            fake_tcp_deliver(pair.end[0].fd, SIZE_MAX);
+            /* Whoever waits for no bytes is not told by reading them. */
+            ck_assert(stream_ready(&pair.end[1].stream) & POLLHUP);
+            ck_assert(stream_ready(&pair.end[1].stream) & POLLRDHUP);
+            ck_assert_int_eq(read_at_1(got, sizeof(got)), 1);
+        }
+        expect_whole_reset();
+        ck_assert_int_eq(read_at_1(got, 1), -ECONNRESET);
+    }
+}
+END_TEST
+
+/* It has all of ours and is back; its RAW is unread, and a reset behind it. */
+START_TEST(a_reset_behind_a_record_is_seen_whole)
+{
+    uint8_t got[1];
+
+    for (int unread = 0; unread < 2; unread++) {
+        prepare();
+        two_ends_go_up(&pair);
+        if (unread)
+            ck_assert_int_eq(end_write(&pair.end[0], 1), 1);
+        stream_wish(&pair.end[0].stream, WISH_RETURN, REASON_WANTED);
+        for (int i = 0; i < 100; i++) {
+            end_help(&pair.end[0]);
+            fake_tcp_deliver(pair.end[0].fd, SIZE_MAX);
+            if (stream_on_tcp(&pair.end[0].stream))
+                break;
+            end_help(&pair.end[1]);
+            fake_tcp_deliver(pair.end[1].fd, SIZE_MAX);
+        }
+        ck_assert(stream_on_tcp(&pair.end[0].stream));
+        ck_assert(!stream_on_tcp(&pair.end[1].stream));
+        expect_whole_reset();
+        if (unread)
+            ck_assert_int_eq(read_at_1(got, 1), 1);
+        ck_assert_int_eq(read_at_1(got, 1), -ECONNRESET);
+    }
+}
+END_TEST
+
 START_TEST(foreign_bytes_at_arrive_are_not_taken_for_data)
 {
     uint8_t bytes[200], got[1];
@@ -261,14 +385,34 @@ START_TEST(foreign_bytes_between_records_abort)
 }
 END_TEST
 
-/* Less than a record: seen as soon as the next record comes. */
-START_TEST(foreign_bytes_inside_a_record_abort)
+START_TEST(foreign_bytes_shorter_than_a_record_abort_at_once)
 {
-    uint8_t bytes[RECORD_SIZE] = {0x5a};
+    uint8_t bytes[RECORD_SIZE] = {0}, got[1];
 
     for (size_t n = 1; n < RECORD_SIZE; n++) {
         prepare();
         two_ends_go_up(&pair);
+        /* The lowest byte of the tag comes first. */
+        bytes[0] = (uint8_t)~pair.end[1].stream.h.tag_in;
+        raw(bytes, n);
+        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_DEAD);
+        ck_assert_int_eq(pair.end[1].stream.why, REASON_FOREIGN_BYTES);
+        ck_assert_int_eq(read_at_1(got, 1), -ECONNRESET);
+    }
+}
+END_TEST
+
+/* Bytes that could be a record are waited for, and judged by the next one. */
+START_TEST(foreign_bytes_that_begin_as_a_record_abort_with_the_next)
+{
+    uint8_t bytes[RECORD_SIZE];
+
+    for (size_t n = 1; n < RECORD_SIZE; n++) {
+        prepare();
+        two_ends_go_up(&pair);
+        record_encode(
+            &(struct control_record){.tag = pair.end[1].stream.h.tag_in},
+            bytes);
         raw(bytes, n);
         ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_UP);
         stream_wish(&pair.end[0].stream, WISH_RETURN, REASON_WANTED);
@@ -276,6 +420,22 @@ START_TEST(foreign_bytes_inside_a_record_abort)
         ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_DEAD);
         ck_assert_int_eq(pair.end[1].stream.why, REASON_FOREIGN_BYTES);
     }
+}
+END_TEST
+
+START_TEST(a_record_that_comes_byte_by_byte_is_read)
+{
+    prepare();
+    two_ends_go_up(&pair);
+    stream_wish(&pair.end[0].stream, WISH_RETURN, REASON_WANTED);
+    while (end_help(&pair.end[0]))
+        ;
+    while (fake_tcp_deliver(pair.end[0].fd, 1))
+        while (end_help(&pair.end[1]))
+            ;
+    two_ends_settle(&pair);
+    ck_assert_int_eq(pair.end[0].stream.h.stage, STAGE_RAW);
+    ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_RAW);
 }
 END_TEST
 
@@ -292,9 +452,9 @@ START_TEST(a_foreign_reader_is_noticed)
         stream_wish(&pair.end[0].stream, WISH_RETURN, REASON_WANTED);
         two_ends_settle(&pair);
         ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_DEAD);
-        ck_assert_int_eq(pair.end[1].stream.why,
-                         n == RECORD_SIZE ? REASON_FOREIGN_READER
-                                          : REASON_FOREIGN_BYTES);
+        ck_assert_int_eq(pair.end[1].stream.why, n == RECORD_SIZE
+                                                     ? REASON_FOREIGN_READER
+                                                     : REASON_FOREIGN_BYTES);
     }
 }
 END_TEST
@@ -395,12 +555,21 @@ int main(void)
     tcase_add_test(tc, raw_bytes_that_begin_like_switch_are_raw_after_cancel);
     tcase_add_test(
         tc, raw_bytes_that_begin_like_switch_are_raw_when_the_channel_died);
+    tcase_add_test(
+        tc, the_beginning_of_switch_is_raw_when_the_dead_peer_started_nothing);
+    tcase_add_test(tc,
+                   the_beginning_of_switch_is_waited_for_when_the_peer_started);
     tcase_add_loop_test(tc, the_beginning_of_switch_and_a_fin_are_raw_bytes, 2,
                         2 * RECORD_SIZE);
     tcase_add_test(tc, a_switch_cut_by_a_reset_is_a_reset);
+    tcase_add_test(tc, a_reset_before_arrive_is_seen_whole);
+    tcase_add_test(tc, a_reset_behind_a_record_is_seen_whole);
     tcase_add_test(tc, foreign_bytes_at_arrive_are_not_taken_for_data);
     tcase_add_test(tc, foreign_bytes_between_records_abort);
-    tcase_add_test(tc, foreign_bytes_inside_a_record_abort);
+    tcase_add_test(tc, foreign_bytes_shorter_than_a_record_abort_at_once);
+    tcase_add_test(tc,
+                   foreign_bytes_that_begin_as_a_record_abort_with_the_next);
+    tcase_add_test(tc, a_record_that_comes_byte_by_byte_is_read);
     tcase_add_test(tc, a_foreign_reader_is_noticed);
     tcase_add_test(tc, a_shutdown_past_us_is_no_end_of_file);
     tcase_add_test(tc, foreign_bytes_before_an_attempt_keep_the_stream_on_tcp);

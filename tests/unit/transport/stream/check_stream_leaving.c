@@ -94,9 +94,8 @@ START_TEST(what_a_leaving_process_wrote_is_read_to_the_end)
             in_stage(side, (enum handover_stage)peer);
             end_exit(e);
             ck_assert(e->gone); /* it waited for nobody */
-            ck_assert_int_lt(stream_send(&e->stream,
-                                         &(struct iovec){"x", 1}, 1, 0, 0),
-                             0);
+            ck_assert_int_lt(
+                stream_send(&e->stream, &(struct iovec){"x", 1}, 1, 0, 0), 0);
             two_ends_settle(&pair);
             comes_to_its_end();
             if (!pair.end[side].eof || pair.end[side].took != e->wrote)
@@ -232,8 +231,8 @@ int main(void)
     tcase_add_test(tc, a_close_after_all_was_read_gives_the_last_byte);
     tcase_add_test(tc, a_close_with_unread_bytes_is_a_reset);
     tcase_add_test(tc, what_a_leaving_process_wrote_is_read_to_the_end);
-    tcase_add_test(
-        tc, a_return_after_the_peer_has_left_waits_for_the_last_byte);
+    tcase_add_test(tc,
+                   a_return_after_the_peer_has_left_waits_for_the_last_byte);
     tcase_add_test(tc, what_tcp_had_no_room_for_is_read_from_memory);
     tcase_add_test(
         tc, the_first_write_after_a_close_succeeds_and_the_second_does_not);

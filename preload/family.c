@@ -1,0 +1,199 @@
+/*
+ * See family.h. One place for each connection that was ever shared. It is in
+ * memory of the whole family, and of nobody else.
+ *
+ * That a program was replaced by another one is told by the kernel: it lets go
+ * of the robust mutexes of the thread that called execve(2), after all others
+ * have gone (get_robust_list(2)), and marks them. So who is about to call it
+ * holds one. The mark alone would not do: a thread that ends in the midst of
+ * a look leaves one, too.
+ */
+#include "preload/family.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "preload/endpoint.h"
+
+enum { PLACES = 65536, LOOKS = 256 };
+
+struct place {
+    _Atomic uint32_t holders; /* processes; 0: the place is free */
+    _Atomic bool made;        /* the mutex, once and for ever */
+    _Atomic bool execs;       /* who holds the mutex is about to exec */
+    pthread_mutex_t mutex;
+};
+
+static struct {
+    struct place *places;
+    uint32_t next;
+} family;
+
+static bool have_memory(void)
+{
+    void *at;
+
+    if (family.places != NULL)
+        return true;
+    at = mmap(NULL, PLACES * sizeof(*family.places), PROT_READ | PROT_WRITE,
+              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return false;
+    family.places = at;
+    return true;
+}
+
+/* Never made again: a process of the family may just be letting it go. */
+static void make(struct place *p)
+{
+    pthread_mutexattr_t attr;
+
+    if (atomic_load(&p->made) || pthread_mutexattr_init(&attr) != 0)
+        return;
+    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    atomic_store(&p->made, pthread_mutex_init(&p->mutex, &attr) == 0);
+    pthread_mutexattr_destroy(&attr);
+}
+
+/* Of a mutex that was just taken: had its owner become another program? */
+static void count_out(struct place *p, int rc)
+{
+    if (rc == EOWNERDEAD) {
+        if (atomic_exchange(&p->execs, false))
+            atomic_fetch_sub(&p->holders, 1);
+        pthread_mutex_consistent(&p->mutex);
+    }
+}
+
+static void look_for_exec(struct place *p)
+{
+    int rc;
+
+    if (!atomic_load(&p->execs))
+        return;
+    rc = pthread_mutex_trylock(&p->mutex);
+    if (rc != 0 && rc != EOWNERDEAD)
+        return;
+    count_out(p, rc);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* Place 0 is nobody's: "not counted". A fork does not look for long. */
+static uint32_t take_place(void)
+{
+    for (int i = 0; i < LOOKS; i++) {
+        uint32_t at = family.next++ % PLACES, none = 0;
+        struct place *p = &family.places[at];
+
+        look_for_exec(p); /* it may have been the last one */
+        if (at != 0 && atomic_compare_exchange_strong(&p->holders, &none, 1)) {
+            make(p);
+            return at;
+        }
+    }
+    return 0;
+}
+
+static uint32_t place_of(const struct endpoint *e)
+{
+    uint32_t place = atomic_load(&e->place);
+
+    return place != 0 ? place : e->exec_place;
+}
+
+void family_grows(struct endpoint *e)
+{
+    uint32_t place = place_of(e);
+
+    if (!have_memory())
+        return;
+    if (place == 0) {
+        place = take_place();
+        atomic_store(&e->place, place);
+    }
+    if (place != 0)
+        atomic_fetch_add(&family.places[place].holders, 1);
+}
+
+bool family_counts(const struct endpoint *e)
+{
+    return place_of(e) != 0;
+}
+
+void family_leave(struct endpoint *e)
+{
+    uint32_t place = atomic_exchange(&e->place, 0);
+
+    if (place != 0)
+        atomic_fetch_sub(&family.places[place].holders, 1);
+}
+
+/*
+ * Other threads may ask the same, close it or fork meanwhile, so the place is
+ * taken out of their sight first. A fork then counts in a place of its own.
+ */
+bool family_is_alone(struct endpoint *e)
+{
+    uint32_t place = atomic_load(&e->place), one = 1, none = 0;
+
+    if (place == 0)
+        return false;
+    look_for_exec(&family.places[place]);
+    if (atomic_load(&family.places[place].holders) != 1)
+        return false;
+    place = atomic_exchange(&e->place, 0);
+    if (place == 0)
+        return false;
+    if (atomic_compare_exchange_strong(&family.places[place].holders, &one, 0))
+        return true;
+    atomic_compare_exchange_strong(&e->place, &none, place);
+    return false;
+}
+
+/*
+ * Without a place no other thread of this process counts it out meanwhile. Who
+ * closes it leaves that to the mutex: it is marked when its thread ends, too.
+ */
+bool family_execs(struct endpoint *e)
+{
+    uint32_t at = atomic_load(&e->place);
+    struct place *p = &family.places[at];
+    int rc;
+
+    if (at == 0 || !atomic_load(&p->made))
+        return false;
+    rc = pthread_mutex_trylock(&p->mutex);
+    if (rc != 0 && rc != EOWNERDEAD)
+        return false; /* another one is at it: not counted out */
+    count_out(p, rc);
+    e->exec_place = at;
+    if (atomic_exchange(&e->place, 0) == 0) { /* just closed */
+        e->exec_place = 0;
+        pthread_mutex_unlock(&p->mutex);
+        return false;
+    }
+    atomic_store(&p->execs, true);
+    return true;
+}
+
+void family_exec_failed(struct endpoint *e)
+{
+    struct place *p = &family.places[e->exec_place];
+
+    if (e->exec_place == 0)
+        return;
+    atomic_store(&p->execs, false);
+    pthread_mutex_unlock(&p->mutex);
+    family_forked(e);
+}
+
+void family_forked(struct endpoint *e)
+{
+    if (e->exec_place != 0)
+        atomic_store(&e->place, e->exec_place);
+    e->exec_place = 0;
+}

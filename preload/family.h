@@ -1,0 +1,38 @@
+/*
+ * Who else holds a connection: processes that came out of one another by fork.
+ *
+ * A connection that several of them hold stays on TCP. How many there are is
+ * counted in memory that the family shares, so the last holder knows that it
+ * is alone and may leave TCP again: the child of a server that forks for each
+ * connection, once its parent has closed it; the server, once its child has
+ * become another program that does not get the connection. A holder that is
+ * killed is never counted out: then it stays.
+ */
+#ifndef PRELOAD_FAMILY_H
+#define PRELOAD_FAMILY_H
+
+#include <stdbool.h>
+
+struct endpoint;
+
+/* In the parent, before the child is made: one holder more. */
+void family_grows(struct endpoint *e);
+/* Counted by family_grows(), and not alone for all that is known. */
+bool family_counts(const struct endpoint *e);
+/* This process has closed it. */
+void family_leave(struct endpoint *e);
+/*
+ * This thread is about to run another program, for which the kernel closes
+ * the connection: counted out once that program runs, if this is true. If it
+ * does not run: _failed, by the same thread. In the child of a fork that
+ * another thread made meanwhile: _forked. At most FAMILY_EXECS at once: the
+ * kernel looks at 2,048 mutexes of a thread, the application's among them.
+ */
+enum { FAMILY_EXECS = 1024 };
+bool family_execs(struct endpoint *e);
+void family_exec_failed(struct endpoint *e);
+void family_forked(struct endpoint *e);
+/* Nobody else has it any more; from then on it is not counted. */
+bool family_is_alone(struct endpoint *e);
+
+#endif

@@ -1,0 +1,223 @@
+/*
+ * Bytes in and out by struct msghdr: recvmsg, sendmsg, and lists of them.
+ *
+ * What the application points to is looked at here before the kernel does, so
+ * whatever cannot be read is left to the kernel, which says EFAULT.
+ */
+#include "preload/intercept_io.h"
+
+#include <string.h>
+#include <time.h>
+
+static bool message_is_bad(const struct msghdr *msg)
+{
+    return !readable(msg, sizeof(*msg)) || (int)msg->msg_namelen < 0 ||
+           vector_is_bad(msg->msg_iov, msg->msg_iovlen);
+}
+
+/* On the link. */
+static ssize_t receive(struct endpoint *e, struct msghdr *msg, int flags)
+{
+    ssize_t rc = endpoint_recv(e, msg->msg_iov, (int)msg->msg_iovlen, flags);
+
+    if (rc < 0)
+        return rc;
+    if (!writable(msg, sizeof(*msg)))
+        return -EFAULT;
+    if (msg->msg_name != NULL)
+        msg->msg_namelen = 0;
+    msg->msg_controllen = 0;
+    msg->msg_flags = flags & MSG_CMSG_CLOEXEC;
+    return rc;
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+    struct endpoint *e = intercepted(fd);
+    size_t len;
+
+    if (likely(e == NULL) || message_is_bad(msg))
+        return REAL(recvmsg)(fd, msg, flags);
+    len = vector_length(msg->msg_iov, msg->msg_iovlen);
+    if (!go_bare_in(e, len, flags))
+        return posix_result(receive(e, msg, flags));
+    return bare_done_in(e, REAL(recvmsg)(fd, msg, flags), msg->msg_iov,
+                        msg->msg_iovlen, flags);
+}
+
+/* A stream that is handed to somebody else returns to TCP first. */
+static void look_for_passed_on(const struct msghdr *msg)
+{
+    if (!process.ready || in_vfork_child() ||
+        !readable(msg->msg_control, msg->msg_controllen))
+        return;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL;
+         c = CMSG_NXTHDR((struct msghdr *)msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+            struct endpoint *passed;
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            passed = intercepted(fd);
+#ifdef PLANT_PASSED_STALE
+            passed = NULL;
+#endif
+            if (passed != NULL)
+                endpoint_banish(passed, REASON_PASSED_ON);
+        }
+    }
+}
+
+static void look_at_control(const struct msghdr *msg, struct endpoint *e)
+{
+    if (likely(!readable(msg, sizeof(*msg)) || msg->msg_controllen == 0))
+        return;
+    look_for_passed_on(msg);
+    if (e != NULL)
+        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    struct endpoint *e = intercepted(fd);
+
+    look_at_control(msg, e);
+    if (likely(e == NULL) || message_is_bad(msg))
+        return REAL(sendmsg)(fd, msg, flags);
+    if (!go_bare_out(e, flags))
+        return posix_result(
+            endpoint_send(e, msg->msg_iov, (int)msg->msg_iovlen, flags));
+    return bare_done_out(e, REAL(sendmsg)(fd, msg, flags), msg->msg_iov,
+                         msg->msg_iovlen);
+}
+
+/* ---- lists ---- */
+
+static bool list_is_bad(const struct mmsghdr *msgs, unsigned n)
+{
+    return !readable(msgs, n * sizeof(*msgs));
+}
+
+/* How much is left until `end`. False: nothing. */
+static bool time_is_left(struct timespec *timeout, const struct timespec *end)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    timeout->tv_sec = end->tv_sec - now.tv_sec;
+    timeout->tv_nsec = end->tv_nsec - now.tv_nsec;
+    if (timeout->tv_nsec < 0) {
+        timeout->tv_nsec += 1000000000;
+        timeout->tv_sec--;
+    }
+    if (timeout->tv_sec < 0)
+        timeout->tv_sec = timeout->tv_nsec = 0;
+    return timeout->tv_sec != 0 || timeout->tv_nsec != 0;
+}
+
+/* As in the kernel, the time-out is looked at between messages only. */
+static int receive_list(int fd, struct mmsghdr *msgs, unsigned n, int flags,
+                        struct timespec *timeout)
+{
+    struct timespec end;
+    unsigned done = 0;
+
+    if (timeout != NULL) {
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        end.tv_nsec += timeout->tv_nsec;
+        end.tv_sec += timeout->tv_sec + end.tv_nsec / 1000000000;
+        end.tv_nsec %= 1000000000;
+    }
+    while (done < n) {
+        ssize_t rc = recvmsg(fd, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
+
+        if (rc < 0)
+            return done > 0 ? (int)done : -1;
+        msgs[done++].msg_len = (unsigned)rc;
+        if (flags & MSG_WAITFORONE)
+            flags |= MSG_DONTWAIT;
+        if (timeout != NULL && !time_is_left(timeout, &end))
+            break;
+    }
+    return (int)done;
+}
+
+/* What the first message has room for; the kernel looks at the others. */
+static size_t first_length(const struct mmsghdr *msgs, unsigned n)
+{
+    if (n == 0 || message_is_bad(&msgs->msg_hdr))
+        return 0;
+    return vector_length(msgs->msg_hdr.msg_iov, msgs->msg_hdr.msg_iovlen);
+}
+
+/* On TCP. It asks for an error of the socket before it looks for bytes. */
+static int receive_bare(struct endpoint *e, int fd, struct mmsghdr *msgs,
+                        unsigned n, int flags, struct timespec *timeout)
+{
+    int rc = REAL(recvmmsg)(fd, msgs, n, flags, timeout);
+
+    flags &= ~MSG_WAITFORONE;
+    /* One mark is held; each message but the last takes another. */
+    for (int i = 0; i < rc; i++) {
+        if (i < rc - 1)
+            atomic_fetch_add(&e->stream.bare, 1);
+        bare_done_in(e, msgs[i].msg_len, msgs[i].msg_hdr.msg_iov,
+                     msgs[i].msg_hdr.msg_iovlen, flags);
+    }
+    if (rc <= 0)
+        bare_done_in(e, -1, NULL, 0, flags);
+    return rc;
+}
+
+EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,
+                    struct timespec *timeout)
+{
+    struct endpoint *e = intercepted(fd);
+    int error;
+
+    if (n > VECTOR_MOST)
+        n = VECTOR_MOST;
+    if (likely(e == NULL) || list_is_bad(msgs, n) ||
+        (timeout != NULL && !writable(timeout, sizeof(*timeout))))
+        return REAL(recvmmsg)(fd, msgs, n, flags, timeout);
+    if (timeout != NULL && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 ||
+                            timeout->tv_nsec > 999999999))
+        return (int)posix_result(-EINVAL);
+    if (go_bare_in(e, first_length(msgs, n), flags & ~MSG_WAITFORONE))
+        return receive_bare(e, fd, msgs, n, flags, timeout);
+    error = stream_take_error(&e->stream);
+    if (error != 0)
+        return (int)posix_result(-error);
+    return receive_list(fd, msgs, n, flags, timeout);
+}
+
+EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
+{
+    unsigned done = 0;
+
+    if (n > VECTOR_MOST)
+        n = VECTOR_MOST;
+    if (list_is_bad(msgs, n))
+        return REAL(sendmmsg)(fd, msgs, n, flags);
+    if (likely(intercepted(fd) == NULL)) {
+        for (unsigned i = 0; i < n && process.ready; i++)
+            look_at_control(&msgs[i].msg_hdr, NULL);
+        return REAL(sendmmsg)(fd, msgs, n, flags);
+    }
+    while (done < n) {
+        struct msghdr *msg = &msgs[done].msg_hdr;
+        ssize_t rc = sendmsg(fd, msg, flags);
+
+        if (rc < 0)
+            return done > 0 ? (int)done : -1;
+        msgs[done++].msg_len = (unsigned)rc;
+        /* What follows must not overtake the rest of a short one. */
+        if ((size_t)rc < vector_length(msg->msg_iov, msg->msg_iovlen))
+            break;
+    }
+    return (int)done;
+}
+ALIAS(sendmmsg)
+int __sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags);

@@ -1,0 +1,593 @@
+/*
+ * usage: readiness [CASE]
+ *
+ * epoll, poll and select as man 7 epoll has them, where programs rely on the
+ * fine print: several sets, nested sets, edges, one shots, half-closed ends,
+ * members that are closed or have two numbers, arguments that are wrong.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/select.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/e2e/support/cases.h"
+
+static int set;
+
+/* What compilers would see through. */
+static void *volatile nowhere = (void *)8;
+static volatile int minus_one = -1;
+static volatile nfds_t too_many = 1u << 30;
+
+static int ctl(int op, int fd, uint32_t events, uint64_t data)
+{
+    struct epoll_event event = {.events = events, .data.u64 = data};
+
+    return epoll_ctl(set, op, fd, &event);
+}
+
+static void add(int fd, uint32_t events, uint64_t data)
+{
+    if (ctl(EPOLL_CTL_ADD, fd, events, data) < 0)
+        die("EPOLL_CTL_ADD");
+}
+
+static void new_set(void)
+{
+    set = epoll_create1(EPOLL_CLOEXEC);
+    if (set < 0)
+        die("epoll_create1");
+}
+
+static int by_data(const void *x, const void *y)
+{
+    const struct epoll_event *e = x, *f = y;
+
+    return e->data.u64 < f->data.u64 ? -1 : e->data.u64 > f->data.u64;
+}
+
+/* All that one call reports, in the order of the data. */
+static void waits(const char *what, int epfd, int ms)
+{
+    struct epoll_event events[8];
+    int n = epoll_wait(epfd, events, 8, ms);
+
+    printf("  %s: %d", what, n);
+    if (n > 0)
+        qsort(events, (size_t)n, sizeof(events[0]), by_data);
+    for (int i = 0; i < n; i++)
+        printf(" %x/%llx", events[i].events,
+               (unsigned long long)events[i].data.u64);
+    printf("%s\n", n < 0 ? error_name(errno) : "");
+}
+
+static void put(int fd, const char *text)
+{
+    if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+        die("write");
+}
+
+static void take(int fd, size_t n)
+{
+    char buf[64];
+
+    if (recv(fd, buf, n, MSG_WAITALL) != (ssize_t)n)
+        die("recv %zu", n);
+}
+
+static void two_sets(void)
+{
+    int other;
+
+    new_set();
+    other = set;
+    add(b, EPOLLIN | EPOLLET, 1);
+    new_set();
+    add(b, EPOLLIN, 2);
+    put(a, "x");
+    waits("edge", other, 1000);
+    waits("level", set, 1000);
+    waits("edge again", other, 0);
+    waits("level again", set, 0);
+    take(b, 1);
+    waits("edge", other, 0);
+    waits("level", set, 0);
+    close(other);
+    put(a, "y");
+    waits("the one left", set, 1000);
+}
+
+static void nested(void)
+{
+    int inner;
+
+    new_set();
+    inner = set;
+    add(b, EPOLLIN, 1);
+    new_set();
+    add(inner, EPOLLIN, 2);
+    waits("outer", set, 0);
+    put(a, "x");
+    waits("outer", set, 1000);
+    waits("inner", inner, 0);
+    take(b, 1);
+    waits("outer", set, 0);
+    talk("afterwards", a, b);
+}
+
+/* The stream is on its link when it comes into a set that is nested. */
+static void nested_before(void)
+{
+    int outer, inner;
+
+    new_set();
+    outer = set;
+    new_set();
+    inner = set;
+    set = outer;
+    add(inner, EPOLLIN, 2);
+    set = inner;
+    add(b, EPOLLIN, 1);
+    put(a, "x");
+    waits("outer", outer, 1000);
+    waits("inner", inner, 0);
+    take(b, 1);
+    waits("outer", outer, 0);
+}
+
+static void set_polled(void)
+{
+    struct pollfd p = {0, POLLIN, 0};
+    fd_set in;
+
+    new_set();
+    add(b, EPOLLIN, 1);
+    p.fd = set;
+    said("poll", poll(&p, 1, 0));
+    put(a, "x");
+    said("poll", poll(&p, 1, 1000));
+    FD_ZERO(&in);
+    FD_SET(set, &in);
+    said("select", select(set + 1, &in, NULL, NULL, &(struct timeval){1, 0}));
+    waits("the set", set, 0);
+}
+
+static void set_with_two_numbers(void)
+{
+    int other;
+
+    new_set();
+    add(b, EPOLLIN, 1);
+    other = dup(set);
+    put(a, "x");
+    waits("one", set, 1000);
+    waits("the other", other, 1000);
+    close(set);
+    waits("the other alone", other, 1000);
+    set = other;
+    said("removed", ctl(EPOLL_CTL_DEL, b, 0, 0));
+    waits("nothing", other, 0);
+}
+
+static void user_data(void)
+{
+    static const uint64_t odd[] = {0, UINT64_MAX, UINT64_C(1) << 63, 3,
+                                   0x1234567890abcdef};
+
+    new_set();
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        said("ctl",
+             ctl(i == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, b, EPOLLIN, odd[i]));
+        put(a, "x");
+        waits("it", set, 1000);
+        take(b, 1);
+    }
+}
+
+static void edges(void)
+{
+    new_set();
+    add(b, EPOLLIN | EPOLLOUT | EPOLLET, 7);
+    waits("at first", set, 1000);
+    waits("no more", set, 0);
+    put(a, "0123456789");
+    waits("ten bytes", set, 1000);
+    take(b, 3);
+    waits("three taken", set, 0);
+    put(a, "x");
+    wait_unread(b, 8);
+    waits("one more", set, 1000);
+    take(b, 8);
+    waits("all taken", set, 0);
+    put(a, "y");
+    waits("again", set, 1000);
+    said("mod", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLET, 8));
+    waits("by the change", set, 1000);
+    waits("once", set, 0);
+    said("mod", ctl(EPOLL_CTL_MOD, b, EPOLLIN, 9));
+    waits("level", set, 0);
+    waits("level", set, 0);
+}
+
+static void one_shots(void)
+{
+    new_set();
+    add(b, EPOLLIN | EPOLLONESHOT, 1);
+    put(a, "x");
+    waits("fires", set, 1000);
+    put(a, "y");
+    wait_unread(b, 2);
+    waits("is spent", set, 10);
+    said("armed", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLONESHOT, 2));
+    waits("fires", set, 1000);
+    take(b, 2);
+    said("armed", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLONESHOT, 3));
+    waits("nothing there", set, 0);
+    shutdown(a, SHUT_WR);
+    waits("the end", set, 1000);
+    waits("is spent", set, 10);
+    said("armed", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLET | EPOLLONESHOT, 4));
+    waits("fires", set, 1000);
+    said("removed", ctl(EPOLL_CTL_DEL, b, 0, 0));
+}
+
+static void exclusive(void)
+{
+    int first;
+
+    new_set();
+    first = set;
+    said("add", ctl(EPOLL_CTL_ADD, b, EPOLLIN | EPOLLEXCLUSIVE, 1));
+    said("mod", ctl(EPOLL_CTL_MOD, b, EPOLLIN, 1));
+    new_set();
+    said("one shot",
+         ctl(EPOLL_CTL_ADD, b, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, 1));
+    said("rdhup",
+         ctl(EPOLL_CTL_ADD, b, EPOLLIN | EPOLLEXCLUSIVE | EPOLLRDHUP, 1));
+    said("add", ctl(EPOLL_CTL_ADD, b, EPOLLIN, 2));
+    said("mod", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLEXCLUSIVE, 1));
+    put(a, "x");
+    waits("one", first, 1000);
+    waits("the other", set, 1000);
+    take(b, 1);
+    waits("one", first, 0);
+}
+
+static void half_closed(void)
+{
+    int asked;
+
+    new_set();
+    asked = set;
+    add(b, EPOLLIN | EPOLLRDHUP, 1);
+    new_set();
+    add(b, EPOLLIN, 2);
+    put(a, "last");
+    shutdown(a, SHUT_WR);
+    wait_events(b, POLLRDHUP);
+    waits("asked", asked, 1000);
+    waits("not asked", set, 1000);
+    take(b, 4);
+    waits("asked", asked, 1000);
+    waits("not asked", set, 1000);
+    shutdown(b, SHUT_WR);
+    wait_events(b, 0);
+    waits("asked", asked, 1000);
+    waits("not asked", set, 1000);
+    wait_events(a, 0);
+    show_events("a", a);
+}
+
+static void only_hang_ups(void)
+{
+    new_set();
+    add(b, 0, 1);
+    add(a, EPOLLRDHUP | EPOLLET, 2);
+    put(a, "x");
+    waits("bytes", set, 10);
+    take(b, 1);
+    shutdown(b, SHUT_WR);
+    waits("half", set, 1000);
+    waits("half, again", set, 10);
+    shutdown(a, SHUT_WR);
+    wait_events(a, 0);
+    wait_events(b, 0);
+    waits("both", set, 1000);
+}
+
+static void closed_members(void)
+{
+    int number = b, c, d;
+    uint16_t port = 0;
+
+    new_set();
+    add(b, EPOLLIN, 1);
+    put(a, "x");
+    wait_unread(b, 1);
+    close(b);
+    waits("closed", set, 10);
+    c = tcp_listen("4", &port);
+    if (dup2(c, number) != c) /* one of the library's was there for a moment */
+        close(c);
+    c = tcp_connect("4", port);
+    d = dup2(c, number); /* over the listener */
+    waits("another there", set, 10);
+    add(d, EPOLLOUT, 2);
+    waits("and added", set, 1000);
+}
+
+static void member_with_two_numbers(void)
+{
+    int again = dup(b);
+
+    new_set();
+    add(b, EPOLLIN, 1);
+    add(again, EPOLLIN | EPOLLET, 2);
+    put(a, "x");
+    waits("both", set, 1000);
+    waits("one", set, 0);
+    take(b, 1);
+    said("removed", ctl(EPOLL_CTL_DEL, again, 0, 0));
+    put(a, "y");
+    waits("the first", set, 1000);
+}
+
+/* The file is open under another number, so the registration stays. */
+static void number_gone_file_open(void)
+{
+    int again = dup(b);
+
+    new_set();
+    add(b, EPOLLIN, 1);
+    close(b);
+    put(a, "x");
+    waits("still there", set, 1000);
+    said("not by this number", ctl(EPOLL_CTL_DEL, b, 0, 0));
+    take(again, 1);
+    waits("nothing", set, 0);
+    close(again);
+    waits("gone", set, 0);
+}
+
+static void wrong_arguments(void)
+{
+    struct epoll_event event = {0};
+    struct timespec odd = {0, 1000000000};
+
+    new_set();
+    add(b, EPOLLIN, 1);
+    said("twice", ctl(EPOLL_CTL_ADD, b, EPOLLIN, 1));
+    said("no member", ctl(EPOLL_CTL_MOD, a, EPOLLIN, 1));
+    said("no member", ctl(EPOLL_CTL_DEL, a, EPOLLIN, 1));
+    said("no such thing", ctl(77, b, EPOLLIN, 1));
+    said("no event", epoll_ctl(set, EPOLL_CTL_MOD, b, NULL));
+    said("no set", epoll_ctl(a, EPOLL_CTL_ADD, b, &event));
+    said("itself", ctl(EPOLL_CTL_ADD, set, EPOLLIN, 1));
+    said("not open", ctl(EPOLL_CTL_ADD, 99, EPOLLIN, 1));
+    said("no room", epoll_wait(set, &event, 0, 0));
+    said("less than no room", epoll_wait(set, &event, minus_one, 0));
+    said("not a set", epoll_wait(b, &event, 1, 0));
+    said("odd time", epoll_pwait2(set, &event, 1, &odd, NULL));
+    put(a, "x");
+    wait_unread(b, 1);
+    said("nowhere", epoll_wait(set, nowhere, 1, 0));
+    waits("all the same", set, 0);
+}
+
+static void polls(void)
+{
+    struct pollfd p[5] = {{b, POLLIN, 0},
+                          {b, POLLOUT | POLLWRNORM, 0},
+                          {-1, POLLIN, 0},
+                          {99, POLLIN, 0},
+                          {b, 0, 0}};
+    fd_set in;
+    int none;
+
+    put(a, "x");
+    wait_unread(b, 1);
+    said("poll", poll(p, 5, 0));
+    for (int i = 0; i < 5; i++)
+        printf("  %x\n", (unsigned)p[i].revents);
+    said("none", poll(NULL, 0, 0));
+    said("nowhere", poll(nowhere, 1, 0));
+    said("too many", poll(p, too_many, 0));
+    said("odd time", ppoll(p, 5, &(struct timespec){0, -1}, NULL));
+    FD_ZERO(&in);
+    FD_SET(b, &in);
+    said("select", select(b + 1, &in, NULL, NULL, &(struct timeval){0, 0}));
+    /* select(2) does not look beyond the process's table: at least 64. */
+    none = not_open_below(64);
+    FD_SET(none, &in);
+    said("not open",
+         select(none + 1, &in, NULL, NULL, &(struct timeval){0, 0}));
+    said("odd time", select(1, NULL, NULL, NULL, &(struct timeval){-1, 0}));
+    said("less than none", select(-1, &in, NULL, NULL, NULL));
+    said("nowhere",
+         select(b + 1, nowhere, NULL, NULL, &(struct timeval){0, 0}));
+}
+
+static void time_outs(void)
+{
+    struct timeval left = {0, 30000};
+    struct epoll_event event;
+    struct pollfd p = {b, POLLIN, 0};
+    uint64_t start = now_ms();
+    fd_set in;
+
+    new_set();
+    add(b, EPOLLIN, 1);
+    said("epoll_wait", epoll_wait(set, &event, 1, 30));
+    said("pwait2",
+         epoll_pwait2(set, &event, 1, &(struct timespec){0, 30000000}, NULL));
+    said("poll", poll(&p, 1, 30));
+    said("ppoll", ppoll(&p, 1, &(struct timespec){0, 30000000}, NULL));
+    FD_ZERO(&in);
+    FD_SET(b, &in);
+    said("select", select(b + 1, &in, NULL, NULL, &left));
+    printf("  left %ld, set %d, %s\n", (long)left.tv_usec, FD_ISSET(b, &in),
+           now_ms() - start >= 145 ? "after all" : "TOO EARLY");
+    put(a, "x");
+    wait_unread(b, 1);
+    left = (struct timeval){2, 0};
+    FD_SET(b, &in);
+    said("select", select(b + 1, &in, NULL, NULL, &left));
+    printf("  %s\n",
+           left.tv_sec == 1 || left.tv_sec == 2 ? "some left" : "NONE");
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+}
+
+static void masks(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct pollfd p = {b, POLLIN, 0};
+    struct epoll_event event;
+    struct timespec second = {1, 0};
+    sigset_t usr1, none;
+    fd_set in;
+
+    sigemptyset(&none);
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    sigaction(SIGUSR1, &action, NULL);
+    sigprocmask(SIG_BLOCK, &usr1, NULL);
+    new_set();
+    add(b, EPOLLIN, 1);
+    FD_ZERO(&in);
+    FD_SET(b, &in);
+    raise(SIGUSR1);
+    said("epoll_pwait", epoll_pwait(set, &event, 1, 1000, &none));
+    raise(SIGUSR1);
+    said("pwait2", epoll_pwait2(set, &event, 1, &second, &none));
+    raise(SIGUSR1);
+    said("ppoll", ppoll(&p, 1, &second, &none));
+    raise(SIGUSR1);
+    said("pselect", pselect(b + 1, &in, NULL, NULL, &second, &none));
+    raise(SIGUSR1);
+    said("blocked", epoll_wait(set, &event, 1, 20));
+}
+
+/* One at a time, each gets its turn; so do descriptors of the kernel's. */
+static void turns(void)
+{
+    int c[3], d[3], bell = eventfd(1, EFD_CLOEXEC), seen[5] = {0};
+
+    new_set();
+    for (int i = 0; i < 3; i++) {
+        tcp_pair("4", 0, &c[i], &d[i]);
+        settle_pair(c[i], d[i]);
+        add(d[i], EPOLLIN, (uint64_t)i);
+        put(c[i], "busy");
+        wait_unread(d[i], 4);
+    }
+    add(bell, EPOLLIN, 3);
+    for (int i = 0; i < 200; i++) {
+        struct epoll_event event = {.data.u64 = 4};
+
+        epoll_wait(set, &event, 1, 1000);
+        seen[event.data.u64 < 4 ? event.data.u64 : 4]++;
+    }
+    for (int i = 0; i < 5; i++)
+        printf("  %d: %s\n", i,
+               seen[i] > 5 ? "often"
+               : seen[i]   ? "rarely"
+                           : "never");
+}
+
+struct later {
+    int fd;
+    void (*what)(int fd);
+};
+
+static void *act_later(void *arg)
+{
+    struct later *l = arg;
+
+    sleep_ms(30);
+    l->what(l->fd);
+    return NULL;
+}
+
+static void writes_one(int fd)
+{
+    put(fd, "x");
+}
+
+static void shuts_down(int fd)
+{
+    shutdown(fd, SHUT_WR);
+}
+
+static void adds_it(int fd)
+{
+    add(fd, EPOLLIN | EPOLLOUT, 5);
+}
+
+static void woken(const char *what, struct later l)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, act_later, &l);
+    waits(what, set, 2000);
+    pthread_join(thread, NULL);
+}
+
+static void sleepers_wake(void)
+{
+    struct pollfd p = {b, POLLIN, 0};
+    struct later l = {a, writes_one};
+    pthread_t thread;
+
+    new_set();
+    add(b, EPOLLIN, 1);
+    woken("a byte", l);
+    take(b, 1);
+    woken("another member", (struct later){a, adds_it});
+    ctl(EPOLL_CTL_DEL, a, 0, 0);
+    pthread_create(&thread, NULL, act_later, &l);
+    said("poll", poll(&p, 1, 2000));
+    pthread_join(thread, NULL);
+    take(b, 1);
+    woken("the end", (struct later){a, shuts_down});
+}
+
+static const struct test_case cases[] = {
+    {"two_sets", two_sets, STAYS},
+    {"nested", nested, RETURNS},
+    {"nested_before", nested_before, RETURNS},
+    {"set_polled", set_polled, RETURNS},
+    {"set_with_two_numbers", set_with_two_numbers, RETURNS},
+    {"user_data", user_data, STAYS},
+    {"edges", edges, STAYS},
+    {"one_shots", one_shots, STAYS},
+    {"exclusive", exclusive, STAYS},
+    {"half_closed", half_closed, STAYS},
+    {"only_hang_ups", only_hang_ups, STAYS},
+    {"closed_members", closed_members, STAYS},
+    {"member_with_two_numbers", member_with_two_numbers, STAYS},
+    {"number_gone_file_open", number_gone_file_open, RETURNS},
+    {"wrong_arguments", wrong_arguments, STAYS},
+    {"polls", polls, STAYS},
+    {"time_outs", time_outs, STAYS},
+    {"masks", masks, STAYS},
+    {"turns", turns, STAYS},
+    {"sleepers_wake", sleepers_wake, STAYS},
+};
+
+int main(int argc, char **argv)
+{
+    return run_cases(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}

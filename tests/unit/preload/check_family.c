@@ -1,0 +1,316 @@
+#include "preload/family.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "preload/endpoint.h"
+
+/* What a child does with what it got; its exit status is its answer. */
+static int in_child(struct endpoint *e, int (*act)(struct endpoint *e))
+{
+    int status = -1;
+    pid_t pid;
+
+    family_grows(e);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0)
+        _exit(act(e));
+    waitpid(pid, &status, 0);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static int closes(struct endpoint *e)
+{
+    family_leave(e);
+    return 0;
+}
+
+static int looks(struct endpoint *e)
+{
+    return family_is_alone(e);
+}
+
+static int just_ends(struct endpoint *e)
+{
+    (void)e;
+    return 0;
+}
+
+START_TEST(what_was_never_shared_is_not_counted)
+{
+    struct endpoint e = {.place = 0};
+
+    ck_assert(!family_counts(&e));
+    family_leave(&e);
+    ck_assert(!family_is_alone(&e));
+}
+END_TEST
+
+START_TEST(the_parent_is_alone_when_the_child_has_closed)
+{
+    struct endpoint e = {.place = 0};
+
+    ck_assert_int_eq(in_child(&e, closes), 0);
+    ck_assert(family_counts(&e));
+    ck_assert(family_is_alone(&e));
+    ck_assert(!family_counts(&e)); /* from then on */
+}
+END_TEST
+
+START_TEST(the_child_is_not_alone_before_the_parent_has_closed)
+{
+    struct endpoint e = {.place = 0}, f = {.place = 0};
+    int go[2], status = 0;
+    pid_t pid;
+    char c;
+
+    ck_assert_int_eq(in_child(&e, looks), 0);
+    ck_assert_int_eq(pipe(go), 0);
+    family_grows(&f);
+    pid = fork();
+    if (pid == 0)
+        _exit(read(go[0], &c, 1) == 1 && family_is_alone(&f) ? 7 : 1);
+    family_leave(&f);
+    ck_assert_int_eq(write(go[1], "x", 1), 1);
+    waitpid(pid, &status, 0);
+    ck_assert_int_eq(WEXITSTATUS(status), 7);
+    close(go[0]);
+    close(go[1]);
+}
+END_TEST
+
+START_TEST(who_was_not_seen_to_close_counts_for_ever)
+{
+    struct endpoint e = {.place = 0};
+
+    in_child(&e, just_ends);
+    ck_assert(!family_is_alone(&e));
+    in_child(&e, closes);
+    ck_assert(!family_is_alone(&e));
+}
+END_TEST
+
+static int runs(struct endpoint *e)
+{
+    if (family_execs(e))
+        execl("/bin/true", "true", (char *)NULL);
+    return 9;
+}
+
+static int runs_nothing(struct endpoint *e)
+{
+    int n = family_execs(e);
+
+    execl("/does/not/exist", "true", (char *)NULL);
+    family_exec_failed(e);
+    return n;
+}
+
+static int runs_in_the_end(struct endpoint *e)
+{
+    return runs_nothing(e) == 1 && runs_nothing(e) == 1 ? runs(e) : 9;
+}
+
+static int runs_nothing_and_closes(struct endpoint *e)
+{
+    int n = runs_nothing(e);
+
+    family_leave(e);
+    return n;
+}
+
+static int ends_instead(struct endpoint *e)
+{
+    return !family_execs(e);
+}
+
+START_TEST(who_runs_another_program_is_counted_out)
+{
+    struct endpoint e = {.place = 0};
+
+    ck_assert_int_eq(in_child(&e, runs), 0);
+    ck_assert(family_is_alone(&e));
+    ck_assert_int_eq(in_child(&e, runs_in_the_end), 0);
+    ck_assert_int_eq(in_child(&e, runs), 0);
+    ck_assert_int_eq(in_child(&e, runs), 0);
+    ck_assert(family_is_alone(&e));
+    ck_assert_int_eq(in_child(&e, ends_instead), 0); /* as if it was killed */
+    ck_assert(family_is_alone(&e));
+}
+END_TEST
+
+START_TEST(who_cannot_run_it_counts_until_it_has_closed)
+{
+    struct endpoint e = {.place = 0};
+
+    ck_assert_int_eq(in_child(&e, runs_nothing), 1);
+    ck_assert(!family_is_alone(&e));
+    ck_assert(family_counts(&e));
+    e.place = 0;
+    ck_assert_int_eq(in_child(&e, runs_nothing_and_closes), 1);
+    ck_assert(family_is_alone(&e));
+}
+END_TEST
+
+/* The test's two holders are one process; the second one's thread ends. */
+static void *execs_and_ends(void *e)
+{
+    return family_execs(e) ? e : NULL;
+}
+
+START_TEST(what_is_closed_during_an_exec_is_counted_out_once)
+{
+    struct endpoint e = {.place = 0}, f;
+    pthread_t thread;
+    void *did;
+
+    family_grows(&e);
+    family_grows(&e); /* three hold it */
+    f = (struct endpoint){.place = e.place};
+    ck_assert_int_eq(pthread_create(&thread, NULL, execs_and_ends, &f), 0);
+    ck_assert_int_eq(pthread_join(thread, &did), 0);
+    ck_assert_ptr_nonnull(did);
+    ck_assert(family_counts(&f));
+    family_leave(&f);
+    ck_assert(!family_is_alone(&e));
+    in_child(&e, closes);
+    ck_assert(!family_is_alone(&e)); /* the third one */
+}
+END_TEST
+
+/* Two that are about to run a program at once: one of them counts for ever. */
+START_TEST(of_two_that_exec_at_once_one_is_counted_out)
+{
+    struct endpoint e = {.place = 0}, f;
+
+    family_grows(&e);
+    f = (struct endpoint){.place = e.place};
+    ck_assert(family_execs(&f));
+    ck_assert_int_eq(in_child(&e, runs), 9);
+    family_exec_failed(&f);
+    family_leave(&f);
+    ck_assert(!family_is_alone(&e));
+}
+END_TEST
+
+START_TEST(a_fork_during_an_exec_is_counted)
+{
+    struct endpoint e = {.place = 0}, f;
+
+    family_grows(&e);
+    f = (struct endpoint){.place = e.place};
+    ck_assert(family_execs(&f));
+    family_grows(&f); /* the child of the fork */
+    struct endpoint child = f;
+    family_forked(&child);
+    family_exec_failed(&f);
+    family_leave(&f);
+    ck_assert(!family_is_alone(&e));
+    family_leave(&child);
+    ck_assert(family_is_alone(&e));
+}
+END_TEST
+
+START_TEST(places_are_used_again)
+{
+    struct endpoint e = {.place = 0};
+
+    for (int i = 0; i < 200000; i++) {
+        family_grows(&e);
+        ck_assert(family_counts(&e));
+        family_grows(&e);
+        for (int k = 0; k < 3; k++) {
+            struct endpoint holder = {.place = e.place};
+
+            family_leave(&holder);
+        }
+        e.place = 0;
+    }
+}
+END_TEST
+
+START_TEST(without_a_free_place_nothing_is_counted)
+{
+    static struct endpoint many[70000];
+    unsigned counted = 0;
+
+    for (unsigned i = 0; i < sizeof(many) / sizeof(many[0]); i++) {
+        family_grows(&many[i]);
+        counted += family_counts(&many[i]);
+    }
+    ck_assert_uint_gt(counted, 60000);
+    ck_assert(!family_counts(&many[sizeof(many) / sizeof(many[0]) - 1]));
+}
+END_TEST
+
+enum { ASKED = 500, PASSES = 40 };
+
+static struct endpoint asked[ASKED];
+static pthread_barrier_t together;
+
+static void *ask_all(void *arg)
+{
+    uintptr_t alone = 0;
+
+    (void)arg;
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < ASKED; i++)
+        alone += family_is_alone(&asked[i]);
+    pthread_barrier_wait(&together);
+    return (void *)alone;
+}
+
+START_TEST(of_threads_that_ask_at_once_one_is_told)
+{
+    ck_assert_int_eq(pthread_barrier_init(&together, NULL, 2), 0);
+    for (int pass = 0; pass < PASSES; pass++) {
+        pthread_t other;
+        uintptr_t mine;
+        void *its;
+
+        for (int i = 0; i < ASKED; i++) {
+            struct endpoint child = {.place = 0};
+
+            family_grows(&asked[i]);
+            child.place = asked[i].place;
+            family_leave(&child);
+        }
+        ck_assert_int_eq(pthread_create(&other, NULL, ask_all, NULL), 0);
+        mine = (uintptr_t)ask_all(NULL);
+        ck_assert_int_eq(pthread_join(other, &its), 0);
+        ck_assert_uint_eq(mine + (uintptr_t)its, ASKED);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("family");
+    TCase *tc = tcase_create("family");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(tc, what_was_never_shared_is_not_counted);
+    tcase_add_test(tc, the_parent_is_alone_when_the_child_has_closed);
+    tcase_add_test(tc, the_child_is_not_alone_before_the_parent_has_closed);
+    tcase_add_test(tc, who_was_not_seen_to_close_counts_for_ever);
+    tcase_add_test(tc, who_runs_another_program_is_counted_out);
+    tcase_add_test(tc, who_cannot_run_it_counts_until_it_has_closed);
+    tcase_add_test(tc, what_is_closed_during_an_exec_is_counted_out_once);
+    tcase_add_test(tc, of_two_that_exec_at_once_one_is_counted_out);
+    tcase_add_test(tc, a_fork_during_an_exec_is_counted);
+    tcase_add_test(tc, places_are_used_again);
+    tcase_add_test(tc, without_a_free_place_nothing_is_counted);
+    tcase_add_test(tc, of_threads_that_ask_at_once_one_is_told);
+    suite_add_tcase(suite, tc);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

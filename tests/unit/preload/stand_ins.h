@@ -1,0 +1,125 @@
+/*
+ * In place of preload/backends.c: transports "one", "two" and "three". What
+ * each of them comes to is up to the test that includes this.
+ */
+#ifndef TESTS_UNIT_PRELOAD_STAND_INS_H
+#define TESTS_UNIT_PRELOAD_STAND_INS_H
+
+#include <check.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "preload/backends.h"
+
+enum { N = 3 };
+
+struct transport {
+    struct backend backend; /* first */
+    const char *name;
+    enum reason missing;  /* it cannot be had */
+    enum reason unsuited; /* for any connection */
+    bool device;
+    int started, cancelled, listens, ends;
+    struct meeting *meeting; /* under way */
+};
+
+static struct transport transports[N];
+static int order[20], n_order; /* which transports were started */
+
+bool backends_between_hosts;
+
+struct backend *backends_next(const char **at,
+                              const struct connection_name *name,
+                              enum reason *why)
+{
+    size_t n = strcspn(*at, ",");
+    const char *word = *at;
+
+    ck_assert_uint_eq(name->family, 4);
+    ck_assert_uint_gt(n, 0);
+    *at += n + (word[n] == ',');
+    for (int i = 0; i < N; i++)
+        if (strlen(transports[i].name) == n &&
+            memcmp(transports[i].name, word, n) == 0) {
+            *why = transports[i].missing;
+            return *why == REASON_NONE ? &transports[i].backend : NULL;
+        }
+    *why = REASON_OTHER_HOST;
+    return NULL;
+}
+
+bool backend_needs_proof(const struct backend *backend)
+{
+    return ((const struct transport *)backend)->device;
+}
+
+void backends_look(void)
+{
+}
+
+void backends_start(struct loop *loop, const struct backend_config *config,
+                    const struct link_events *events)
+{
+    (void)loop;
+    (void)config;
+    (void)events;
+}
+
+void backends_after_fork(void)
+{
+}
+
+/* ---- the transports ---- */
+
+static struct transport *of(struct backend *backend)
+{
+    return (struct transport *)backend;
+}
+
+static enum reason suits(struct backend *backend,
+                         const struct connection_name *name)
+{
+    (void)name;
+    return of(backend)->unsuited;
+}
+
+static int listen_at(struct backend *backend, const struct sockaddr *address,
+                     socklen_t len, bool on)
+{
+    ck_assert_int_eq(address->sa_family, AF_INET);
+    ck_assert_uint_eq(len, sizeof(struct sockaddr_in));
+    if (on)
+        of(backend)->listens++;
+    else
+        of(backend)->ends++;
+    return 0;
+}
+
+static void meeting_start(struct backend *backend, struct meeting *m)
+{
+    struct transport *t = of(backend);
+
+    ck_assert_ptr_null(m->backend);
+    m->backend = backend;
+    t->meeting = m;
+    t->started++;
+    order[n_order++] = (int)(t - transports);
+}
+
+static void meeting_cancel(struct meeting *m)
+{
+    struct transport *t = of(m->backend);
+
+    t->cancelled++;
+    t->meeting = NULL;
+    m->backend = NULL;
+}
+
+static const struct backend_ops memory_ops[N] = {
+    {"one", 1, NULL, NULL, suits, NULL, meeting_start, meeting_cancel},
+    {"two", 1, NULL, NULL, suits, NULL, meeting_start, meeting_cancel},
+    {"three", 1, NULL, NULL, suits, NULL, meeting_start, meeting_cancel},
+};
+static struct backend_ops listening_ops[N];
+
+#endif

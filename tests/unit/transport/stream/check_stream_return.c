@@ -1,0 +1,116 @@
+/*
+ * What a stream that has returned leaves on TCP, for others than itself.
+ */
+#include "tests/support/two_ends.h"
+
+#include <check.h>
+#include <errno.h>
+
+enum { RING = 64 };
+
+static struct two_ends pair;
+
+static struct stream *stream(int side)
+{
+    return &pair.end[side].stream;
+}
+
+static void prepare(void)
+{
+    struct two_ends_settings s = {
+        .tcp = {.buffer = 4096, .by_hand = true}, .ring = RING, .seed = 11};
+
+    two_ends_start(&pair, &s);
+    pair.end[0].no_up = true;
+}
+
+/* What a third party reads are raw bytes from exactly here. */
+START_TEST(a_third_party_finds_every_unread_byte_on_tcp)
+{
+    for (size_t unread = 0; unread <= RING; unread += 16)
+        for (int side = 0; side < 2; side++) {
+            prepare();
+            two_ends_go_up(&pair);
+            if (unread > 0)
+                ck_assert_int_eq(end_write(&pair.end[!side], unread), unread);
+            stream_wish(stream(side), WISH_RETURN, REASON_EXEC);
+            two_ends_settle(&pair);
+            ck_assert(stream_on_tcp(stream(side)));
+            ck_assert_uint_eq(fake_tcp_unread(pair.end[side].fd), unread);
+            if (unread > 0)
+                ck_assert_int_eq(end_read(&pair.end[side], RING), unread);
+            ck_assert_ptr_null(pair.wrong);
+        }
+}
+END_TEST
+
+/* A process that a fork has made may read a part of the repeat, or all. */
+START_TEST(what_another_holder_read_was_not_cut_off)
+{
+    char bytes[64];
+    struct iovec iov = {bytes, sizeof(bytes)};
+
+    for (size_t others = 0; others <= 40; others++)
+        for (unsigned cut = 0; cut <= 3; cut++) {
+            size_t rest = 40 - others;
+
+            prepare();
+            two_ends_go_up(&pair);
+            ck_assert_int_eq(end_write(&pair.end[0], 40), 40);
+            stream_wish(stream(1), WISH_RETURN, REASON_FORK);
+            two_ends_settle(&pair);
+            ck_assert(stream_on_tcp(stream(1)));
+            stream(1)->h.repeat_end += cut; /* as if it had been longer */
+            fake_tcp_foreign_read(pair.end[1].fd, bytes, others);
+            fake_tcp_calls.shutdown(pair.end[0].fd, SHUT_WR);
+            fake_tcp_deliver(pair.end[0].fd, SIZE_MAX);
+            if (rest > 0)
+                ck_assert_int_eq(stream_recv(stream(1), &iov, 1, 0), rest);
+            if (cut > 0)
+                ck_assert_int_eq(stream_recv(stream(1), &iov, 1, 0),
+                                 -ECONNRESET);
+            ck_assert_int_eq(stream_recv(stream(1), &iov, 1, 0), 0);
+        }
+}
+END_TEST
+
+/* The last look before an end agrees; a third party may write at once. */
+START_TEST(an_end_that_is_to_stay_neither_proposes_nor_agrees)
+{
+    prepare();
+    pair.end[0].stays = true;
+    ck_assert_int_lt(stream_try_up(stream(0)), 0);
+    ck_assert_int_eq(stream(0)->h.stage, STAGE_RAW);
+    ck_assert(!atomic_load(&stream(0)->guard));
+    pair.end[0].stays = false;
+    pair.end[1].stays = true;
+    ck_assert_int_eq(stream_try_up(stream(0)), 0);
+    two_ends_settle(&pair);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(stream(i)->h.stage, STAGE_RAW);
+        ck_assert(!atomic_load(&stream(i)->guard));
+        ck_assert_uint_eq(stream(i)->ups, 0);
+    }
+    two_ends_talk(&pair, 0, 40);
+    pair.end[1].stays = false;
+    two_ends_go_up(&pair);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("stream return");
+    TCase *tc = tcase_create("on TCP");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(tc, a_third_party_finds_every_unread_byte_on_tcp);
+    tcase_add_test(tc, what_another_holder_read_was_not_cut_off);
+    tcase_add_test(tc, an_end_that_is_to_stay_neither_proposes_nor_agrees);
+    suite_add_tcase(suite, tc);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
