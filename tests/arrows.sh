@@ -14,6 +14,7 @@ BEGIN {
     may["store/ado"]         = "store/ado transport config"
     may["store/engine"]      = "store/engine store/pm store/ado config"
     may["store/server"]      = "store/server store/protocol store/engine config"
+    may["store/tool"]        = "store/tool store/engine store/pm config"
     may["store"]             = "store/server store/engine config"
 }
 function room(path) { return sub("/[^/]*$", "", path) ? path : "(no folder)" }

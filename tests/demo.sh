@@ -110,9 +110,12 @@ title 'What fastsock ss says of the streams while they run'
 LD_PRELOAD=$library timeout 20 memcaslap -s "127.0.0.1:$fast_port" -T 1 -c 2 \
     -t 2s -X 64 >"$work/slap.log" 2>&1 &
 slap_pid=$!
-sleep 1
+fd=0
+while [ "$fd" -lt 2 ] && kill -0 $slap_pid 2>/dev/null; do
+    sleep 0.2
+    fd=$("$BUILD/fastsock" ss -p "$fast" 2>/dev/null | grep -c shm)
+done
 "$BUILD/fastsock" ss
-fd=$("$BUILD/fastsock" ss -p "$fast" 2>/dev/null | grep -c shm)
 [ "$fd" -ge 2 ] || { echo 'FAILED: the streams are not on shm'; failed=1; }
 echo && "$BUILD/fastsock" explain "$fast" | head -n 12
 wait "$slap_pid"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# One test of tests/guest/crash/: two boots on the same NVDIMM, of which the
+# One test of tests/guest/crash/: two boots on the same NVDIMMs, of which the
 # first ends in a crash. The script is run with "before", and has to make
 # /run/job/CRASH in the middle of its work, then with "after". $SHARE is a
 # folder of the host's that both see.
@@ -15,7 +15,8 @@ export SHARE=$work/share SLOW=10
 mkdir "$SHARE"
 
 boot() { # before or after
-    "$here/guest_run.sh" -t 240 --pmem "$work/pmem:256M" --rw "$SHARE" \
+    "$here/guest_run.sh" -t 600 --pmem "$work/fsdax:256M" \
+        --pmem "$work/devdax:128M" --rw "$SHARE" \
         --env SHARE --env BUILD --env SLOW -- sh "$1" "$2"
 }
 

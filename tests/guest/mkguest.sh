@@ -4,8 +4,9 @@
 # usage: mkguest.sh
 #
 # They stay in $FASTSOCK_GUEST_CACHE (build/guest without it), with the package
-# itself, and are made again when this file or init.sh has changed. Delete the
-# folder to get the archive's newest kernel.
+# itself, and are made again when this file or one that goes into them has
+# changed. Delete the folder to get the archive's newest kernel. Beside them is
+# tsc_khz, which says what guest_run.sh tells the kernel of its clock.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${FASTSOCK_GUEST_CACHE:-$here/../../build/guest}
@@ -30,7 +31,7 @@ more="virtio_console virtio_rng virtio_net loop tun dummy veth af_packet
 
 exec 9>"$cache/lock"
 flock 9
-key=$(cat "$0" "$here/init.sh" | sha256sum | cut -c1-16)
+key=$(cat "$0" "$here/init.sh" "$here/tsc_khz.c" | sha256sum | cut -c1-16)
 out=$cache/guest-$key
 if [ -s "$out/initrd" ]; then
     echo "$out"
@@ -160,6 +161,7 @@ mkdir -p "$tmp/root/lib/modules/$version"
 copy_modules
 make_kernel
 make_initrd
+"${CC:-gcc}" -O -D_GNU_SOURCE -o "$tmp/out/tsc_khz" "$here/tsc_khz.c"
 rm -rf "$cache"/guest-*
 mv "$tmp/out" "$out"
 say "made $version"

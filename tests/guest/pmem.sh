@@ -34,9 +34,12 @@ pmem_mount() {
     }
 }
 
+# Two tests may come at the same time.
 pmem_up() {
-    ! mountpoint -q /mnt/pmem || return 0
-    pmem_prepare && pmem_mount
+    (
+        flock 9
+        mountpoint -q /mnt/pmem || { pmem_prepare && pmem_mount; }
+    ) 9>/run/pmem.lock
 }
 
 pmem_up

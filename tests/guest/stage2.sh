@@ -41,6 +41,8 @@ cd /
 dmesg >/run/job/dmesg
 awk '$1 ~ "^/dev/pmem" { print $2 }' /proc/mounts | xargs -r umount
 sync -f /run/job
+read -r up _ </proc/uptime
+echo "$up" >/run/job/ended
 echo $rc >/run/job/rc.new
 mv /run/job/rc.new /run/job/rc
 # A byte to the isa-debug-exit device (port 0x501) ends QEMU at once.

@@ -12,11 +12,11 @@ over_rdma() {
     env LD_PRELOAD="$BUILD/libfastsock.so" FASTSOCK_TRANSPORTS=verbs \
         FASTSOCK_REPORT="$dir/report.%p" FASTSOCK_UPGRADE_AFTER=20 \
         FASTSOCK_SETTLE_MS=1 FASTSOCK_HANDOVER_HOLD_USEC=500 \
-        timeout $((20 * SLOW)) "$@"
+        timeout $((60 * SLOW)) "$@"
 }
 
 # The first to open a device here waits for its libraries.
-over_rdma "$P/streams" poll 4 1 100000 greet=$((400 * SLOW)) >"$dir/out" 2>&1 ||
+over_rdma "$P/streams" poll 4 1 100000 greet=$((10000 * SLOW)) >"$dir/out" 2>&1 ||
     fail "streams: $(cat "$dir/out")"
 
 linked=0

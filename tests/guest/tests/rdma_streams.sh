@@ -12,7 +12,7 @@ one() {
     name=$1
     shift
     rm -f "$dir"/report.*
-    timeout $((30 * SLOW)) env LD_PRELOAD="$BUILD/libfastsock.so" \
+    timeout $((60 * SLOW)) env LD_PRELOAD="$BUILD/libfastsock.so" \
         FASTSOCK_TRANSPORTS=verbs FASTSOCK_LOG_LEVEL=debug FASTSOCK_UPGRADE_AFTER=2 \
         FASTSOCK_HANDOVER_HOLD_USEC=1000000 FASTSOCK_SETTLE_MS=1 \
         FASTSOCK_RETURN_TIMEOUT_MS=$((1000 * SLOW)) \
@@ -21,19 +21,15 @@ one() {
         fail "$name: exit $? $(cat "$dir/out")"
 }
 
-# counter KEY: its sum over the reports.
-counter() {
-    cat "$dir"/report.* | awk -v key="$1" '$1 == key { n += $2 } END { print n + 0 }'
-}
-
 n=0
 for wait in blocking select poll epoll-lt epoll-et epoll-oneshot; do
     before=$(wire_packets rxa)
-    one $wait $wait 4 $n $bytes greet=$((400 * SLOW))
+    one $wait $wait 4 $n $bytes greet=$((10000 * SLOW))
     n=$((n + 1))
     linked=$(counter link_bytes_out) packets=$(($(wire_packets rxa) - before))
     sent=$(awk '{ n += $8 } END { print n + 0 }' "$dir/out")
-    [ "$linked" -eq $((2 * bytes)) ] ||
+    # And the last greetings.
+    [ "$linked" -ge $((2 * bytes)) ] && [ "$linked" -le $((2 * bytes + 2000)) ] ||
         fail "$wait: $linked bytes by link: $(cat "$dir/out")"
     [ $((100 * sent)) -lt $linked ] || fail "$wait: the kernel sent $sent"
     [ $packets -gt $((bytes / 4200)) ] || fail "$wait: $packets packets of RDMA"
@@ -41,7 +37,7 @@ done
 
 returns=0
 for wait in blocking epoll-et; do
-    one "$wait, returns" $wait 4 $n $((3 * bytes)) greet=$((400 * SLOW)) returns=3 delay=10
+    one "$wait, returns" $wait 4 $n $((3 * bytes)) greet=$((10000 * SLOW)) returns=3 delay=10
     n=$((n + 1)) returns=$((returns + $(counter returns)))
     [ "$(counter returns)" -ge 2 ] || fail "$wait: $(counter returns) returns"
     [ "$(counter broken)" -eq 0 ] || fail "$wait: $(counter broken) broken"
