@@ -157,7 +157,7 @@ int main(int argc, char **argv)
     choose_local(&target, 0);
     fd = open_one(&target);
     if (target.pid)
-        server_check(fd, target.pid);
+        server_check(fd, PROTOCOL_MEMCACHED, target.pid);
     ask(fd, store, "STORED\r\n");
     close(fd);
     measure(&target, warm, seconds, json);

@@ -1,201 +1,366 @@
 /*
- * The engine alone: one thread, 8-byte keys, 16-byte values, in a pool that
- * counts as persistent memory. Beside it, in the same run, the least that a
- * durable put can cost: two fences with a cache line before each.
+ * The engine alone, beside other stores: one thread, 8-byte keys, 16-byte
+ * values, files that count as persistent memory.
  *
- * usage: PMEM_IS_PMEM_FORCE=1 engine [-n keys] [-f pool] [-r rounds]
+ * All stores are filled with the same keys, then measured in turns, in
+ * shuffled order, round after round. A figure is the median of the rounds with
+ * [smallest..largest]. It counts the processor time of the thread, so that
+ * what other programs took of the CPU is not in it; nothing here sleeps.
+ * The engine is there twice: how far apart its two rows are is chance.
+ *
+ * usage: PMEM_IS_PMEM_FORCE=1 engine [-n keys,keys...] [-r rounds] [-f folder]
+ *                                    [-s store,store...]
  */
 #include <getopt.h>
-#include <libpmem.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "bench/stores/store.h"
 #include "bench/support/histogram.h"
 #include "bench/support/program.h"
-#include "store/engine/engine.h"
 
-#define SLOW    5000 /* ns: no put without growth needs so long */
-#define PER_KEY 256  /* bytes of pool: room for a table that grows */
+#define SLOW       5000   /* ns: looked at more closely */
+#define CHUNK_MIN  100000 /* operations of one measurement, as many ... */
+#define CHUNK_MAX  500000 /* ... as there are keys, within these */
+#define ROUNDS_MAX 99
+#define SIZES_MAX  8
+#define BATCH      16
 
-struct bench {
-    struct kv *kv;
-    uint64_t n;      /* keys */
-    uint64_t random; /* state of a generator */
-    const char *path;
+enum kind { KIND_GET, KIND_PUT, KIND_BATCH, KINDS };
+
+struct subject {
+    const struct store_ops *ops;
+    const char *name;
+    void *store;
+    double fill_ns;
+    double dram; /* bytes for each key */
+    double ns[KINDS][ROUNDS_MAX];
+    struct histogram puts;      /* of the fill, by the clock on the wall */
+    struct histogram preempted; /* of these: another program ran meanwhile */
 };
 
-static uint64_t any_key(struct bench *b)
+struct bench {
+    uint64_t n; /* keys */
+    uint64_t random;
+    unsigned rounds, round;
+    const char *folder;
+    const char *only; /* names, or NULL: all */
+};
+
+static struct subject subjects[] = {
+    {.ops = &store_kvpool, .name = "kvpool"},
+    {.ops = &store_kvpool, .name = "kvpool again"},
+    {.ops = &store_kvpool_hint, .name = "kvpool, keys hinted"},
+    {.ops = &store_bare, .name = "two bare persists"},
+    {.ops = &store_bare_fetch, .name = "bare, lines fetched"},
+    {.ops = &store_pmemobj, .name = "libpmemobj"},
+    {.ops = &store_lmdb, .name = "LMDB"},
+    {.ops = &store_lmdb_nosync, .name = "LMDB, nothing synced"},
+    {.ops = &store_plain, .name = "DRAM hash table"}};
+#define SUBJECTS (sizeof(subjects) / sizeof(*subjects))
+
+static uint64_t random_below(struct bench *b, uint64_t n)
 {
     b->random ^= b->random << 13;
     b->random ^= b->random >> 7;
     b->random ^= b->random << 17;
-    return (uint64_t)((unsigned __int128)b->random * b->n >> 64);
+    return (uint64_t)((unsigned __int128)b->random * n >> 64);
 }
 
-static void must(bool ok, const char *what)
+static uint64_t cpu_ns(void)
 {
-    if (ok)
-        return;
-    fprintf(stderr, "engine: %s\n", what);
-    exit(1);
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void put(struct bench *b, uint64_t key)
+static long preemptions(void)
 {
-    uint64_t value[2] = {key, ~key};
-    must(kv_store(b->kv, KV_SET, &key, sizeof(key), 0, 0, 0, value,
-                  sizeof(value), NULL) == KV_OK,
-         "a put failed");
+    struct rusage usage;
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nivcsw;
 }
 
-static void commit(struct bench *b)
+/* Private memory of this process, in bytes. */
+static double private_bytes(void)
 {
-    must(kv_commit(b->kv) == KV_OK, "a commit failed");
-}
-
-static void tell(const char *what, uint64_t n, uint64_t ns)
-{
-    printf("%-28s %8.2f M/s %8.0f ns\n", what, (double)n * 1e3 / (double)ns,
-           (double)ns / (double)n);
-}
-
-static void tell_puts(const char *what, const struct histogram *h)
-{
-    printf("%-28s p50 %.0f p99 %.0f p99.9 %.0f max %llu ns, %llu puts\n", what,
-           histogram_quantile(h, 0.5), histogram_quantile(h, 0.99),
-           histogram_quantile(h, 0.999), (unsigned long long)h->max,
-           (unsigned long long)h->n);
-}
-
-/* Fresh keys: the table grows; each put is timed for its tail, and those in
- * which a segment was written anew once more by themselves. */
-static void fill(struct bench *b)
-{
-    static struct histogram all, grown;
-    uint64_t begin = program_now_ns(), last = begin, growths = 0;
-    struct kv_statistics s;
-    histogram_clear(&all);
-    histogram_clear(&grown);
-    for (uint64_t key = 0; key < b->n; key++) {
-        put(b, key);
-        commit(b);
-        uint64_t t = program_now_ns();
-        histogram_add(&all, t - last, 1);
-        if (t - last > SLOW) {
-            kv_stats(b->kv, &s);
-            if (s.growths != growths)
-                histogram_add(&grown, t - last, 1);
-            growths = s.growths;
-            t = program_now_ns();
-        }
-        last = t;
-    }
-    tell("put, durable, table grows", b->n, last - begin);
-    tell_puts("", &all);
-    tell_puts("  of these, with growth", &grown);
-}
-
-static void get(struct bench *b, uint64_t n)
-{
-    struct kv_item item;
-    uint64_t begin = program_now_ns(), sum = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t key = any_key(b);
-        must(kv_get(b->kv, &key, sizeof(key), &item) == KV_OK, "a get failed");
-        sum += *(const unsigned char *)item.value;
-        if (i % 64 == 63)
-            kv_unpin_all(b->kv);
-    }
-    tell(sum ? "get" : "get (of nothing)", n, program_now_ns() - begin);
-}
-
-static void replace(struct bench *b, uint64_t n, uint64_t batch)
-{
-    char what[32];
-    uint64_t begin = program_now_ns();
-    for (uint64_t i = 0; i < n; i++) {
-        put(b, any_key(b));
-        if (i % batch == batch - 1)
-            commit(b);
-    }
-    snprintf(what, sizeof(what), "put, durable, batch of %llu",
-             (unsigned long long)batch);
-    tell(what, n, program_now_ns() - begin);
-}
-
-/* An entry and an owner word in other lines, a fence after each. */
-static void bare(struct bench *b, uint64_t n)
-{
-    size_t size = b->n * 128;
-    char *lines = pmem_map_file("/dev/shm/fastsock-bare", size,
-                                PMEM_FILE_CREATE, 0600, &size, NULL);
-    must(lines != NULL, "no memory for the bare persists");
-    memset(lines, 0, size);
-    char entry[64] = "entry";
-    uint64_t begin = program_now_ns();
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t place = any_key(b);
-        pmem_memcpy_nodrain(lines + place * 128, entry, 64);
-        pmem_drain();
-        *(volatile uint64_t *)(lines + place * 128 + 64) = i;
-        pmem_flush(lines + place * 128 + 64, 8);
-        pmem_drain();
-    }
-    tell("two bare persists", n, program_now_ns() - begin);
-    pmem_unmap(lines, size);
-    unlink("/dev/shm/fastsock-bare");
-}
-
-static void memory(const char *when, uint64_t n, size_t pool)
-{
-    long rss = 0, shared = 0, total = 0;
+    long total, rss = 0, shared = 0;
     FILE *f = fopen("/proc/self/statm", "re");
-    if (f && fscanf(f, "%ld %ld %ld", &total, &rss, &shared) == 3)
-        printf("%-28s %.1f bytes of DRAM per key (private pages)\n", when,
-               (double)(rss - shared) * 4096 / (double)n);
-    if (f)
-        fclose(f);
-    (void)pool;
+    if (!f)
+        return 0;
+    if (fscanf(f, "%ld %ld %ld", &total, &rss, &shared) != 3)
+        rss = shared = 0;
+    fclose(f);
+    return (double)(rss - shared) * 4096;
+}
+
+static void put(const struct subject *s, uint64_t key)
+{
+    uint64_t value[STORE_VALUE / 8] = {key, ~key};
+    if (!s->ops->put(s->store, key, value))
+        program_die("%s: a put failed", s->name);
+}
+
+static void commit(const struct subject *s)
+{
+    if (!s->ops->commit(s->store))
+        program_die("%s: a commit failed", s->name);
+}
+
+/* Fresh keys, one commit each: what grows does so here. */
+static void fill(struct bench *b, struct subject *s)
+{
+    double before = private_bytes();
+    s->store = s->ops->create(b->folder, b->n);
+    if (!s->store)
+        program_die("%s: cannot be created in %s", s->name, b->folder);
+    histogram_clear(&s->puts);
+    histogram_clear(&s->preempted);
+    long switches = preemptions();
+    uint64_t begin = cpu_ns(), last = program_now_ns();
+    for (uint64_t key = 0; key < b->n; key++) {
+        put(s, key);
+        commit(s);
+        uint64_t now = program_now_ns();
+        histogram_add(&s->puts, now - last, 1);
+        if (now - last > SLOW) {
+            long more = preemptions();
+            if (more != switches)
+                histogram_add(&s->preempted, now - last, 1);
+            switches = more;
+            now = program_now_ns();
+        }
+        last = now;
+    }
+    s->fill_ns = (double)(cpu_ns() - begin) / (double)b->n;
+    s->dram = (private_bytes() - before) / (double)b->n;
+}
+
+/* The keys of the next BATCH operations. */
+static void next_keys(struct bench *b, const struct subject *s, bool puts,
+                      uint64_t keys[BATCH])
+{
+    for (int i = 0; i < BATCH; i++)
+        keys[i] = random_below(b, b->n);
+    for (int i = 0; s->ops->hint && i < BATCH; i++)
+        s->ops->hint(s->store, keys[i], puts);
+}
+
+static void get_some(struct bench *b, const struct subject *s, uint64_t n)
+{
+    uint64_t keys[BATCH], found;
+    for (uint64_t i = 0; i < n; i++) {
+        if (i % BATCH == 0)
+            next_keys(b, s, false, keys);
+        const void *value = s->ops->get(s->store, keys[i % BATCH]);
+        if (!value)
+            program_die("%s: a key is gone", s->name);
+        memcpy(&found, value, sizeof(found));
+        if (found != keys[i % BATCH])
+            program_die("%s: a value is wrong", s->name);
+        if (i % 64 == 63)
+            s->ops->rest(s->store);
+    }
+    s->ops->rest(s->store);
+}
+
+static void put_some(struct bench *b, const struct subject *s, uint64_t n,
+                     uint64_t batch)
+{
+    uint64_t keys[BATCH];
+    for (uint64_t i = 0; i < n; i++) {
+        if (i % BATCH == 0)
+            next_keys(b, s, true, keys);
+        put(s, keys[i % BATCH]);
+        if (i % batch == batch - 1 || i == n - 1)
+            commit(s);
+    }
+}
+
+static void work(struct bench *b, const struct subject *s, enum kind kind,
+                 uint64_t n)
+{
+    if (kind == KIND_GET)
+        get_some(b, s, n);
+    else
+        put_some(b, s, n, kind == KIND_PUT ? 1 : BATCH);
+}
+
+static void measure(struct bench *b, struct subject *s, enum kind kind)
+{
+    bool slow = s->ops == &store_lmdb || s->ops == &store_lmdb_nosync;
+    uint64_t n = b->n < CHUNK_MIN   ? CHUNK_MIN
+                 : b->n > CHUNK_MAX ? CHUNK_MAX
+                                    : b->n;
+    if (kind == KIND_GET && !s->ops->get)
+        return;
+    n /= slow ? 10 : 1;
+    work(b, s, kind, n / 2); /* the caches were another store's */
+    uint64_t begin = cpu_ns();
+    work(b, s, kind, n);
+    s->ns[kind][b->round] = (double)(cpu_ns() - begin) / (double)n;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void tell_kind(const struct bench *b, struct subject *s, enum kind kind)
+{
+    double *ns = s->ns[kind];
+    char text[48];
+    if (kind == KIND_GET && !s->ops->get) {
+        printf(" %24s", "");
+        return;
+    }
+    qsort(ns, b->rounds, sizeof(*ns), by_size);
+    snprintf(text, sizeof(text), "%.2f [%.2f..%.2f]", 1e3 / ns[b->rounds / 2],
+             1e3 / ns[b->rounds - 1], 1e3 / ns[0]);
+    printf(" %24s", text);
+}
+
+static void tell_tail(const char *what, const struct histogram *h)
+{
+    printf("    %-38s %9llu: p50 %.0f p99 %.0f p99.9 %.0f p99.99 %.0f max "
+           "%llu ns\n",
+           what, (unsigned long long)h->n, histogram_quantile(h, 0.5),
+           histogram_quantile(h, 0.99), histogram_quantile(h, 0.999),
+           histogram_quantile(h, 0.9999), (unsigned long long)h->max);
+}
+
+static bool wanted(const struct bench *b, const struct subject *s)
+{
+    return s->ops->create && (!b->only || strstr(b->only, s->name) != NULL);
+}
+
+static void tell(const struct bench *b)
+{
+    printf("\n%llu keys, million a second: median of %u rounds "
+           "[smallest..largest]\n%-22s %8s %24s %24s %24s %10s\n",
+           (unsigned long long)b->n, b->rounds, "", "fill", "get", "put",
+           "put, batches of 16", "DRAM B/key");
+    for (size_t i = 0; i < SUBJECTS; i++) {
+        struct subject *s = &subjects[i];
+        if (!s->store)
+            continue;
+        printf("%-22s %8.2f", s->name, 1e3 / s->fill_ns);
+        for (int kind = 0; kind < KINDS; kind++)
+            tell_kind(b, s, (enum kind)kind);
+        printf(" %10.1f\n", s->dram);
+    }
+    printf("one put and its commit during the fill, by the wall clock\n");
+    for (size_t i = 0; i < SUBJECTS; i++) {
+        if (!subjects[i].store)
+            continue;
+        tell_tail(subjects[i].name, &subjects[i].puts);
+        if (subjects[i].preempted.n > 0)
+            tell_tail("  while another program ran", &subjects[i].preempted);
+    }
+}
+
+/* Puts in which the table grew, in processor time: what other programs took
+ * of the CPU is no pause of ours. */
+static void tell_growth(const struct bench *b)
+{
+    static struct histogram pauses;
+    struct subject s = {.ops = &store_kvpool, .name = "kvpool"};
+    s.store = s.ops->create(b->folder, b->n);
+    if (!s.store)
+        program_die("%s: cannot be created in %s", s.name, b->folder);
+    uint64_t growths = 0, last = cpu_ns();
+    histogram_clear(&pauses);
+    for (uint64_t key = 0; key < b->n; key++) {
+        put(&s, key);
+        commit(&s);
+        uint64_t now = cpu_ns(), more = s.ops->growths(s.store);
+        if (more != growths)
+            histogram_add(&pauses, now - last, 1);
+        growths = more;
+        last = cpu_ns();
+    }
+    s.ops->destroy(s.store);
+    printf("one put in which the table grew, in processor time\n");
+    tell_tail("kvpool", &pauses);
+}
+
+static void shuffle(struct bench *b, size_t order[SUBJECTS])
+{
+    for (size_t i = 0; i < SUBJECTS; i++) {
+        size_t j = random_below(b, i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
+}
+
+static void run(struct bench *b)
+{
+    for (size_t i = 0; i < SUBJECTS; i++)
+        if (wanted(b, &subjects[i]))
+            fill(b, &subjects[i]);
+    for (b->round = 0; b->round < b->rounds; b->round++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            size_t order[SUBJECTS];
+            shuffle(b, order);
+            for (size_t i = 0; i < SUBJECTS; i++)
+                if (subjects[order[i]].store)
+                    measure(b, &subjects[order[i]], (enum kind)kind);
+        }
+    tell(b);
+    tell_growth(b);
+    for (size_t i = 0; i < SUBJECTS; i++)
+        if (subjects[i].store) {
+            subjects[i].ops->destroy(subjects[i].store);
+            subjects[i].store = NULL;
+        }
+}
+
+static size_t read_sizes(char *text, uint64_t sizes[SIZES_MAX])
+{
+    size_t n = 0;
+    for (char *at = strtok(text, ","); at && n < SIZES_MAX;
+         at = strtok(NULL, ","))
+        sizes[n++] = (uint64_t)program_number('n', at, 1000, 1000000000);
+    return n;
 }
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.n = 1000000, .random = 88172645463325252u};
-    char error[512] = "";
-    int c, rounds = 2;
-    b.path = "/dev/shm/fastsock-engine-bench";
-    while ((c = getopt(argc, argv, "n:f:r:")) != -1) {
+    struct bench b = {
+        .random = 88172645463325252u, .rounds = 9, .folder = "/dev/shm"};
+    uint64_t sizes[SIZES_MAX] = {100000, 1000000};
+    size_t n = 2;
+    int c;
+    while ((c = getopt(argc, argv, "n:f:r:s:")) != -1) {
         if (c == 'n')
-            b.n = strtoull(optarg, NULL, 0);
+            n = read_sizes(optarg, sizes);
         else if (c == 'f')
-            b.path = optarg;
+            b.folder = optarg;
         else if (c == 'r')
-            rounds = atoi(optarg);
+            b.rounds = (unsigned)program_number('r', optarg, 1, ROUNDS_MAX);
+        else if (c == 's')
+            b.only = optarg;
         else
             return 2;
     }
-    unlink(b.path);
-    struct kv_options options = {.size = (b.n * PER_KEY + (64u << 20)),
-                                 .durability = KV_DURABILITY_PMEM};
-    must(kv_open(b.path, &options, &b.kv, error, sizeof(error)) == 0, error);
-    kv_set_time(b.kv, 1000);
-    fill(&b);
-    memory("after that", b.n, options.size);
-    for (int i = 0; i < rounds; i++) {
-        get(&b, 4 * b.n);
-        replace(&b, b.n, 1);
-        replace(&b, 2 * b.n, 16);
-        bare(&b, b.n);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (size_t i = 0; i < SUBJECTS; i++)
+        if (!subjects[i].ops->create)
+            printf("%s is not measured: make deps-bench\n", subjects[i].name);
+    for (size_t i = 0; i < n; i++) { /* each in memory that is fresh */
+        pid_t child = fork();
+        if (child < 0)
+            program_die("no process can be started");
+        b.n = sizes[i];
+        if (child == 0) {
+            run(&b);
+            exit(0);
+        }
+        program_reap(child, "one of the sizes");
     }
-    struct kv_statistics s;
-    kv_stats(b.kv, &s);
-    printf("%-28s %.2f of %llu entries, %llu displacements, %llu commits\n",
-           "load", (double)s.items / (double)s.table_entries,
-           (unsigned long long)s.table_entries,
-           (unsigned long long)s.displacements, (unsigned long long)s.commits);
-    kv_close(b.kv);
-    unlink(b.path);
     return 0;
 }

@@ -9,31 +9,50 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bench/support/program.h"
 #include "bench/support/socket.h"
 
-enum { MESSAGE = 64, EVENTS = 64, CONNS_MAX = 20000 };
+enum {
+    MESSAGE = 64,
+    PIECE = 32768,
+    EVENTS = 64,
+    CONNS_MAX = 20000,
+    AT_ONCE = 100,       /* connections that exchange at the same time */
+    ROUNDS_AT_LEAST = 16 /* messages of each, before the rest */
+};
+
+struct options {
+    unsigned conns;
+    int cpus[2]; /* server's, client's; -1: wherever */
+    double warm_seconds;
+    double seconds;
+    unsigned move_kb; /* that each connection moves, each way, before */
+    bool json;
+};
 
 struct shared {
     atomic_uint port;  /* 0 until the server listens */
+    atomic_uint start; /* 1 when the client may connect */
     atomic_uint ready; /* 1 when the client has begun to rest */
     double kernel_share;
 };
 
-/* What a process has used so far, all its threads together. */
+/* What a process has used so far, all its threads together. Memory is what
+ * it has, shared pages divided by those who map them. */
 struct usage {
     unsigned long long ticks;
     unsigned long long switches;
     uint64_t cpu_ns;
+    unsigned long long memory;
 };
 
 static void on_signal(int number)
@@ -58,7 +77,7 @@ static void watch(int epoll, int fd)
 /* False at the end of the stream. */
 static bool echo(int fd)
 {
-    char buf[MESSAGE];
+    char buf[PIECE];
     ssize_t n = read(fd, buf, sizeof(buf));
 
     if (n <= 0)
@@ -94,24 +113,55 @@ static void serve(struct shared *shared)
     }
 }
 
-/* Messages over all connections in turn, for so many seconds. */
-static uint64_t exchange(const int *fds, unsigned n, double seconds)
+/* One message over each connection and back. */
+static void exchange_once(const int *fds, unsigned n, char mark)
+{
+    char sent[MESSAGE], got[MESSAGE];
+
+    memset(sent, mark, sizeof(sent));
+    for (unsigned i = 0; i < n; i++)
+        check_fd(socket_send_all(fds[i], sent, MESSAGE), "send");
+    for (unsigned i = 0; i < n; i++) {
+        check_fd(socket_recv_all(fds[i], got, MESSAGE), "read");
+        if (memcmp(sent, got, MESSAGE) != 0)
+            program_die("a message came back changed");
+    }
+}
+
+/* rounds messages over all connections, some of them at once, and again for
+ * so many seconds; returns the bytes of one way. */
+static uint64_t exchange(const int *fds, unsigned n, unsigned rounds,
+                         double seconds)
 {
     uint64_t end = program_now_ns() + (uint64_t)(seconds * 1e9);
     uint64_t bytes = 0;
-    char sent[MESSAGE] = "0", got[MESSAGE];
 
     do {
-        for (unsigned i = 0; i < n; i++) {
-            sent[bytes / MESSAGE % MESSAGE]++;
-            check_fd(socket_send_all(fds[i], sent, MESSAGE), "send");
-            check_fd(socket_recv_all(fds[i], got, MESSAGE), "read");
-            if (memcmp(sent, got, MESSAGE) != 0)
-                program_die("a message came back changed");
-            bytes += MESSAGE;
+        for (unsigned first = 0; first < n; first += AT_ONCE) {
+            unsigned some = n - first < AT_ONCE ? n - first : AT_ONCE;
+
+            for (unsigned i = 0; i < rounds; i++)
+                exchange_once(fds + first, some, (char)('a' + i % 20));
         }
+        bytes += (uint64_t)n * rounds * MESSAGE;
     } while (program_now_ns() < end);
     return bytes;
+}
+
+/* So many bytes over each connection and back, one connection at a time. */
+static void move_bytes(const int *fds, unsigned n, unsigned kb)
+{
+    static char sent[PIECE], got[PIECE];
+
+    memset(sent, 'm', sizeof(sent));
+    for (unsigned i = 0; i < n; i++) {
+        for (unsigned done = 0; done < kb; done += PIECE / 1024) {
+            check_fd(socket_send_all(fds[i], sent, PIECE), "send");
+            check_fd(socket_recv_all(fds[i], got, PIECE), "read");
+            if (memcmp(sent, got, PIECE) != 0)
+                program_die("a piece came back changed");
+        }
+    }
 }
 
 static uint64_t kernel_bytes(const int *fds, unsigned n)
@@ -142,9 +192,10 @@ static void rest(const int *fds, unsigned n)
         program_die("expected resting connections to stay silent");
 }
 
-static void be_client(struct shared *shared, unsigned n, double warm)
+static void be_client(struct shared *shared, const struct options *o)
 {
     struct sigaction wake = {.sa_handler = on_signal};
+    unsigned n = o->conns;
     int *fds = calloc(n, sizeof(*fds));
     uint64_t kernel, moved;
     char port[8];
@@ -154,11 +205,14 @@ static void be_client(struct shared *shared, unsigned n, double warm)
         program_die("no memory for %u connections", n);
     sigaction(SIGUSR1, &wake, NULL);
     snprintf(port, sizeof(port), "%u", atomic_load(&shared->port));
+    while (!atomic_load(&shared->start))
+        program_sleep_ns(1000000);
     for (unsigned i = 0; i < n; i++)
         fds[i] = check_fd(socket_connect("127.0.0.1", port), "connect");
-    exchange(fds, n, warm);
+    exchange(fds, n, ROUNDS_AT_LEAST, o->warm_seconds);
+    move_bytes(fds, n, o->move_kb);
     kernel = kernel_bytes(fds, n);
-    moved = exchange(fds, n, warm / 4);
+    moved = exchange(fds, n, 2, o->warm_seconds / 4);
     shared->kernel_share =
         (double)(kernel_bytes(fds, n) - kernel) / (double)moved;
     atomic_store(&shared->ready, 1);
@@ -206,6 +260,23 @@ static unsigned long long ticks_of(pid_t pid)
     return user + system;
 }
 
+static unsigned long long memory_of(pid_t pid)
+{
+    unsigned long long kb = 0;
+    char name[64], line[256];
+    FILE *file;
+
+    snprintf(name, sizeof(name), "/proc/%d/smaps_rollup", (int)pid);
+    file = fopen(name, "re");
+    if (!file)
+        program_die("cannot read %s", name);
+    while (fgets(line, sizeof(line), file) &&
+           sscanf(line, "Pss: %llu kB", &kb) != 1)
+        ;
+    fclose(file);
+    return kb * 1024;
+}
+
 static struct usage usage_of(pid_t pid)
 {
     struct usage u = {.ticks = ticks_of(pid), .cpu_ns = program_cpu_ns(pid)};
@@ -225,6 +296,7 @@ static struct usage usage_of(pid_t pid)
         u.switches += switches_of(name);
     }
     closedir(tasks);
+    u.memory = memory_of(pid);
     return u;
 }
 
@@ -248,77 +320,93 @@ static pid_t start(int cpu)
     return pid;
 }
 
-static void measure(const struct shared *shared, pid_t server, pid_t client,
-                    double seconds, bool json)
+static double per_conn(const struct usage *after, const struct usage *before,
+                       unsigned conns)
 {
-    struct usage before[2], after[2];
+    return ((double)after->memory - (double)before->memory) / conns;
+}
 
-    program_sleep_ns(1000000000); /* for what goes on after the last byte */
-    before[0] = usage_of(server);
-    before[1] = usage_of(client);
-    program_sleep_ns((uint64_t)(seconds * 1e9));
-    after[0] = usage_of(server);
-    after[1] = usage_of(client);
+static void measure(const struct options *o, struct shared *shared,
+                    const pid_t pids[2])
+{
+    struct usage fresh[2], before[2], after[2];
+
+    for (int i = 0; i < 2; i++)
+        fresh[i] = usage_of(pids[i]);
+    atomic_store(&shared->start, 1);
+    await(&shared->ready, 60 + 2 * o->warm_seconds, "the exchange before");
+    program_sleep_ns(3000000000); /* links rest one to two seconds later */
+    for (int i = 0; i < 2; i++)
+        before[i] = usage_of(pids[i]);
+    program_sleep_ns((uint64_t)(o->seconds * 1e9));
+    for (int i = 0; i < 2; i++)
+        after[i] = usage_of(pids[i]);
     const struct figure figures[] = {
-        {"seconds", seconds},
+        {"seconds", o->seconds},
         {"server_ticks", (double)(after[0].ticks - before[0].ticks)},
         {"client_ticks", (double)(after[1].ticks - before[1].ticks)},
         {"server_switches", (double)(after[0].switches - before[0].switches)},
         {"client_switches", (double)(after[1].switches - before[1].switches)},
         {"server_cpu_ns", (double)(after[0].cpu_ns - before[0].cpu_ns)},
         {"client_cpu_ns", (double)(after[1].cpu_ns - before[1].cpu_ns)},
+        {"server_memory_bytes", per_conn(&after[0], &fresh[0], o->conns)},
+        {"client_memory_bytes", per_conn(&after[1], &fresh[1], o->conns)},
         {"kernel_share", shared->kernel_share},
     };
-    program_print(figures, sizeof(figures) / sizeof(figures[0]), json);
+    program_print(figures, sizeof(figures) / sizeof(figures[0]), o->json);
+}
+
+static void parse_options(struct options *o, int argc, char **argv)
+{
+    int option;
+
+    while ((option = getopt(argc, argv, "c:S:C:W:s:m:j")) >= 0) {
+        if (option == 'c')
+            o->conns = (unsigned)program_number('c', optarg, 1, CONNS_MAX);
+        else if (option == 'S' || option == 'C')
+            o->cpus[option == 'C'] =
+                (int)program_number((char)option, optarg, 0, 1023);
+        else if (option == 'W')
+            o->warm_seconds = program_seconds('W', optarg, 0.01, 600);
+        else if (option == 's')
+            o->seconds = program_seconds('s', optarg, 0.01, 3600);
+        else if (option == 'm')
+            o->move_kb = (unsigned)program_number('m', optarg, 0, 1 << 20);
+        else if (option == 'j')
+            o->json = true;
+        else
+            program_die("usage: idle [-c connections] [-S server cpu] "
+                        "[-C client cpu] [-W warm-up] [-s seconds] "
+                        "[-m KiB each way before] [-j]");
+    }
 }
 
 int main(int argc, char **argv)
 {
     struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    struct rlimit files;
-    double warm = 1, seconds = 10;
-    int option, cpus[2] = {-1, -1};
-    unsigned conns = 1;
-    bool json = false;
-    pid_t server, client;
+    struct options o = {
+        .conns = 1, .cpus = {-1, -1}, .warm_seconds = 1, .seconds = 10};
+    pid_t pids[2];
 
-    while ((option = getopt(argc, argv, "c:S:C:W:s:j")) >= 0) {
-        if (option == 'c')
-            conns = (unsigned)program_number('c', optarg, 1, CONNS_MAX);
-        else if (option == 'S' || option == 'C')
-            cpus[option == 'C'] =
-                (int)program_number((char)option, optarg, 0, 1023);
-        else if (option == 'W')
-            warm = program_seconds('W', optarg, 0.01, 600);
-        else if (option == 's')
-            seconds = program_seconds('s', optarg, 0.01, 3600);
-        else if (option == 'j')
-            json = true;
-        else
-            program_die("usage: idle [-c connections] [-S server cpu] "
-                        "[-C client cpu] [-W warm-up] [-s seconds] [-j]");
-    }
+    parse_options(&o, argc, argv);
     if (shared == MAP_FAILED)
         program_die("mmap: %s", strerror(errno));
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-    server = start(cpus[0]);
-    if (server == 0) {
+    program_all_descriptors();
+    pids[0] = start(o.cpus[0]);
+    if (pids[0] == 0) {
         serve(shared);
         return 0;
     }
     await(&shared->port, 5, "starting the server process");
-    client = start(cpus[1]);
-    if (client == 0) {
-        be_client(shared, conns, warm);
+    pids[1] = start(o.cpus[1]);
+    if (pids[1] == 0) {
+        be_client(shared, &o);
         return 0;
     }
-    await(&shared->ready, 10 + 2 * warm, "the exchange before the rest");
-    measure(shared, server, client, seconds, json);
-    kill(client, SIGUSR1);
-    program_reap(client, "client process");
-    program_reap(server, "server process");
+    measure(&o, shared, pids);
+    kill(pids[1], SIGUSR1);
+    program_reap(pids[1], "client process");
+    program_reap(pids[0], "server process");
     return 0;
 }

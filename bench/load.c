@@ -1,7 +1,7 @@
 /*
- * A closed-loop client of the memcached protocol: every connection sends a
- * batch of requests, waits for all the replies, checks each byte of them and
- * sends the next batch.
+ * A closed-loop client of memcached's protocol or redis': every connection
+ * sends a batch of requests, waits for all the replies, checks each byte of
+ * them and sends the next batch.
  *
  * The main thread only keeps the phase: warm-up, measure, stop. A worker looks
  * at it between batches, so that what it counts begins and ends with a whole
@@ -10,7 +10,6 @@
  * in between counts as latency, and is measured by -w self.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -22,40 +21,26 @@
 
 #include "bench/support/exchange.h"
 #include "bench/support/histogram.h"
+#include "bench/support/load_options.h"
 #include "bench/support/program.h"
 #include "bench/support/requests.h"
 #include "bench/support/server.h"
 #include "bench/support/socket.h"
 
-enum { THREADS_MAX = 64, CONNS_MAX = 20000, EVENTS = 64, BUF_SIZE = 1 << 18 };
-enum wait_mode { WAIT_READ, WAIT_EPOLL, WAIT_SELF };
-enum phase { PHASE_WARM, PHASE_MEASURE, PHASE_STOP };
-
-struct options {
-    const char *host;
-    const char *port;
-    unsigned threads;
-    unsigned conns; /* of the whole process */
-    unsigned depth;
-    unsigned keys;
-    unsigned key_len;
-    unsigned value_len;
-    unsigned get_percent;
-    enum wait_mode mode;
-    double warm_seconds;
-    double seconds;
-    uint64_t requests; /* 0: as many as fit into seconds */
-    pid_t server;      /* 0: not checked, its processor time not counted */
-    int cpus[THREADS_MAX];
-    unsigned n_cpus;
-    bool json;
+enum {
+    EVENTS = 64,
+    BUF_SIZE = 1 << 18,
+    IDLE_AT_ONCE = 100,
+    REPLIES_BEFORE_REST = 16 /* of each connection that rests */
 };
+enum phase { PHASE_WARM, PHASE_MEASURE, PHASE_STOP };
 
 struct worker {
     pthread_t thread;
     struct load *load;
     int cpu; /* -1: wherever */
     unsigned n_conns;
+    unsigned n_idle; /* the last ones of n_conns */
     struct exchange *conns;
     char *buf;
     bool measuring;
@@ -68,7 +53,7 @@ struct worker {
 };
 
 struct load {
-    struct options options;
+    struct load_options options;
     struct requests requests;
     atomic_int phase; /* enum phase; written by main only */
     sem_t finished;   /* posted once by each worker */
@@ -193,7 +178,8 @@ static uint64_t run_epoll(struct worker *w)
     for (unsigned i = 0; i < w->n_conns; i++) {
         socket_set_nonblocking(w->conns[i].fd);
         watch(epoll, &w->conns[i], EPOLLIN, EPOLL_CTL_ADD);
-        begin(epoll, &w->conns[i], now);
+        if (i < w->n_conns - w->n_idle)
+            begin(epoll, &w->conns[i], now);
     }
     while (more) {
         int n = epoll_wait(epoll, ready, EVENTS, 1000);
@@ -238,41 +224,84 @@ static void fill_server(int fd, const struct requests *r)
 
     for (unsigned i = 0; i < r->n; i++) {
         if (socket_send_all(fd, r->set[i].at, r->set[i].len) < 0 ||
-            socket_recv_all(fd, reply, sizeof(reply)) < 0 ||
-            memcmp(reply, r->stored.at, sizeof(reply)) != 0)
-            program_die("key %u was not stored: expected \"STORED\"; is the "
+            socket_recv_all(fd, reply, r->stored.len) < 0 ||
+            memcmp(reply, r->stored.at, r->stored.len) != 0)
+            program_die("key %u was not stored: expected \"%.*s\"; is the "
                         "value of %zu bytes too large for this server?",
-                        i, r->set[i].len);
+                        i, (int)r->stored.len - 2, r->stored.at, r->set[i].len);
     }
+}
+
+/* A batch over each of n connections. */
+static void use_once(struct worker *w, struct exchange *x, unsigned n)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < n && rc >= 0; i++) {
+        exchange_prepare(&x[i]);
+        rc = exchange_write(&x[i]);
+    }
+    for (unsigned i = 0; i < n && rc >= 0; i++) {
+        while (rc >= 0 && !exchange_complete(&x[i]))
+            rc = exchange_read(&x[i], w->buf, BUF_SIZE);
+    }
+    if (rc < 0)
+        fail(rc);
+}
+
+/* Those that are to rest move bytes before, some of them at once. */
+static void use_idle(struct worker *w)
+{
+    struct exchange *idle = &w->conns[w->n_conns - w->n_idle];
+
+    for (unsigned first = 0; first < w->n_idle; first += IDLE_AT_ONCE) {
+        unsigned n = w->n_idle - first;
+
+        for (unsigned i = 0; i < REPLIES_BEFORE_REST; i++)
+            use_once(w, idle + first, n < IDLE_AT_ONCE ? n : IDLE_AT_ONCE);
+    }
+}
+
+static void open_conn(struct load *load, struct worker *w, unsigned number)
+{
+    const struct load_options *o = &load->options;
+    int fd = -1;
+
+    if (o->mode != WAIT_SELF) {
+        fd = socket_connect(o->host, o->port);
+        if (fd < 0)
+            program_die("cannot connect to %s port %s: %s; start the server "
+                        "first",
+                        o->host, o->port, strerror(-fd));
+        if (number == 0 && o->server)
+            server_check(fd, o->protocol, o->server);
+        if (number == 0)
+            fill_server(fd, &load->requests);
+    }
+    exchange_init(&w->conns[w->n_conns++], fd, &load->requests, o->depth,
+                  o->get_percent, number + 1);
 }
 
 static void open_conns(struct load *load, struct worker *workers)
 {
-    const struct options *o = &load->options;
+    const struct load_options *o = &load->options;
+    unsigned i;
 
-    for (unsigned i = 0; i < o->conns; i++) {
+    for (i = 0; i < o->conns; i++)
+        open_conn(load, &workers[i % o->threads], i);
+    for (; i < o->conns + o->idle; i++) {
         struct worker *w = &workers[i % o->threads];
-        int fd = -1;
 
-        if (o->mode != WAIT_SELF) {
-            fd = socket_connect(o->host, o->port);
-            if (fd < 0)
-                program_die("cannot connect to %s port %s: %s; start the "
-                            "server first",
-                            o->host, o->port, strerror(-fd));
-            if (i == 0 && o->server)
-                server_check(fd, o->server);
-            if (i == 0)
-                fill_server(fd, &load->requests);
-        }
-        exchange_init(&w->conns[w->n_conns++], fd, &load->requests, o->depth,
-                      o->get_percent, i + 1);
+        open_conn(load, w, i);
+        w->n_idle++;
     }
+    for (i = 0; i < o->threads; i++)
+        use_idle(&workers[i]);
 }
 
 static struct worker *make_workers(struct load *load)
 {
-    const struct options *o = &load->options;
+    const struct load_options *o = &load->options;
     struct worker *workers = calloc(o->threads, sizeof(*workers));
 
     for (unsigned i = 0; workers && i < o->threads; i++) {
@@ -281,7 +310,8 @@ static struct worker *make_workers(struct load *load)
         w->load = load;
         w->cpu = o->n_cpus ? o->cpus[i % o->n_cpus] : -1;
         w->limit = o->requests ? o->requests / o->threads : UINT64_MAX;
-        w->conns = calloc(o->conns / o->threads + 1, sizeof(*w->conns));
+        w->conns =
+            calloc((o->conns + o->idle) / o->threads + 2, sizeof(*w->conns));
         w->buf = malloc(BUF_SIZE);
         if (!w->conns || !w->buf)
             program_die("no memory for the connections: fewer of them (-c)");
@@ -310,7 +340,7 @@ static bool wait_finished(struct load *load, double seconds, unsigned *n)
 /* Goes through the phases; cpu[0] and [1]: time used by us, by the server. */
 static void conduct(struct load *load, struct worker *workers, uint64_t cpu[2])
 {
-    const struct options *o = &load->options;
+    const struct load_options *o = &load->options;
     unsigned left = o->threads;
 
     for (unsigned i = 0; i < o->threads; i++) {
@@ -355,9 +385,15 @@ static void report(const struct load *load, const struct worker *workers,
         {"requests", (double)all->n},
         {"per_second", rate},
         {"mean_ns", histogram_mean(all)},
+        {"p1_ns", histogram_quantile(all, 0.01)},
+        {"p10_ns", histogram_quantile(all, 0.1)},
+        {"p25_ns", histogram_quantile(all, 0.25)},
         {"p50_ns", histogram_quantile(all, 0.5)},
+        {"p75_ns", histogram_quantile(all, 0.75)},
+        {"p90_ns", histogram_quantile(all, 0.9)},
         {"p99_ns", histogram_quantile(all, 0.99)},
         {"p999_ns", histogram_quantile(all, 0.999)},
+        {"p9999_ns", histogram_quantile(all, 0.9999)},
         {"max_ns", (double)all->max},
         {"client_cpu_ns", (double)cpu[0] / (double)all->n},
         {"server_cpu_ns", (double)cpu[1] / (double)all->n},
@@ -368,147 +404,16 @@ static void report(const struct load *load, const struct worker *workers,
     free(all);
 }
 
-static const char usage[] =
-    "usage: load [-h host] [-p port] [-t threads] [-c connections]\n"
-    "            [-d depth] [-K keys] [-k key size] [-v value size]\n"
-    "            [-g percent of gets] [-s seconds] [-n requests]\n"
-    "            [-W warm-up seconds] [-w read|epoll|self] [-C cpu,cpu...]\n"
-    "            [-P pid of the server] [-j]\n"
-    "-w read: one connection per thread, blocking; epoll: any number; self:\n"
-    "no server, what the program itself costs. -P: refuse any other server.\n"
-    "-j: one line of JSON. Defaults: 127.0.0.1 11211, 1 thread,\n"
-    "1 connection, depth 1, 100 keys of 16 bytes, values of 64 bytes, gets\n"
-    "only, 1 second after a warm-up of 0.3 seconds, -w read.\n";
-
-static void parse_cpus(struct options *o, char *list)
-{
-    for (char *cpu = strtok(list, ","); cpu; cpu = strtok(NULL, ",")) {
-        if (o->n_cpus == THREADS_MAX)
-            program_die("-C expects at most %d CPUs", THREADS_MAX);
-        o->cpus[o->n_cpus++] = (int)program_number('C', cpu, 0, 1023);
-    }
-}
-
-static enum wait_mode parse_mode(const char *text)
-{
-    if (strcmp(text, "read") == 0)
-        return WAIT_READ;
-    if (strcmp(text, "epoll") == 0)
-        return WAIT_EPOLL;
-    if (strcmp(text, "self") == 0)
-        return WAIT_SELF;
-    program_die("-w expects read, epoll or self, got \"%s\"", text);
-}
-
-/* An option whose value is a number; false for all others. */
-static bool parse_number(struct options *o, int option, const char *text)
-{
-    unsigned *field = option == 't'   ? &o->threads
-                      : option == 'c' ? &o->conns
-                      : option == 'd' ? &o->depth
-                      : option == 'K' ? &o->keys
-                      : option == 'k' ? &o->key_len
-                      : option == 'v' ? &o->value_len
-                      : option == 'g' ? &o->get_percent
-                                      : NULL;
-    static const struct {
-        char option;
-        long min, max;
-    } bounds[] = {{'t', 1, THREADS_MAX},
-                  {'c', 1, CONNS_MAX},
-                  {'d', 1, 1024},
-                  {'K', 1, 1000000},
-                  {'k', REQUESTS_KEY_MIN, REQUESTS_KEY_MAX},
-                  {'v', 0, REQUESTS_VALUE_MAX},
-                  {'g', 0, 100}};
-
-    for (unsigned i = 0; field && i < sizeof(bounds) / sizeof(bounds[0]); i++) {
-        if (bounds[i].option == option)
-            *field = (unsigned)program_number((char)option, text, bounds[i].min,
-                                              bounds[i].max);
-    }
-    return field;
-}
-
-static void parse_option(struct options *o, int option, char *text)
-{
-    if (parse_number(o, option, text))
-        return;
-    switch (option) {
-    case 'h':
-        o->host = text;
-        break;
-    case 'p':
-        o->port = text;
-        break;
-    case 's':
-        o->seconds = program_seconds('s', text, 0.01, 3600);
-        break;
-    case 'W':
-        o->warm_seconds = program_seconds('W', text, 0, 600);
-        break;
-    case 'n':
-        o->requests = (uint64_t)program_number('n', text, 1, 1000000000000);
-        break;
-    case 'P':
-        o->server = (pid_t)program_number('P', text, 1, 1 << 30);
-        break;
-    case 'w':
-        o->mode = parse_mode(text);
-        break;
-    case 'C':
-        parse_cpus(o, text);
-        break;
-    case 'j':
-        o->json = true;
-        break;
-    default:
-        fputs(usage, stderr);
-        exit(2);
-    }
-}
-
-static void parse_options(struct options *o, int argc, char **argv)
-{
-    int option;
-
-    while ((option = getopt(argc, argv, "h:p:t:c:d:K:k:v:g:s:n:W:w:C:P:j")) >=
-           0)
-        parse_option(o, option, optarg);
-    if (optind < argc)
-        program_die("unexpected \"%s\": see load -?", argv[optind]);
-    if (o->conns < o->threads)
-        o->conns = o->threads;
-    if (o->mode != WAIT_EPOLL && o->conns != o->threads)
-        program_die("-w read and self serve one connection per thread: use -w "
-                    "epoll for %u on %u threads",
-                    o->conns, o->threads);
-    if (o->requests && o->requests < o->threads)
-        program_die("-n expects at least one request per thread");
-    if ((uint64_t)o->keys * o->value_len > 256u << 20)
-        program_die("keys times value size is more than 256 MiB: fewer keys "
-                    "(-K)");
-}
-
 int main(int argc, char **argv)
 {
-    struct load load = {.options = {.host = "127.0.0.1",
-                                    .port = "11211",
-                                    .threads = 1,
-                                    .conns = 1,
-                                    .depth = 1,
-                                    .keys = 100,
-                                    .key_len = 16,
-                                    .value_len = 64,
-                                    .get_percent = 100,
-                                    .warm_seconds = 0.3,
-                                    .seconds = 1}};
+    static struct load load;
     struct worker *workers;
     uint64_t cpu[2];
 
-    parse_options(&load.options, argc, argv);
-    requests_init(&load.requests, load.options.keys, load.options.key_len,
-                  load.options.value_len);
+    load_options_parse(&load.options, argc, argv);
+    requests_init(&load.requests, load.options.protocol, load.options.keys,
+                  load.options.key_len, load.options.value_len);
+    program_all_descriptors();
     sem_init(&load.finished, 0, 0);
     workers = make_workers(&load);
     open_conns(&load, workers);

@@ -1,6 +1,7 @@
 /*
  * One TCP connection between two processes of this machine, forked before
- * they open anything: messages to and fro, or one way as fast as they go.
+ * they open anything: messages to and fro, or one way as fast as they go. With
+ * -u it is a pair of Unix sockets: the shortest way that the kernel has.
  *
  * Ping-pong measures the round trip of one message, which comes back
  * unchanged or the program fails. A stream is counted where it arrives,
@@ -17,6 +18,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "bench/support/histogram.h"
@@ -34,6 +36,7 @@ struct options {
     bool stream;
     bool epoll;
     bool check_all;
+    bool local; /* Unix sockets */
     bool json;
     size_t size;
     int server_cpu; /* -1: wherever */
@@ -185,21 +188,30 @@ static void serve_stream(struct end *e, const struct options *o,
     free(buf);
 }
 
-static void serve(const struct options *o, struct shared *shared)
+/* The server's end of the only connection. */
+static int accept_one(struct shared *shared)
 {
     uint16_t port = 0;
-    int listener;
+    int listener = socket_listen(&port);
+    int fd;
+
+    if (listener < 0)
+        program_die("cannot listen on 127.0.0.1: %s", strerror(-listener));
+    atomic_store(&shared->port, port);
+    fd = socket_accept(listener);
+    close(listener);
+    return fd;
+}
+
+/* fd: this end of a pair of Unix sockets, -1 without -u. */
+static void serve(const struct options *o, struct shared *shared, int fd)
+{
     struct end e;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (o->server_cpu >= 0)
         program_pin(o->server_cpu);
-    listener = socket_listen(&port);
-    if (listener < 0)
-        program_die("cannot listen on 127.0.0.1: %s", strerror(-listener));
-    atomic_store(&shared->port, port);
-    e = open_end(socket_accept(listener), o->epoll);
-    close(listener);
+    e = open_end(fd < 0 ? accept_one(shared) : fd, o->epoll);
     if (o->stream)
         serve_stream(&e, o, shared);
     else
@@ -316,25 +328,32 @@ static void print_stream(const struct options *o, const struct shared *shared,
     program_print(figures, sizeof(figures) / sizeof(figures[0]), o->json);
 }
 
-static void measure(const struct options *o, struct shared *shared,
-                    pid_t server)
+/* The client's end of the only connection. */
+static int connect_one(struct shared *shared)
 {
-    static struct histogram latency;
     uint64_t deadline = program_now_ns() + 5000000000u;
-    uint64_t cpu[2] = {0};
     char port[8];
-    double share;
-    struct end e;
 
-    if (o->client_cpu >= 0)
-        program_pin(o->client_cpu);
     while (atomic_load(&shared->port) == 0) {
         if (program_now_ns() > deadline)
             program_die("the server process did not listen within 5 seconds");
         program_sleep_ns(200000);
     }
     snprintf(port, sizeof(port), "%u", atomic_load(&shared->port));
-    e = open_end(socket_connect("127.0.0.1", port), o->epoll);
+    return socket_connect("127.0.0.1", port);
+}
+
+static void measure(const struct options *o, struct shared *shared,
+                    pid_t server, int fd)
+{
+    static struct histogram latency;
+    uint64_t cpu[2] = {0};
+    double share;
+    struct end e;
+
+    if (o->client_cpu >= 0)
+        program_pin(o->client_cpu);
+    e = open_end(fd < 0 ? connect_one(shared) : fd, o->epoll);
     if (o->stream)
         send_stream(&e, o, shared, server, cpu);
     else
@@ -359,7 +378,7 @@ static void parse_options(struct options *o, int argc, char **argv)
 {
     int option;
 
-    while ((option = getopt(argc, argv, "m:w:b:S:C:W:s:xj")) >= 0) {
+    while ((option = getopt(argc, argv, "m:w:b:S:C:W:s:xuj")) >= 0) {
         if (option == 'm')
             o->stream = parse_word('m', optarg, "pingpong", "stream");
         else if (option == 'w')
@@ -376,12 +395,14 @@ static void parse_options(struct options *o, int argc, char **argv)
             o->seconds = program_seconds('s', optarg, 0.01, 3600);
         else if (option == 'x')
             o->check_all = true;
+        else if (option == 'u')
+            o->local = true;
         else if (option == 'j')
             o->json = true;
         else
             program_die("usage: pingpong [-m pingpong|stream] [-w read|epoll] "
                         "[-b message size] [-S server cpu] [-C client cpu] "
-                        "[-W warm-up seconds] [-s seconds] [-x] [-j]");
+                        "[-W warm-up seconds] [-s seconds] [-x] [-u] [-j]");
     }
 }
 
@@ -394,20 +415,25 @@ int main(int argc, char **argv)
                         .seconds = 1};
     struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int pair[2] = {-1, -1};
     pid_t server;
 
     parse_options(&o, argc, argv);
     if (shared == MAP_FAILED)
         program_die("mmap: %s", strerror(errno));
+    if (o.local && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        program_die("socketpair: %s", strerror(errno));
     shared->begin_ns = program_now_ns() + (uint64_t)(o.warm_seconds * 1e9);
     shared->end_ns = shared->begin_ns + (uint64_t)(o.seconds * 1e9);
     server = fork();
     if (server < 0)
         program_die("fork: %s", strerror(errno));
+    if (o.local)
+        close(pair[server != 0]);
     if (server == 0) {
-        serve(&o, shared);
+        serve(&o, shared, pair[1]);
         return 0;
     }
-    measure(&o, shared, server);
+    measure(&o, shared, server, pair[0]);
     return 0;
 }

@@ -130,6 +130,8 @@ int main(int argc, char **argv)
         program_die("cannot start a thread");
     play(&game, &latency, seconds);
     pthread_join(thread, NULL);
+    if (latency.n == 0)
+        program_die("measured nothing: longer (-s)");
     const struct figure figures[] = {
         {"round_trips", (double)latency.n},
         {"p50_ns", histogram_quantile(&latency, 0.5)},

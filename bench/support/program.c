@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 void program_die(const char *format, ...)
@@ -45,6 +46,16 @@ double program_seconds(char option, const char *text, double min, double max)
         program_die("-%c expects seconds from %g to %g, got \"%s\"", option,
                     min, max, text);
     return value;
+}
+
+void program_all_descriptors(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
 }
 
 void program_pin(int cpu)

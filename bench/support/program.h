@@ -39,6 +39,9 @@ long program_number(char option, const char *text, long min, long max);
 /* The same for seconds, with a fraction. */
 double program_seconds(char option, const char *text, double min, double max);
 
+/* Allows as many descriptors as the machine lets this user have. */
+void program_all_descriptors(void);
+
 /* Keeps the calling thread on cpu; dies when the machine forbids it. */
 void program_pin(int cpu);
 

@@ -1,6 +1,7 @@
 /*
- * Prepared memcached requests and the replies they must bring, one pair for
- * each key. Written once, then read by all threads.
+ * Prepared requests and the replies they must bring, one pair for each key,
+ * in memcached's text protocol or in redis'. Written once, then read by all
+ * threads.
  */
 #ifndef BENCH_SUPPORT_REQUESTS_H
 #define BENCH_SUPPORT_REQUESTS_H
@@ -12,6 +13,9 @@ struct bytes {
     size_t len;
 };
 
+enum protocol { PROTOCOL_MEMCACHED, PROTOCOL_REDIS };
+
+/* The comments say what it is with memcached. */
 struct requests {
     unsigned n;          /* keys */
     struct bytes *get;   /* "get <key>\r\n" */
@@ -31,8 +35,8 @@ enum {
  * Makes n keys of key_len bytes whose values, value_len bytes each, differ
  * from key to key and from place to place. Dies without memory.
  */
-void requests_init(struct requests *r, unsigned n, size_t key_len,
-                   size_t value_len);
+void requests_init(struct requests *r, enum protocol protocol, unsigned n,
+                   size_t key_len, size_t value_len);
 
 void requests_fini(struct requests *r);
 
