@@ -12,6 +12,7 @@
 #include "preload/endpoint.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
+#include "preload/waiter.h"
 
 static void name_program(void)
 {
@@ -38,7 +39,7 @@ __attribute__((constructor)) static void start_up(void)
         return;
     }
     log_init("fastsock", process.settings.log_level);
-    if (process_watch_forks() != 0) {
+    if (process_watch_forks() != 0 || waiters_start() != 0) {
         log_error("not enough memory: acceleration is off");
         return;
     }

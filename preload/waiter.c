@@ -10,7 +10,6 @@
 #include "preload/process.h"
 #include "preload/stats.h"
 #include "transport/bell.h"
-#include "transport/lock.h"
 #include "transport/pause.h"
 #include "transport/transport.h"
 
@@ -29,33 +28,25 @@ enum {
  */
 static struct waiter pool[WAITERS_MAX];
 static _Atomic bool taken[WAITERS_MAX];
-static struct lock waiters_lock;
-static unsigned next_id = 1;
+static _Atomic unsigned next_id = 1;
 static pthread_key_t self_key;
-static pthread_once_t self_once = PTHREAD_ONCE_INIT;
-static __thread struct waiter *self __attribute__((tls_model("initial-exec")));
+static __thread struct waiter *_Atomic self
+    __attribute__((tls_model("initial-exec")));
 
+/* Without a lock: a signal handler may be in the midst of its thread's. */
 static unsigned take_id(void)
 {
-    unsigned id = 0;
+    unsigned first = atomic_load(&next_id);
 
-    lock_take(&waiters_lock);
     for (unsigned i = 0; i < WAITERS_MAX - 1; i++) {
-        unsigned at = 1 + (next_id - 1 + i) % (WAITERS_MAX - 1);
+        unsigned id = 1 + (first - 1 + i) % (WAITERS_MAX - 1);
 
-        if (!atomic_load(&taken[at])) {
-            id = at;
-            next_id = at + 1;
-            break;
+        if (!atomic_exchange(&taken[id], true)) {
+            atomic_store(&next_id, id + 1);
+            return id;
         }
     }
-    if (id != 0) {
-        atomic_store(&pool[id].asleep, 0);
-        atomic_store(&pool[id].busy, 0);
-        atomic_store(&taken[id], true);
-    }
-    lock_give(&waiters_lock);
-    return id;
+    return 0;
 }
 
 struct waiter *waiter_create(bool of_thread)
@@ -66,6 +57,8 @@ struct waiter *waiter_create(bool of_thread)
     if (id == 0)
         return NULL;
     w->id = id;
+    atomic_store(&w->asleep, 0);
+    atomic_store(&w->busy, 0);
     atomic_store(&w->of_thread, of_thread);
     w->budget_ns = UINT32_MAX;
     atomic_store(&w->dear_yields, 0);
@@ -88,24 +81,31 @@ void waiter_destroy(struct waiter *waiter)
 
 static void thread_ends(void *arg)
 {
-    self = NULL;
+    atomic_store(&self, NULL);
     waiter_destroy(arg);
 }
 
-static void make_key(void)
+int waiters_start(void)
 {
-    pthread_key_create(&self_key, thread_ends);
+    return -pthread_key_create(&self_key, thread_ends);
 }
 
 struct waiter *waiter_self(void)
 {
-    if (self != NULL)
-        return self;
-    pthread_once(&self_once, make_key);
-    self = waiter_create(true);
-    if (self != NULL)
-        pthread_setspecific(self_key, self);
-    return self;
+    struct waiter *mine = atomic_load_explicit(&self, memory_order_relaxed);
+    struct waiter *made;
+
+    if (mine != NULL)
+        return mine;
+    made = waiter_create(true);
+    /* A handler in the midst of this has made one: that is ours. */
+    if (made != NULL && !atomic_compare_exchange_strong(&self, &mine, made)) {
+        waiter_destroy(made);
+        return mine;
+    }
+    if (made != NULL)
+        pthread_setspecific(self_key, made);
+    return made;
 }
 
 bool waiter_is_idle(unsigned id)
@@ -136,8 +136,7 @@ void waiters_forget(void)
             atomic_store(&taken[id], false);
         }
     }
-    lock_init(&waiters_lock);
-    self = NULL;
+    atomic_store(&self, NULL);
 }
 
 /* ---- spinning ---- */

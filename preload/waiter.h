@@ -25,10 +25,15 @@ struct waiter {
     _Atomic uint8_t dear_yields;  /* of the last eight: a bit each */
 };
 
+/* Once, before the first thread asks for its own. 0 or a negative errno. */
+int waiters_start(void);
 /* NULL when there are no ids or descriptors left. */
 struct waiter *waiter_create(bool of_thread);
 void waiter_destroy(struct waiter *waiter);
-/* The calling thread's own; NULL as above. */
+/*
+ * The calling thread's own; NULL as above. Also in a signal handler, wherever
+ * it has interrupted its thread.
+ */
 struct waiter *waiter_self(void);
 /* Is this id a thread that waits for nothing now? */
 bool waiter_is_idle(unsigned id);

@@ -3,8 +3,11 @@
 #include <check.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "preload/fd_table.h"
@@ -38,6 +41,7 @@ static void start(void)
     process.ringer = bell_ringer_open();
     process.cpus = 4;
     atomic_store(&process.spinners, 0);
+    ck_assert_int_eq(waiters_start(), 0);
 }
 
 static void stop(void)
@@ -144,6 +148,51 @@ START_TEST(each_thread_has_one_waiter_that_ends_with_it)
     atomic_store(&self->busy, 1);
     ck_assert(!waiter_is_idle(self->id));
     atomic_store(&self->busy, 0);
+}
+END_TEST
+
+static struct waiter *volatile of_handler;
+
+static void first_wait(int number)
+{
+    (void)number;
+    of_handler = waiter_self();
+}
+
+/* In a process of its own: its thread never waited before. */
+static int interrupted_after(unsigned ns)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL,
+                             .sigev_signo = SIGUSR1};
+    struct itimerspec when = {.it_value = {.tv_nsec = ns}};
+    unsigned bells = 0;
+    struct waiter *w;
+    timer_t timer;
+
+    alarm(5);
+    signal(SIGUSR1, first_wait);
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0 ||
+        timer_settime(timer, 0, &when, NULL) < 0)
+        return 2;
+    w = waiter_self();
+    while (of_handler == NULL)
+        cpu_pause();
+    for (unsigned fd = 0; fd < fd_rows_used(); fd++)
+        bells += fd_find((int)fd) != NULL;
+    return w == of_handler && w == waiter_self() && bells == 1 ? 0 : 1;
+}
+
+START_TEST(a_handler_in_the_midst_of_a_first_wait_has_the_same_waiter)
+{
+    for (unsigned i = 0; i < 1000; i++) {
+        pid_t pid = fork();
+        int status;
+
+        if (pid == 0)
+            _exit(interrupted_after(1 + i % 200 * 100));
+        waitpid(pid, &status, 0);
+        ck_assert_int_eq(status, 0);
+    }
 }
 END_TEST
 
@@ -380,6 +429,8 @@ int main(void)
     tcase_add_test(t, ids_run_out_and_are_used_again);
     tcase_add_test(t, a_waiter_without_a_descriptor_takes_no_id);
     tcase_add_test(t, each_thread_has_one_waiter_that_ends_with_it);
+    tcase_add_test(
+        t, a_handler_in_the_midst_of_a_first_wait_has_the_same_waiter);
     tcase_add_test(t, an_epoll_set_is_never_idle_and_a_free_id_always);
     tcase_add_test(t, a_wake_may_come_after_its_waiter_has_gone);
     tcase_add_test(t, the_child_of_a_fork_starts_without_waiters);
