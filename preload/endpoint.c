@@ -25,7 +25,11 @@
 
 enum { SLAB_ENDPOINTS = 64, FREE_LEAST = 256, SHARED_LOOKS_MOST = 9 };
 
-/* First in, first out, so that a freed endpoint rests for a while. */
+/*
+ * First in, first out, so that a freed endpoint rests for a while. A signal
+ * handler that finds its own thread in here makes one of its own, and leaves
+ * what it frees.
+ */
 static struct {
     struct lock lock;
     struct endpoint *head, *tail;
@@ -54,7 +58,11 @@ static struct endpoint *pool_take(void)
 {
     struct endpoint *e = NULL;
 
-    lock_take(&pool.lock);
+    if (lock_take(&pool.lock) < 0) {
+        e = mmap(NULL, sizeof(*e), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return e == MAP_FAILED ? NULL : e;
+    }
     /* One that the helper was asked for late rests until it has seen it. */
     if (((pool.n > FREE_LEAST && !atomic_load(&pool.head->queued)) ||
          pool_grow()) &&
@@ -109,7 +117,8 @@ void endpoint_free(struct endpoint *e)
     stats_close_row(e);
     if (e->proof != NULL)
         endpoint_forget_proof(e);
-    lock_take(&pool.lock);
+    if (lock_take(&pool.lock) < 0)
+        return;
     e->next = NULL;
     if (pool.tail != NULL)
         pool.tail->next = e;
@@ -386,7 +395,7 @@ static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
 
     epoll_sets_forget(e, helper_may_have(e));
     atomic_store(&e->left, true);
-    if (atomic_fetch_add(&e->inside, 1) > 0) {
+    if (atomic_fetch_add(&e->inside, 1) > 0 || stream_in_handler(&e->stream)) {
         keep_private(e, fd);
         rc = how(arg);
         endpoint_leave(e); /* who waits has left meanwhile, or will close */

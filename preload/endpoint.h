@@ -37,6 +37,7 @@ enum {
     WORK_RETURN = 8,
     WORK_LISTEN = 16, /* let peers find us where it was accepted */
     WORK_LET_GO = 32, /* no thread of the application touches it any more */
+    WORK_REFUSED = 64 /* a signal handler's write, see below */
 };
 
 struct endpoint {
@@ -169,6 +170,8 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
                       int flags);
 ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
                       int flags);
+/* A write that may not wait could not take it all: epoll owes an event. */
+void endpoint_write_refused(struct endpoint *e);
 
 /*
  * A call that waits is not undone by close() or dup2() in another thread: it

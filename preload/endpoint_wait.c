@@ -164,8 +164,7 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
     int rc;
 
     /* A signal handler cannot wait for what its own thread holds. */
-    if (lock_is_mine(&e->stream.stage) || lock_is_mine(&e->stream.rx) ||
-        lock_is_mine(&e->stream.tx))
+    if (stream_in_handler(&e->stream))
         return -EAGAIN;
     if (begun && signals_wait(held))
         return -EINTR;
@@ -349,11 +348,14 @@ static void hold(struct endpoint *e)
         stream_progress(&e->stream);
 }
 
-/* A write that may not wait could not take it all: epoll owes an event. */
-static void refused(struct endpoint *e)
+void endpoint_write_refused(struct endpoint *e)
 {
     if (__atomic_load_n(&e->regs, __ATOMIC_ACQUIRE) == NULL)
         return;
+    if (stream_in_handler(&e->stream)) {
+        helper_ask(e, WORK_REFUSED);
+        return;
+    }
     stream_write_refused(&e->stream);
     if (is_ready(e, POLLOUT))
         epoll_sets_told(e);
@@ -374,20 +376,20 @@ static ssize_t send_inside(struct endpoint *e, const struct iovec *iov, int n,
         if (rc >= 0) {
             done += (size_t)rc;
             if (done < len && !wait)
-                refused(e);
+                endpoint_write_refused(e);
             if (done == len || !wait)
                 return (ssize_t)done;
             continue;
         }
         if (rc == -EPIPE && done == 0)
             return broken_pipe(flags);
-        if (rc == STREAM_HELD) {
+        if (rc == STREAM_HELD && !stream_in_handler(&e->stream)) {
             hold(e);
             continue;
         }
         if (rc == -EAGAIN && !wait)
-            refused(e);
-        if (rc == -EDEADLK)
+            endpoint_write_refused(e);
+        if (rc == -EDEADLK || rc == STREAM_HELD)
             rc = -EAGAIN, wait = false;
         if (rc != -EAGAIN || !wait)
             return done > 0 ? some(e, done, rc) : rc;

@@ -42,7 +42,7 @@ static void stop_marks(struct epoll_set *set, struct epoll_reg *reg)
 void epoll_warm_up(struct epoll_set *set)
 {
     epoll_registry_lock();
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     for (unsigned i = 0; i < set->n_peers; i++) {
         struct peer *peer = set->peers[i].peer;
         struct endpoint *e;
@@ -62,7 +62,7 @@ void epoll_warm_up(struct epoll_set *set)
                 epoll_make_hot(set, r);
                 stop_marks(set, r);
             }
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
     epoll_registry_unlock();
 }
 

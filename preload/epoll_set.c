@@ -21,12 +21,12 @@ const char epoll_bell_cookie, epoll_wake_cookie;
 
 void epoll_registry_lock(void)
 {
-    lock_take(&registry);
+    lock_enter(&registry);
 }
 
 void epoll_registry_unlock(void)
 {
-    lock_give(&registry);
+    lock_leave(&registry);
 }
 
 static int kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
@@ -47,10 +47,10 @@ struct epoll_set *epoll_set_create(int epfd)
     set->object.plain = process.settings.poll_kernel_usec == 0;
     set->epfd = epfd;
     set->wake_fd = -1;
-    lock_take(&registry);
+    lock_enter(&registry);
     set->next = all_sets;
     all_sets = set;
-    lock_give(&registry);
+    lock_leave(&registry);
     return set;
 }
 
@@ -161,7 +161,7 @@ static void take_over(struct epoll_reg *reg)
     struct link *link = reg->endpoint->stream.link;
     epoll_data_t cookie = {.ptr = (void *)&epoll_bell_cookie};
 
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     if (reg->managed)
         goto unlock;
     if (set->waiter == NULL)
@@ -186,7 +186,7 @@ static void take_over(struct epoll_reg *reg)
     atomic_fetch_add(&set->n_managed, 1);
     epoll_arm_sleepers(set);
 unlock:
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
     if (!reg->managed)
         return;
     if (!endpoint_watch(reg->endpoint, set->waiter->id))
@@ -198,7 +198,7 @@ static void give_back(struct epoll_reg *reg, bool to_kernel)
 {
     struct epoll_set *set = reg->set;
 
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     if (reg->managed) {
         epoll_make_cold(set, reg);
         reg->managed = reg->promote = false;
@@ -209,24 +209,24 @@ static void give_back(struct epoll_reg *reg, bool to_kernel)
         if (to_kernel && !reg->outside)
             kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, reg->events, reg->data);
     }
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
 }
 
 void epoll_sets_managed(struct endpoint *e, bool on)
 {
-    lock_take(&registry);
+    lock_enter(&registry);
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next) {
         if (on)
             take_over(r);
         else
             give_back(r, true);
     }
-    lock_give(&registry);
+    lock_leave(&registry);
 }
 
 void epoll_sets_told(struct endpoint *e)
 {
-    lock_take(&registry);
+    lock_enter(&registry);
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
         if (r->managed) {
             if (!r->hot) {
@@ -235,7 +235,7 @@ void epoll_sets_told(struct endpoint *e)
             }
             waiter_wake(r->set->waiter->id);
         }
-    lock_give(&registry);
+    lock_leave(&registry);
 }
 
 static void unlink_reg(struct epoll_reg *reg)
@@ -280,10 +280,10 @@ bool epoll_sets_have(struct endpoint *e, int fd)
 
     if (__atomic_load_n(&e->regs, __ATOMIC_RELAXED) == NULL)
         return false;
-    lock_take(&registry);
+    lock_enter(&registry);
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
         have |= r->fd == fd;
-    lock_give(&registry);
+    lock_leave(&registry);
     return have;
 }
 
@@ -291,8 +291,8 @@ void epoll_sets_forget(struct endpoint *e, bool unlist)
 {
     if (__atomic_load_n(&e->regs, __ATOMIC_RELAXED) == NULL)
         return;
-    lock_take(&e->stream.rx);
-    lock_take(&registry);
+    lock_enter(&e->stream.rx);
+    lock_enter(&registry);
     while (e->regs != NULL) {
         struct epoll_reg *r = e->regs;
 
@@ -300,8 +300,8 @@ void epoll_sets_forget(struct endpoint *e, bool unlist)
             kernel_ctl(r->set, EPOLL_CTL_DEL, r->fd, 0, r->data);
         drop_reg(r);
     }
-    lock_give(&registry);
-    lock_give(&e->stream.rx);
+    lock_leave(&registry);
+    lock_leave(&e->stream.rx);
 }
 
 /* The stream's lock comes before the registry's: find, then lock in order. */
@@ -311,21 +311,21 @@ static void drop_all(struct epoll_set *set)
         struct epoll_reg *reg;
         struct endpoint *e;
 
-        lock_take(&registry);
+        lock_enter(&registry);
         e = set->regs != NULL ? set->regs->endpoint : NULL;
-        lock_give(&registry);
+        lock_leave(&registry);
         if (e == NULL)
             return;
-        lock_take(&e->stream.rx);
-        lock_take(&registry);
+        lock_enter(&e->stream.rx);
+        lock_enter(&registry);
         for (reg = e->regs; reg != NULL && reg->set != set; reg = reg->next)
             ;
         if (reg != NULL)
             drop_reg(reg);
         else if (set->regs != NULL && set->regs->endpoint == e)
             set->regs = set->regs->set_next; /* nobody's: never again */
-        lock_give(&registry);
-        lock_give(&e->stream.rx);
+        lock_leave(&registry);
+        lock_leave(&e->stream.rx);
     }
 }
 
@@ -334,11 +334,11 @@ void epoll_set_free(struct epoll_set *set)
     struct epoll_set **at = &all_sets;
 
     drop_all(set);
-    lock_take(&registry);
+    lock_enter(&registry);
     while (*at != set)
         at = &(*at)->next;
     *at = set->next;
-    lock_give(&registry);
+    lock_leave(&registry);
     waiter_destroy(set->waiter);
     free(set->hot);
     free(set->peers);
@@ -413,14 +413,14 @@ static int change_reg(struct epoll_set *set, struct epoll_reg *reg,
     if (rc < 0)
         return rc;
     reg->outside = false;
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     reg->events = event->events;
     reg->data = event->data;
     reg->disarmed = reg->out_seen = false;
     reg->told_seen = atomic_load(&reg->endpoint->stream.told) - 1;
     if (reg->managed)
         epoll_make_hot(set, reg);
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
     if (reg->managed)
         waiter_wake(set->waiter->id);
     return 0;
@@ -438,7 +438,7 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
         endpoint_banish(e, REASON_NESTED_EPOLL);
     /* Under the stream's locks a stream cannot leave TCP meanwhile. */
     stream_lock_all(&e->stream);
-    lock_take(&registry);
+    lock_enter(&registry);
     reg = find_reg(set, e, fd);
     managed = reg != NULL && reg->managed;
     if (op == EPOLL_CTL_ADD && event != NULL) {
@@ -454,7 +454,7 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     } else {
         rc = -EINVAL;
     }
-    lock_give(&registry);
+    lock_leave(&registry);
     stream_unlock_all(&e->stream);
     return rc;
 }
@@ -474,13 +474,13 @@ void epoll_set_nest(struct epoll_set *set)
     for (;;) {
         struct endpoint *e = NULL;
 
-        lock_take(&registry);
+        lock_enter(&registry);
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
             if (!atomic_load(&r->endpoint->ineligible))
                 e = r->endpoint;
         if (e == NULL)
             take_bell_out(set);
-        lock_give(&registry);
+        lock_leave(&registry);
         if (e == NULL)
             return;
         endpoint_banish(e, REASON_NESTED_EPOLL);
@@ -489,41 +489,41 @@ void epoll_set_nest(struct epoll_set *set)
 
 static void take_bells_out(void)
 {
-    lock_take(&registry);
+    lock_enter(&registry);
     for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
         take_bell_out(set);
-    lock_give(&registry);
+    lock_leave(&registry);
 }
 
 void epoll_sets_before_fork(void)
 {
     take_bells_out();
-    lock_take(&registry);
+    lock_enter(&registry);
     for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
         set->inherited = true;
-    lock_give(&registry);
+    lock_leave(&registry);
 }
 
 bool epoll_sets_inherited(struct endpoint *e)
 {
     bool found = false;
 
-    lock_take(&registry);
+    lock_enter(&registry);
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
         found |= r->set->inherited;
-    lock_give(&registry);
+    lock_leave(&registry);
     return found;
 }
 
 void epoll_sets_leave_alone(void)
 {
     take_bells_out();
-    lock_take(&registry);
+    lock_enter(&registry);
     for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
             if (r->outside)
                 kernel_ctl(set, EPOLL_CTL_ADD, r->fd, EPOLLONESHOT, r->data);
-    lock_give(&registry);
+    lock_leave(&registry);
 }
 
 /* The child has the sets, but no bells and no peers. */

@@ -84,13 +84,13 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
     unsigned at;
     int n = 0;
 
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     set->contended = false;
     if (__builtin_expect(set->n_hot < atomic_load(&set->n_managed), 0) &&
         epoll_is_marked(set)) {
-        lock_give(&set->lock);
+        lock_leave(&set->lock);
         epoll_warm_up(set);
-        lock_take(&set->lock);
+        lock_enter(&set->lock);
     }
     at = set->rotate;
     for (unsigned i = 0; i < set->n_hot && n < max; i++) {
@@ -120,7 +120,7 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
     /* What became cold moved others about: not all have been looked at. */
     if (n == 0 && (set->contended || cooled))
         n = -EAGAIN;
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
     return n;
 }
 
@@ -137,7 +137,7 @@ static int collect(struct epoll_set *set, struct epoll_event *events, int max)
 /* A device has something for links of the set, or of others in the process. */
 static void hear_devices(struct epoll_set *set)
 {
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     for (unsigned i = 0; i < set->n_peers; i++) {
         struct peer *peer = set->peers[i].peer;
 
@@ -147,7 +147,7 @@ static void hear_devices(struct epoll_set *set)
         if (atomic_load(&set->sleepers) > 0)
             peer_ops(peer)->peer_arm(peer, set->waiter->id, true);
     }
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
 }
 
 /*
@@ -158,10 +158,10 @@ static void drain(struct epoll_set *set, bool slept)
 {
     if (set->waiter == NULL)
         return;
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     if (slept || atomic_load(&set->sleepers) == 0)
         bell_drain(set->waiter->bell);
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
 }
 
 static int without_bell(struct epoll_set *set, struct epoll_event *events,
@@ -231,7 +231,7 @@ static void arm(struct epoll_set *set, bool on)
 {
     bool leaving = !on, pass_on = false;
 
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     atomic_fetch_add(&set->sleepers, on ? 1 : -1);
     on = atomic_load(&set->sleepers) > 0;
     atomic_store(&set->waiter->asleep, on);
@@ -247,7 +247,7 @@ static void arm(struct epoll_set *set, bool on)
     if (leaving && on)
         for (unsigned i = 0; i < set->n_hot && !pass_on; i++)
             pass_on = events_of(set->hot[i], true) != 0 || set->contended;
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
     if (pass_on)
         waiter_ring(set->waiter->id);
 }
@@ -267,13 +267,13 @@ static bool peer_is_here(struct epoll_set *set)
 {
     bool here = false;
 
-    lock_take(&set->lock);
+    lock_enter(&set->lock);
     if (set->n_hot > 0) {
         struct link *link = set->hot[0]->endpoint->stream.link;
 
         here = link != NULL && link->ops->peer_is_here(link, cpu_now());
     }
-    lock_give(&set->lock);
+    lock_leave(&set->lock);
     return here;
 }
 

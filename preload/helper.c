@@ -407,6 +407,8 @@ void helper_work_on(struct endpoint *e, unsigned work)
         e->let_go = true;
     if (work & WORK_MEET)
         go_up(e);
+    if (work & WORK_REFUSED)
+        endpoint_write_refused(e);
     if (work & WORK_RETURN)
         stream_wish(&e->stream, WISH_RETURN, REASON_LIMIT);
     if (work & (WORK_PROGRESS | WORK_RETURN))

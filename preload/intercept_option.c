@@ -114,6 +114,8 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value,
     if (level != IPPROTO_TCP || name != TCP_NODELAY)
         return REAL(setsockopt)(fd, level, name, value, len);
     /* A stream that sends records plays with this one for a moment. */
+    if (stream_in_handler(&e->stream)) /* a handler in its own call */
+        return REAL(setsockopt)(fd, level, name, value, len);
     stream_lock_all(&e->stream);
     rc = REAL(setsockopt)(fd, level, name, value, len);
     stream_unlock_all(&e->stream);
@@ -130,8 +132,10 @@ static size_t kept_aside(struct endpoint *e, int name, void *out)
         memcpy(out, &error, sizeof(error));
         return sizeof(error);
     }
+    if (name != SO_LINGER || stream_in_handler(&e->stream))
+        return 0;
     stream_lock_all(&e->stream);
-    if (name == SO_LINGER && e->stream.linger_changed) {
+    if (e->stream.linger_changed) {
         n = sizeof(struct linger);
         memcpy(out, &e->stream.linger, n);
     }

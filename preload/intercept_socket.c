@@ -171,7 +171,8 @@ static bool is_over(struct endpoint *e)
 {
     bool over;
 
-    if (!atomic_load(&e->stream.guard) || !atomic_load(&e->stream.shut_wr))
+    if (!atomic_load(&e->stream.guard) || !atomic_load(&e->stream.shut_wr) ||
+        stream_in_handler(&e->stream))
         return false;
     stream_lock_all(&e->stream);
     over = e->stream.h.end != HANDOVER_NONE;

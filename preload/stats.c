@@ -61,9 +61,9 @@ uint64_t stats_inode(void)
     struct stat st;
     bool found;
 
-    lock_take(&stats.lock);
+    lock_enter(&stats.lock);
     found = stats.header != NULL && fstat(stats.fd, &st) == 0;
-    lock_give(&stats.lock);
+    lock_leave(&stats.lock);
     return found ? st.st_ino : 0;
 }
 
@@ -71,7 +71,8 @@ struct stats_row *stats_open_row(struct endpoint *e)
 {
     struct stats_row *row = NULL;
 
-    lock_take(&stats.lock);
+    if (lock_take(&stats.lock) < 0)
+        return NULL; /* a signal handler, in the midst of this */
     if (!stats_open())
         goto unlock;
     atomic_fetch_add(&stats.header->streams_seen, 1);

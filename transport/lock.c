@@ -14,6 +14,7 @@ enum { LOCK_LOOKS = 100 };
 static const uint32_t SLEEPER = 1u << 31;
 
 __thread uint32_t lock_self __attribute__((tls_model("initial-exec")));
+__thread unsigned lock_entered __attribute__((tls_model("initial-exec")));
 
 uint32_t lock_self_slow(void)
 {
@@ -24,6 +25,7 @@ uint32_t lock_self_slow(void)
 void lock_forget_self(void)
 {
     lock_self = 0;
+    lock_entered = 0;
 }
 
 int lock_take_slow(struct lock *lock, uint32_t self)

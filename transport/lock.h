@@ -16,6 +16,7 @@
 
 struct lock {
     _Atomic uint32_t word; /* 0 free; owner's tid; bit 31: somebody sleeps */
+    uint32_t again;        /* the owner's: times it is inside once more */
 };
 
 extern __thread uint32_t lock_self __attribute__((tls_model("initial-exec")));
@@ -73,8 +74,32 @@ static inline bool lock_is_mine(struct lock *lock)
             ~(1u << 31)) == lock_my_id();
 }
 
+/* How many locks the calling thread has entered and not left. */
+extern __thread unsigned lock_entered
+    __attribute__((tls_model("initial-exec")));
+
+/* As lock_take(), but a handler whose thread holds it is inside once more. */
+static inline void lock_enter(struct lock *lock)
+{
+    lock_entered++;
+    if (lock_take(lock) < 0)
+        lock->again++;
+}
+
+/* Undoes lock_enter(): what an outer frame holds it goes on holding. */
+static inline void lock_leave(struct lock *lock)
+{
+    if (lock->again > 0)
+        lock->again--;
+    else
+        lock_give(lock);
+    if (lock_entered > 0) /* none in the child of a fork in a handler */
+        lock_entered--;
+}
+
 static inline void lock_init(struct lock *lock)
 {
+    lock->again = 0;
     atomic_store_explicit(&lock->word, 0, memory_order_relaxed);
 }
 

@@ -75,6 +75,7 @@ struct stream {
     _Atomic uint32_t again;   /* how often old bytes were told as news */
     _Atomic bool up_wanted;   /* the last bare call to leave kicks the helper */
     _Atomic bool shut_wr, shut_rd;
+    _Atomic unsigned shut_due; /* 1 << how: asked for by a signal handler */
     _Atomic bool peeks;  /* the application looks at bytes before it takes */
     _Atomic bool quiet;  /* who moves a byte on the link kicks the helper */
     bool managed;        /* the owner was told so */
@@ -270,5 +271,33 @@ void stream_drop_link(struct stream *s);
 bool stream_awaits_helper(struct stream *s);
 void stream_lock_all(struct stream *s);
 void stream_unlock_all(struct stream *s);
+
+/*
+ * Is the calling thread inside already? Then this is a signal handler, and who
+ * holds another of the locks may wait for the one that its thread holds.
+ */
+static inline bool stream_is_mine(struct stream *s)
+{
+    return lock_is_mine(&s->stage) || lock_is_mine(&s->rx) ||
+           lock_is_mine(&s->tx);
+}
+
+/*
+ * A signal handler in the midst of a call of ours: it may not wait, nor do what
+ * needs more than one lock. To be asked before the first lock of a call.
+ */
+static inline bool stream_in_handler(struct stream *s)
+{
+    return lock_entered > 0 || stream_is_mine(s);
+}
+
+/* One of the three locks. -EDEADLK: not in such a handler, unless it is free.
+ */
+static inline int stream_take(struct stream *s, struct lock *lock)
+{
+    if (__builtin_expect(lock_try(lock), 1))
+        return 0;
+    return stream_in_handler(s) ? -EDEADLK : lock_take(lock);
+}
 
 #endif

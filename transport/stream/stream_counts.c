@@ -13,7 +13,7 @@ int stream_unread(struct stream *s)
     uint64_t there = 0, landed;
     int kernel = 0;
 
-    if (lock_take(&s->rx) < 0)
+    if (stream_take(s, &s->rx) < 0)
         return 0; /* a signal handler inside its own call */
     switch (handover_rx_mode(&s->h)) {
     case RX_LINK:
@@ -47,7 +47,8 @@ int stream_unsent(struct stream *s)
     uint64_t left = 0, freed;
     int kernel = 0;
 
-    lock_take(&s->tx);
+    if (stream_take(s, &s->tx) < 0)
+        return 0;
     if (handover_tx_mode(&s->h) == TX_LINK) {
         freed = s->h.freed;
         s->link->ops->freed(s->link, s->h.freed, s->h.wrote, &freed);

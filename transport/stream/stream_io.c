@@ -189,7 +189,7 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
 #ifdef PLANT_PEEK_CONSUMES
     flags &= ~MSG_PEEK;
 #endif
-    if (lock_take(&s->rx) < 0)
+    if (stream_take(s, &s->rx) < 0)
         return -EDEADLK; /* a signal handler inside its own call */
     switch (handover_rx_mode(&s->h)) {
     case RX_LINK:
@@ -346,7 +346,7 @@ ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
     size_t len = length_of(iov, n) - skip;
     ssize_t rc;
 
-    if (lock_take(&s->tx) < 0)
+    if (stream_take(s, &s->tx) < 0)
         return -EDEADLK; /* a signal handler inside its own call */
     if (atomic_load_explicit(&s->shut_wr, memory_order_relaxed) ||
         s->leave_said) {
@@ -520,13 +520,24 @@ short stream_ready_pinned(struct stream *s)
     return ready;
 }
 
+/*
+ * In a signal handler. What its own thread holds of this stream keeps the stage
+ * as it is; else somebody changes it, and tells when that is done.
+ */
+static short ready_pinned_by_me(struct stream *s)
+{
+    if (!stream_is_mine(s))
+        return 0;
+    return stream_is_up(s) && !fin_was_seen(s) ? ready_link(s) : ready_slow(s);
+}
+
 short stream_ready(struct stream *s)
 {
     short ready;
 
     if (stream_is_up(s) && !fin_was_seen(s)) {
-        if (lock_take(&s->rx) < 0)
-            return 0;
+        if (stream_take(s, &s->rx) < 0)
+            return ready_pinned_by_me(s);
         if (stream_is_up(s)) { /* it may just have left the link */
             ready = ready_link(s);
             lock_give(&s->rx);
@@ -534,8 +545,8 @@ short stream_ready(struct stream *s)
         }
         lock_give(&s->rx);
     }
-    if (lock_take(&s->stage) < 0)
-        return 0;
+    if (stream_take(s, &s->stage) < 0)
+        return ready_pinned_by_me(s);
     ready = ready_slow(s);
     lock_give(&s->stage);
     return ready;
@@ -561,11 +572,13 @@ void stream_tell_unread(struct stream *s)
 
 short stream_wait_for(struct stream *s, short events, struct peer **peer)
 {
+    bool locked = stream_take(s, &s->stage) == 0;
     enum rx_mode rx;
     short kernel;
 
     *peer = NULL;
-    lock_take(&s->stage);
+    if (!locked && !stream_is_mine(s)) /* as in ready_pinned_by_me() */
+        return 0;
     rx = handover_rx_mode(&s->h);
     kernel = raw_events(s, rx, is_before_arrive(s, rx)) & events;
     if (s->h.stage == STAGE_UP && s->link != NULL) {
@@ -574,13 +587,14 @@ short stream_wait_for(struct stream *s, short events, struct peer **peer)
         if (events & (POLLOUT | POLLWRNORM))
             s->link->ops->want_room(s->link);
     }
-    lock_give(&s->stage);
+    if (locked)
+        lock_give(&s->stage);
     return kernel;
 }
 
 void stream_write_refused(struct stream *s)
 {
-    if (lock_take(&s->stage) < 0)
+    if (stream_take(s, &s->stage) < 0)
         return;
     atomic_fetch_add(&s->refused, 1);
     if (s->h.stage == STAGE_UP && s->link != NULL)

@@ -320,10 +320,28 @@ static bool take_accept(struct stream *s)
     return true;
 }
 
+/* What a handler in the midst of its thread's own call has left to others. */
+static void take_due_shutdown(struct stream *s)
+{
+    unsigned due;
+
+    if (atomic_load_explicit(&s->shut_due, memory_order_relaxed) == 0)
+        return;
+    due = atomic_exchange(&s->shut_due, 0);
+    for (int how = SHUT_RD; how <= SHUT_RDWR; how++)
+        if (due & 1u << how)
+            stream_shutdown(s, how);
+}
+
 bool stream_progress(struct stream *s)
 {
     bool any = false, again = true;
 
+    if (stream_in_handler(s)) {
+        s->calls->kick(s);
+        return false;
+    }
+    take_due_shutdown(s);
     for (int i = 0; again && i < 64; i++) {
         stream_lock_all(s);
         again = write_tcp(s) || follow_wish(s) || read_tcp(s) || take_accept(s);

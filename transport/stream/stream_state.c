@@ -27,16 +27,16 @@ void stream_init(struct stream *s, int fd, bool initiator,
 
 void stream_lock_all(struct stream *s)
 {
-    lock_take(&s->stage);
-    lock_take(&s->rx);
-    lock_take(&s->tx);
+    lock_enter(&s->stage);
+    lock_enter(&s->rx);
+    lock_enter(&s->tx);
 }
 
 void stream_unlock_all(struct stream *s)
 {
-    lock_give(&s->tx);
-    lock_give(&s->rx);
-    lock_give(&s->stage);
+    lock_leave(&s->tx);
+    lock_leave(&s->rx);
+    lock_leave(&s->stage);
 }
 
 void stream_bare_left_last(struct stream *s)
@@ -364,6 +364,8 @@ bool stream_awaits_helper(struct stream *s)
 {
     bool awaits;
 
+    if (stream_in_handler(s))
+        return false; /* whom the handler has interrupted asks again */
     stream_lock_all(s);
     awaits = handover_at_arrive(&s->h) || handover_offer_due(&s->h);
     stream_unlock_all(s);
@@ -527,6 +529,8 @@ int stream_take_error(struct stream *s)
 {
     int error = 0;
 
+    if (stream_in_handler(s))
+        return 0; /* the next one takes it */
     stream_lock_all(s);
     if (s->h.stage == STAGE_DEAD) {
         error = s->error;
@@ -556,6 +560,11 @@ int stream_shutdown(struct stream *s, int how)
     enum handover_stage before;
     int rc = 0;
 
+    if (stream_in_handler(s)) { /* the helper does it */
+        atomic_fetch_or(&s->shut_due, 1u << how);
+        s->calls->kick(s);
+        return 0;
+    }
     stream_lock_all(s);
     before = s->h.stage;
     if (stream_both_ended(s) || (before == STAGE_DEAD && !s->swallow)) {

@@ -41,6 +41,44 @@ START_TEST(who_holds_it_already_is_told_instead_of_waiting_for_ever)
 }
 END_TEST
 
+static void enter_and_leave(int number)
+{
+    (void)number;
+    lock_enter(&lock);
+    ck_assert_uint_eq(lock_entered, 2);
+    lock_leave(&lock);
+}
+
+START_TEST(a_handler_leaves_what_its_thread_has_entered)
+{
+    lock_init(&lock);
+    signal(SIGUSR1, enter_and_leave);
+    lock_enter(&lock);
+    ck_assert_uint_eq(lock_entered, 1);
+    raise(SIGUSR1);
+    ck_assert_uint_eq(lock_entered, 1);
+    ck_assert_uint_eq(atomic_load(&lock.word), lock_my_id());
+    lock_leave(&lock);
+    ck_assert_uint_eq(atomic_load(&lock.word), 0);
+    ck_assert_uint_eq(lock_entered, 0);
+}
+END_TEST
+
+START_TEST(the_child_of_a_fork_inside_has_entered_nothing)
+{
+    lock_init(&lock);
+    lock_enter(&lock);
+    lock_forget_self();
+    lock_init(&lock);
+    ck_assert_uint_eq(lock_entered, 0);
+    lock_leave(&lock); /* of a frame that goes on in the child */
+    ck_assert_uint_eq(lock_entered, 0);
+    lock_enter(&lock);
+    ck_assert_uint_eq(lock_entered, 1);
+    lock_leave(&lock);
+}
+END_TEST
+
 static int in_handler;
 
 static void take_in_handler(int number)
@@ -157,6 +195,8 @@ int main(void)
 
     tcase_add_test(t, a_free_lock_is_taken_and_given_back);
     tcase_add_test(t, who_holds_it_already_is_told_instead_of_waiting_for_ever);
+    tcase_add_test(t, a_handler_leaves_what_its_thread_has_entered);
+    tcase_add_test(t, the_child_of_a_fork_inside_has_entered_nothing);
     tcase_add_test(t, a_signal_handler_inside_the_lock_does_not_hang);
     tcase_add_test(t, threads_exclude_each_other_and_nobody_is_left_asleep);
     tcase_add_test(t, sleepers_are_woken_one_after_the_other);
