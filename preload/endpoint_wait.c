@@ -208,17 +208,25 @@ static void call_ends(struct endpoint *e, struct call *call)
     signals_release(&call->held);
 }
 
-/* A recv of no bytes waits as any other and takes nothing. */
-static ssize_t recv_nothing(struct endpoint *e, bool wait, uint64_t until,
-                            struct call *call)
+/* A recv of no bytes waits as any other, and takes nothing but an error. */
+static ssize_t recv_nothing(struct endpoint *e, int flags, bool wait,
+                            uint64_t until, struct call *call)
 {
-    while (!is_ready(e, POLLIN)) {
-        int rc = wait ? wait_inside(e, POLLIN, until, false, call) : -EAGAIN;
+    struct iovec none = {.iov_len = 0};
+    ssize_t rc;
 
+    for (;;) {
+        if (stream_unread(&e->stream) > 0)
+            return 0;
+        rc = stream_recv(&e->stream, &none, 1, flags);
+        if (rc == -EDEADLK)
+            return -EAGAIN;
+        if (rc != -EAGAIN || !wait)
+            return rc;
+        rc = wait_inside(e, POLLIN, until, false, call);
         if (rc < 0)
             return rc;
     }
-    return 0;
 }
 
 static size_t length_of(const struct iovec *iov, int n)
@@ -275,7 +283,7 @@ static ssize_t recv_inside(struct endpoint *e, const struct iovec *iov, int n,
         until = clock_ns() + e->rcvtimeo_ns;
 #endif
     if (len == 0)
-        return recv_nothing(e, wait, until, call);
+        return recv_nothing(e, pass, wait, until, call);
     for (;;) {
         if (done == 0)
             rc = stream_recv(&e->stream, iov, n, pass);

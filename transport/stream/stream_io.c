@@ -168,6 +168,8 @@ static ssize_t recv_dead(struct stream *s, const struct iovec *iov, int n,
 
     if (s->link != NULL && s->h.took < s->h.have)
         return take(s, iov, n, len, s->h.have, flags);
+    if (len == 0 && s->raw_left && s->h.took < s->raw_until)
+        return 0; /* it takes none of them */
     rc = s->raw_left ? recv_raw_left(s, iov, n, flags) : 0;
     if (rc > 0)
         return rc;
