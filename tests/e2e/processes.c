@@ -421,12 +421,15 @@ static void no_descriptors(void)
     setrlimit(RLIMIT_NOFILE, &limit);
     tcp_pair("4", 0, &c, &d);
     /* The helper may hold a low number for a moment (docs/limits.md). */
-    for (int tries = 0; n < 2000 && tries < 5;) {
+    for (int full = 0; n < 2000 && full < 20;) {
         fds[n] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        if (fds[n] >= 0)
-            n++;
-        else if (++tries < 5)
+        if (fds[n] < 0) {
+            full++;
             sleep_ms(10);
+        } else {
+            full = 0;
+            n++;
+        }
     }
     said("open", fds[n]);
     said("socket", socket(AF_INET, SOCK_STREAM, 0));

@@ -3,6 +3,7 @@
  * carries the stream.
  */
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 
 #include "transport/stream/overlay.h"
@@ -40,6 +41,16 @@ int stream_unread(struct stream *s)
     }
     lock_give(&s->rx);
     return there > INT32_MAX ? INT32_MAX : (int)there;
+}
+
+void stream_tell_unread(struct stream *s)
+{
+    bool ended = (stream_ready(s) & POLLRDHUP) && !atomic_load(&s->shut_rd);
+
+    if (!ended && stream_unread(s) <= 0)
+        return;
+    atomic_fetch_add(&s->again, 1);
+    s->calls->wake(s);
 }
 
 int stream_unsent(struct stream *s)

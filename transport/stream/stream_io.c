@@ -562,16 +562,6 @@ uint64_t stream_news_pinned(struct stream *s)
     return again + (link != NULL ? link->ops->arrived(link) : 0);
 }
 
-void stream_tell_unread(struct stream *s)
-{
-    bool ended = (stream_ready(s) & POLLRDHUP) && !atomic_load(&s->shut_rd);
-
-    if (!ended && stream_unread(s) <= 0)
-        return;
-    atomic_fetch_add(&s->again, 1);
-    s->calls->wake(s);
-}
-
 short stream_wait_for(struct stream *s, short events, struct peer **peer)
 {
     bool locked = stream_take(s, &s->stage) == 0;

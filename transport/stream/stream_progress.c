@@ -351,6 +351,20 @@ bool stream_progress(struct stream *s)
     return any;
 }
 
+void stream_hold_expired(struct stream *s)
+{
+    struct handover_do d = {0};
+    enum handover_stage before;
+
+    stream_lock_all(s);
+    before = s->h.stage;
+    handover_give_up(&s->h, &d);
+    if (s->h.stage != before)
+        stream_carry_out(s, &d, before);
+    stream_unlock_all(s);
+    stream_progress(s);
+}
+
 /* Back on TCP it needs nothing of its link before it goes up again. */
 static void rest_on_tcp(struct stream *s)
 {

@@ -511,20 +511,6 @@ void stream_check_foreign(struct stream *s)
     stream_progress(s);
 }
 
-void stream_hold_expired(struct stream *s)
-{
-    struct handover_do d = {0};
-    enum handover_stage before;
-
-    stream_lock_all(s);
-    before = s->h.stage;
-    handover_give_up(&s->h, &d);
-    if (s->h.stage != before)
-        stream_carry_out(s, &d, before);
-    stream_unlock_all(s);
-    stream_progress(s);
-}
-
 int stream_take_error(struct stream *s)
 {
     int error = 0;
