@@ -23,6 +23,16 @@ static bool is_meant(const struct endpoint *e, enum whom whom)
     return whom == EVERYBODY || e->closing == (whom == THE_CLOSING);
 }
 
+/*
+ * The caller is a signal handler in the midst of its own thread's call on this
+ * one: it cannot come back before that goes on, so nobody waits for it.
+ */
+static bool in_the_midst(struct endpoint *e)
+{
+    return stream_in_handler(&e->stream) && e->stream.managed;
+}
+
+/* How many are still to come. */
 static int not_back(enum stream_wish wish, enum reason why, enum whom whom,
                     bool say)
 {
@@ -31,6 +41,8 @@ static int not_back(enum stream_wish wish, enum reason why, enum whom whom,
 
     lock_take(&helper.all_lock);
     LIST_FOREACH(e, &helper.all, all) {
+        if (stream_in_handler(&e->stream))
+            continue;
         if (say && is_meant(e, whom)) {
             stream_lock_all(&e->stream);
             if (wish > e->stream.wish) {
@@ -79,15 +91,29 @@ static int wait_until_back(enum stream_wish wish, enum reason why,
     return wait_until(until, wish, why, whom);
 }
 
+static int count_in_the_midst(void)
+{
+    struct endpoint *e;
+    int n = 0;
+
+    lock_take(&helper.all_lock);
+    LIST_FOREACH(e, &helper.all, all)
+        n += in_the_midst(e);
+    lock_give(&helper.all_lock);
+    return n;
+}
+
 int helper_gather(enum stream_wish wish, enum reason why)
 {
+    int n;
+
     atomic_fetch_add(&process.no_ups, 1);
     if (wish == WISH_RETURN)
         atomic_store(&process.careful, true);
     if (!helper.started || pthread_equal(pthread_self(), helper.thread))
         return 0;
-    return wait_until_back(wish, why,
-                           wish == WISH_LEAVE ? EVERYBODY : THE_OPEN);
+    n = wait_until_back(wish, why, wish == WISH_LEAVE ? EVERYBODY : THE_OPEN);
+    return n + count_in_the_midst();
 }
 
 void helper_abort_rest(void)
@@ -96,7 +122,7 @@ void helper_abort_rest(void)
 
     lock_take(&helper.all_lock);
     LIST_FOREACH(e, &helper.all, all)
-        if (!e->closing && !stream_on_tcp(&e->stream))
+        if (!e->closing && (in_the_midst(e) || !stream_on_tcp(&e->stream)))
             stream_abort(&e->stream, REASON_RETURN_TIMEOUT);
     lock_give(&helper.all_lock);
 }
@@ -110,6 +136,8 @@ void helper_release(void)
         return;
     lock_take(&helper.all_lock);
     LIST_FOREACH(e, &helper.all, all) {
+        if (stream_in_handler(&e->stream))
+            continue; /* it was not asked */
         stream_lock_all(&e->stream);
         if (e->stream.wish == WISH_RETURN && !atomic_load(&e->held))
             e->stream.wish = WISH_NONE;
@@ -198,6 +226,10 @@ bool helper_bring_back(struct endpoint *e, enum reason why)
     uint64_t until = clock_ns() + process.settings.return_timeout_ms * 1000000;
     struct timespec t = {0, 50000};
 
+    if (stream_in_handler(&e->stream)) { /* once that has gone on */
+        helper_ask(e, WORK_RETURN);
+        return false;
+    }
     stream_wish(&e->stream, WISH_RETURN, why);
     helper_ask(e, WORK_PROGRESS);
     while (!stream_on_tcp(&e->stream)) {

@@ -1,11 +1,12 @@
 /*
- * usage: handlers SEED MILLISECONDS
+ * usage: handlers SEED MILLISECONDS [forks]
  *
  * A signal handler that runs again and again, wherever the program is, uses the
- * sockets that the program uses: it writes, reads, looks, connects and closes.
- * What a program may call there is in signal-safety(7). An echo server is the
- * other end. In the end each connection has to have given back as many bytes as
- * were written to it, and no call may hang. Prints "clean".
+ * sockets that the program uses: it writes, reads, looks, connects and closes;
+ * with "forks" it also makes children that end at once. What a program may call
+ * there is in signal-safety(7). An echo server is the other end. In the end
+ * each connection has to have given back as many bytes as were written to it,
+ * and no call may hang. Prints "clean".
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -19,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -284,12 +286,27 @@ static void next_signal(void)
 
 static _Atomic bool enough;
 
+static bool forks;
+
+static void make_a_child(void)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0)
+        _exit(0);
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+        wrong = "a child that did not end well";
+}
+
 static void on_signal(int number)
 {
     int error = errno;
 
     (void)number;
     calls_of_handler++;
+    if (forks && random_below(&handlers_random, 100) == 0)
+        make_a_child();
     one_step(&handlers_random, true);
     if (!atomic_load(&enough))
         next_signal();
@@ -307,8 +324,9 @@ int main(int argc, char **argv)
     struct epoll_event events[SLOTS];
     int listener;
 
-    if (argc != 3)
-        die("usage: handlers SEED MILLISECONDS");
+    if (argc != 3 && argc != 4)
+        die("usage: handlers SEED MILLISECONDS [forks]");
+    forks = argc == 4;
     listener = tcp_listen("4", &port);
     if (fork_limited(60) == 0)
         serve(listener);

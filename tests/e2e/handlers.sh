@@ -12,8 +12,10 @@ done=0 link=0
 # On a very slow machine all may be over before a stream has left TCP.
 while [ "$done" -lt "$runs" ] || { [ "$link" -eq 0 ] && [ "$done" -lt 60 ]; }; do
     done=$((done + 1))
-    shim "$P/handlers" $((seed + done)) 500 >"$dir/out" 2>"$dir/err" ||
-        fail "seed $((seed + done)): exit $? $(cat "$dir/out" "$dir/err")"
+    [ $((done % 3)) -eq 0 ] && forks=forks || forks=
+    # shellcheck disable=SC2086
+    shim "$P/handlers" $((seed + done)) 500 $forks >"$dir/out" 2>"$dir/err" ||
+        fail "seed $((seed + done)) $forks: exit $? $(cat "$dir/out" "$dir/err")"
     link=$(counter link_bytes_in)
 done
 [ "$link" -gt 0 ] || fail "nothing went by link"

@@ -155,6 +155,10 @@ void stream_abort(struct stream *s, enum reason why)
     struct handover_do d = {0};
     enum handover_stage before;
 
+    if (stream_in_handler(s)) { /* whom it has interrupted finds it reset */
+        overlay_reset(s);
+        return;
+    }
     stream_lock_all(s);
     before = s->h.stage;
     handover_abort(&s->h, why, &d);
