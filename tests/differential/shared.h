@@ -52,6 +52,7 @@ struct conn {
     int32_t holders[2]; /* descriptors in all processes */
     uint32_t closed[2]; /* no holder left */
     uint32_t shut[2];   /* shutdown() of what that end sends */
+    uint32_t acked[2];  /* the kernel told that this was acknowledged */
     uint32_t reset[2];  /* bytes of that direction may be lost */
     uint64_t filled[2]; /* bytes that `fill` wrote and `drain` reads */
 };
