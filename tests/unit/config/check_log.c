@@ -5,10 +5,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "tests/support/run_suite.h"
 
 static int pipe_end[2]; /* what is written to descriptor 2 comes out of [0] */
 static int old_stderr;
@@ -186,8 +187,6 @@ int main(void)
 {
     Suite *suite = suite_create("log");
     TCase *t = tcase_create("log");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_test(t, a_line_has_the_name_the_process_and_the_level);
@@ -201,9 +200,5 @@ int main(void)
     tcase_add_test(t, a_pipe_without_a_reader_raises_no_sigpipe);
     tcase_add_test(t, a_full_pipe_drops_the_line_and_does_not_wait);
     suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -2,13 +2,13 @@
 #include "preload/admin.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "preload/admin_layout.h"
 #include "preload/stats.h"
+#include "tests/support/run_suite.h"
 #include "transport/loop.h"
 
 static struct endpoint one;
@@ -138,8 +138,6 @@ int main(void)
 {
     Suite *suite = suite_create("admin");
     TCase *t = tcase_create("requests");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(t, start, NULL);
     tcase_add_test(t, each_request_has_one_answer);
@@ -147,9 +145,5 @@ int main(void)
     tcase_add_test(t, what_is_no_request_is_hung_up_on);
     tcase_add_test(t, callers_beyond_the_fourth_wait_for_their_turn);
     suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

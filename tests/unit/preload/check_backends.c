@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "preload/process.h"
+#include "tests/support/run_suite.h"
 #include "transport/bell.h"
 
 static char root[64];     /* below it are the devices of this host */
@@ -383,8 +384,6 @@ int main(void)
 {
     Suite *suite = suite_create("backends");
     TCase *tc = tcase_create("backends");
-    SRunner *runner;
-    int failed;
 
     find_modules();
     tcase_add_checked_fixture(tc, start, stop);
@@ -412,9 +411,5 @@ int main(void)
     tcase_add_test(tc,
                    after_a_fork_a_device_is_not_used_and_shared_memory_anew);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "preload/endpoint.h"
+#include "tests/support/run_suite.h"
 
 /* What a child does with what it got; its exit status is its answer. */
 static int in_child(struct endpoint *e, int (*act)(struct endpoint *e))
@@ -292,8 +293,6 @@ int main(void)
 {
     Suite *suite = suite_create("family");
     TCase *tc = tcase_create("family");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tc, what_was_never_shared_is_not_counted);
     tcase_add_test(tc, the_parent_is_alone_when_the_child_has_closed);
@@ -308,9 +307,5 @@ int main(void)
     tcase_add_test(tc, without_a_free_place_nothing_is_counted);
     tcase_add_test(tc, of_threads_that_ask_at_once_one_is_told);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "preload/fastsock_tree.h"
+#include "tests/support/run_suite.h"
 
 #define RXA  "/sys/class/infiniband/rxa"
 #define PORT RXA "/ports/1"
@@ -535,8 +536,6 @@ int main(void)
 {
     Suite *s = suite_create("fastsock_doctor");
     TCase *t = tcase_create("fastsock_doctor");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, setup, teardown);
     add_rdma(t);
@@ -548,9 +547,5 @@ int main(void)
     tcase_add_test(t, numbers_beyond_all_bounds_do_no_harm);
     tcase_add_test(t, what_is_no_file_is_not_waited_for);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

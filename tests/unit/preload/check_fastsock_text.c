@@ -1,12 +1,12 @@
 #include "preload/fastsock_text.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "preload/fastsock_command.h"
 #include "preload/fastsock_sockets.h"
+#include "tests/support/run_suite.h"
 
 /* A machine that started less than 184 s ago has no such past. */
 static uint64_t ago(uint64_t seconds)
@@ -141,8 +141,6 @@ int main(void)
 {
     Suite *s = suite_create("fastsock_text");
     TCase *t = tcase_create("fastsock_text");
-    SRunner *sr;
-    int failed;
 
     tcase_add_test(t, names_look_as_in_ss);
     tcase_add_test(t, times_are_short);
@@ -153,9 +151,5 @@ int main(void)
     tcase_add_test(t, a_line_that_is_no_socket_is_refused);
     tcase_add_test(t, a_process_id_is_a_whole_positive_number);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 static char tree[32];
 static int root;
 
@@ -155,8 +157,6 @@ int main(void)
 {
     Suite *s = suite_create("fastsock_tree");
     TCase *t = tcase_create("fastsock_tree");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, without_a_folder_it_is_this_machine);
@@ -165,9 +165,5 @@ int main(void)
     tcase_add_test(t, only_plain_files_are_read);
     tcase_add_test(t, names_are_sorted_and_too_many_are_cut);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

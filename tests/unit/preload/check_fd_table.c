@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 static struct object endpoint = {.kind = OBJECT_ENDPOINT},
                      set = {.kind = OBJECT_EPOLL};
 
@@ -155,8 +157,6 @@ int main(void)
 {
     Suite *s = suite_create("fd_table");
     TCase *t = tcase_create("fd_table");
-    SRunner *sr;
-    int failed;
 
     tcase_add_test(t, every_number_is_safe_to_ask_for);
     tcase_add_test(t, a_row_is_found_replaced_and_forgotten);
@@ -169,9 +169,5 @@ int main(void)
     tcase_add_test(t, at_a_fork_no_descriptor_of_ours_is_open_without_its_row);
     tcase_add_test(t, the_child_of_a_fork_may_change_what_is_ours);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -3,7 +3,8 @@
  */
 #include <check.h>
 #include <signal.h>
-#include <stdlib.h>
+
+#include "tests/support/run_suite.h"
 
 #include "preload/handlers.h"
 
@@ -90,8 +91,6 @@ int main(void)
 {
     Suite *s = suite_create("handlers");
     TCase *t = tcase_create("handlers");
-    SRunner *sr;
-    int failed;
 
     tcase_add_test(t, without_handlers_calls_are_restarted);
     tcase_add_test(t, all_of_one_kind_decide);
@@ -99,9 +98,5 @@ int main(void)
     tcase_add_test(t, a_handler_that_goes_when_it_has_run_is_not_counted_then);
     tcase_add_test(t, numbers_of_no_signal_are_nothing);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -3,10 +3,10 @@
  */
 #include <check.h>
 #include <signal.h>
-#include <stdlib.h>
 
 #include "preload/handlers.h"
 #include "preload/held_signals.h"
+#include "tests/support/run_suite.h"
 
 static int handled;
 
@@ -161,8 +161,6 @@ int main(void)
 {
     Suite *s = suite_create("held signals");
     TCase *t = tcase_create("held signals");
-    SRunner *sr;
-    int failed;
 
     tcase_add_test(t, a_signal_waits_until_it_is_released);
     tcase_add_test(
@@ -173,9 +171,5 @@ int main(void)
     tcase_add_test(t, without_a_handler_nothing_is_held);
     tcase_add_test(t, what_tells_of_a_mistake_is_never_held);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

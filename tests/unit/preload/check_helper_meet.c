@@ -10,6 +10,7 @@
 #include "preload/backends.h"
 #include "preload/process.h"
 #include "tests/support/fake_transport.h"
+#include "tests/support/run_suite.h"
 #include "tests/unit/preload/stand_ins.h"
 #include "transport/pause.h"
 
@@ -531,8 +532,6 @@ int main(void)
 {
     Suite *suite = suite_create("helper meet");
     TCase *tc = tcase_create("meeting");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tc, start, stop);
     tcase_add_test(
@@ -574,9 +573,5 @@ int main(void)
         tc, the_first_transport_that_suits_lets_peers_find_us_there_once);
     tcase_add_test(tc, memory_within_the_host_needs_nobody_to_listen);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

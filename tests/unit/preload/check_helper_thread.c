@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "preload/process.h"
+#include "tests/support/run_suite.h"
 #include "transport/pause.h"
 
 enum { ASKED = 8, ROUNDS = 2000, WAIT_MS = 10000 };
@@ -180,8 +181,6 @@ int main(void)
 {
     Suite *s = suite_create("helper thread");
     TCase *t = tcase_create("helper thread");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, NULL);
     tcase_add_test(t, what_is_asked_is_done);
@@ -190,9 +189,5 @@ int main(void)
                    one_that_is_asked_for_and_then_freed_takes_no_other_along);
     tcase_add_test(t, a_handler_that_asks_while_its_thread_does_loses_nothing);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

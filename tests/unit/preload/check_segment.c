@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
 #include "transport/shared_memory.h"
 #include "transport/stream/handover.h"
 
@@ -342,8 +343,6 @@ int main(void)
 {
     Suite *s = suite_create("segment");
     TCase *t = tcase_create("segment");
-    SRunner *r;
-    int failed;
 
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_test(t, a_row_reads_as_it_was_written);
@@ -363,9 +362,5 @@ int main(void)
     tcase_add_test(t, any_contents_are_survived);
     tcase_add_test(t, stages_are_named_as_in_the_handover);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

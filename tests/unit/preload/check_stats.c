@@ -2,11 +2,11 @@
 
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "preload/process.h"
+#include "tests/support/run_suite.h"
 #include "transport/pause.h"
 
 static struct endpoint one, two;
@@ -244,8 +244,6 @@ int main(void)
 {
     Suite *s = suite_create("stats");
     TCase *t = tcase_create("stats");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, NULL);
     tcase_set_timeout(t, 30);
@@ -261,9 +259,5 @@ int main(void)
     tcase_add_test(t, the_report_says_why_streams_never_left_tcp);
     tcase_add_test(t, a_report_that_cannot_be_written_is_left_out);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

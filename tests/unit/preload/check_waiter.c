@@ -12,6 +12,7 @@
 
 #include "preload/fd_table.h"
 #include "preload/process.h"
+#include "tests/support/run_suite.h"
 #include "transport/bell.h"
 #include "transport/pause.h"
 #include "transport/transport.h"
@@ -419,8 +420,6 @@ int main(void)
 {
     Suite *s = suite_create("waiter");
     TCase *t = tcase_create("waiter");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, stop);
     tcase_set_timeout(t, 30);
@@ -429,8 +428,8 @@ int main(void)
     tcase_add_test(t, ids_run_out_and_are_used_again);
     tcase_add_test(t, a_waiter_without_a_descriptor_takes_no_id);
     tcase_add_test(t, each_thread_has_one_waiter_that_ends_with_it);
-    tcase_add_test(
-        t, a_handler_in_the_midst_of_a_first_wait_has_the_same_waiter);
+    tcase_add_test(t,
+                   a_handler_in_the_midst_of_a_first_wait_has_the_same_waiter);
     tcase_add_test(t, an_epoll_set_is_never_idle_and_a_free_id_always);
     tcase_add_test(t, a_wake_may_come_after_its_waiter_has_gone);
     tcase_add_test(t, the_child_of_a_fork_starts_without_waiters);
@@ -442,9 +441,5 @@ int main(void)
     tcase_add_test(t, who_loses_slices_by_yielding_does_not_yield_for_long);
     tcase_add_test(t, a_slice_lost_now_and_then_changes_nothing);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -5,10 +5,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "tests/support/run_suite.h"
 
 static uint64_t token;
 static int ringer;
@@ -130,8 +131,6 @@ int main(void)
 {
     Suite *s = suite_create("bell");
     TCase *t = tcase_create("bell");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_test(t, a_ring_wakes_its_waiter_and_no_other);
@@ -141,9 +140,5 @@ int main(void)
     tcase_add_test(t, bells_and_ringers_are_closed_by_exec);
     tcase_add_test(t, rings_of_any_length_and_sender_are_drained);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "tests/support/run_suite.h"
+
 /* A ring with guard bytes around it, so that a copy too long shows. */
 enum { RING_BYTES = 256, GUARD = 64 };
 
@@ -315,8 +317,6 @@ int main(void)
 {
     Suite *s = suite_create("byte_ring");
     TCase *t = tcase_create("byte_ring");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, NULL);
     tcase_set_timeout(t, 60);
@@ -330,9 +330,5 @@ int main(void)
     tcase_add_test(t, a_release_out_of_bounds_is_refused_and_sets_nothing);
     tcase_add_test(t, any_value_in_the_words_is_refused_or_within_the_ring);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 static uint64_t state;
 
 static uint64_t next_random(void)
@@ -583,16 +585,10 @@ int main(void)
 {
     Suite *s = suite_create("control_message");
     TCase *t = tcase_create("control_message");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, NULL);
     add_records(t);
     add_messages(t);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 enum { THREADS = 4, TIMES = 20000 };
 
 static struct lock lock;
@@ -190,8 +192,6 @@ int main(void)
 {
     Suite *s = suite_create("lock");
     TCase *t = tcase_create("lock");
-    SRunner *sr;
-    int failed;
 
     tcase_add_test(t, a_free_lock_is_taken_and_given_back);
     tcase_add_test(t, who_holds_it_already_is_told_instead_of_waiting_for_ever);
@@ -202,9 +202,5 @@ int main(void)
     tcase_add_test(t, sleepers_are_woken_one_after_the_other);
     tcase_add_test(t, the_child_of_a_fork_has_a_name_of_its_own);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

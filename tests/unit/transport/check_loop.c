@@ -3,10 +3,10 @@
 #include <check.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
 #include "transport/pause.h"
 
 enum { MS = 1000000 };
@@ -321,8 +321,6 @@ int main(void)
 {
     Suite *s = suite_create("loop");
     TCase *t = tcase_create("loop");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_test(t, what_is_ready_is_called_and_what_is_not_stays_quiet);
@@ -337,9 +335,5 @@ int main(void)
     tcase_add_test(t, a_wake_while_nobody_sleeps_leaves_nothing_behind);
     tcase_add_test(t, a_creation_that_fails_gives_back_what_it_had);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -2,8 +2,9 @@
 
 #include <check.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tests/support/run_suite.h"
 
 static const uint64_t server[2] = {1, 2}, client[2] = {3, 4};
 static struct proof_log log_a, log_b;
@@ -130,8 +131,6 @@ int main(void)
 {
     Suite *suite = suite_create("proof");
     TCase *tcase = tcase_create("proof");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(tcase, start, NULL);
     tcase_add_test(tcase, the_hash_is_that_of_the_paper);
@@ -141,8 +140,5 @@ int main(void)
     tcase_add_test(tcase, too_few_bytes_or_more_than_are_kept_prove_nothing);
     tcase_add_test(tcase, the_first_bytes_are_kept_and_no_more);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -3,10 +3,11 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "tests/support/run_suite.h"
 
 enum { PAGE = 4096 };
 
@@ -151,8 +152,6 @@ int main(void)
 {
     TCase *tc = tcase_create("reach");
     Suite *s = suite_create("reach");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_test(tc, memory_of_the_program_is_reached);
     tcase_add_test(tc, asking_changes_no_byte_and_no_errno);
@@ -164,8 +163,5 @@ int main(void)
     tcase_add_test(tc, of_a_vector_only_what_is_moved_counts);
     tcase_add_test(tc, no_byte_leads_anywhere);
     suite_add_tcase(s, tc);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

@@ -1,8 +1,9 @@
 #include "transport/reason.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tests/support/run_suite.h"
 
 START_TEST(every_reason_has_a_token_of_its_own)
 {
@@ -68,17 +69,11 @@ int main(void)
 {
     Suite *s = suite_create("reason");
     TCase *t = tcase_create("reason");
-    SRunner *sr;
-    int failed;
 
     tcase_add_test(t, every_reason_has_a_token_of_its_own);
     tcase_add_test(t, every_reason_has_a_sentence_that_fits_in_two_lines);
     tcase_add_test(t, tokens_that_scripts_know_keep_their_values);
     tcase_add_test(t, an_unknown_value_reads_as_other);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

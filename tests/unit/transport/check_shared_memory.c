@@ -5,11 +5,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "tests/support/run_suite.h"
 
 enum { SIZE = 65536 };
 
@@ -170,8 +171,6 @@ int main(void)
 {
     Suite *s = suite_create("shared_memory");
     TCase *t = tcase_create("shared_memory");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_test(t, a_created_file_passes_the_check_with_its_size);
@@ -185,9 +184,5 @@ int main(void)
     tcase_add_test(t, two_mappings_show_the_same_bytes);
     tcase_add_test(t, a_mapping_that_fails_sets_nothing);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

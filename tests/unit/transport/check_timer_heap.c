@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "tests/support/fake_kernel.h"
+#include "tests/support/run_suite.h"
 
 enum { TIMERS = 200, STEPS = 200000 };
 
@@ -71,16 +72,10 @@ int main(void)
 {
     Suite *s = suite_create("timer heap");
     TCase *tc = tcase_create("timer heap");
-    SRunner *r;
-    int failed;
 
     tcase_add_test(tc, the_first_is_always_the_one_that_expires_first);
     tcase_add_test(tc, all_come_out_in_order);
     tcase_add_test(tc, removing_one_that_is_not_in_it_changes_nothing);
     suite_add_tcase(s, tc);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -3,8 +3,9 @@
 
 #include <check.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tests/support/run_suite.h"
 
 START_TEST(a_copy_lasts_through_the_next_turn)
 {
@@ -48,9 +49,5 @@ int main(void)
     tcase_add_test(tcase, a_copy_lasts_through_the_next_turn);
     tcase_add_test(tcase, an_empty_value_has_a_place_too);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

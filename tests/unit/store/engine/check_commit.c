@@ -2,9 +2,10 @@
 #include "store/engine/commit.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "tests/support/run_suite.h"
 
 #define SIZE (64u << 10)
 
@@ -136,9 +137,5 @@ int main(void)
     tcase_add_test(tcase, a_full_list_keeps_every_word);
     tcase_add_test(tcase, when_the_first_fence_fails_no_word_is_stored);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

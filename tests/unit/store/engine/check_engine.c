@@ -1,6 +1,7 @@
 /* What users of engine.h may rely on. */
 #include "config/log.h"
 #include "store/engine/audit.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -489,9 +490,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, after_a_failed_msync_the_pool_gives_errors_only);
     tcase_add_test(tcase, cas_ids_rise_across_crashes);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -8,6 +8,7 @@
 #include "config/log.h"
 #include "store/engine/audit.h"
 #include "store/engine/memory.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -533,9 +534,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, a_cache_forgets_but_never_mixes_up);
     tcase_add_test(tcase, a_visit_to_each_item_counts_what_the_model_has);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

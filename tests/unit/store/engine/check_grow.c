@@ -3,6 +3,7 @@
 
 #include "config/log.h"
 #include "store/engine/audit.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -174,9 +175,5 @@ int main(void)
     tcase_add_test(tcase,
                    a_walk_over_a_table_that_shrinks_visits_what_stays_once);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

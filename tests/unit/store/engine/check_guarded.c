@@ -1,6 +1,7 @@
 /* A pool's file is cut short while it is in use: errors, and no crash. */
 #include "config/log.h"
 #include "store/engine/engine.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -285,9 +286,5 @@ int main(void)
         tcase, pools_of_a_file_that_is_cut_between_two_opens_are_refused, 0, 4);
     tcase_add_test(tcase, a_store_with_callbacks_and_shards_is_guarded_too);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -2,8 +2,9 @@
 #include "store/engine/hash.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tests/support/run_suite.h"
 
 /* Pools on disk depend on it: these values must never change. */
 START_TEST(known_keys_have_known_hashes)
@@ -31,9 +32,5 @@ int main(void)
     tcase_add_test(tcase, known_keys_have_known_hashes);
     tcase_add_test(tcase, another_seed_is_another_hash);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 #define BEGIN 4096u
 #define UNITS 2048u
 #define END   (BEGIN + UNITS * HEAP_UNIT)
@@ -299,9 +301,5 @@ int main(void)
     tcase_add_test(tcase, some_space_is_as_much_as_the_largest_hole);
     tcase_add_test(tcase, an_impossible_area_is_refused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

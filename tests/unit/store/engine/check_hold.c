@@ -1,10 +1,10 @@
 /* A value that is held stays, in either engine. */
 #include "config/log.h"
 #include "store/engine/audit.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -213,9 +213,5 @@ int main(void)
     add_common(pool);
     tcase_add_test(pool, a_value_in_pieces_is_held_as_well);
     suite_add_tcase(suite, pool);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

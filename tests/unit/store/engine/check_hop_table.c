@@ -1,10 +1,10 @@
 /* The table alone: places, owner words, displacement. */
 #include "store/engine/hop_table.h"
 #include "store/engine/item.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -283,9 +283,5 @@ int main(void)
     tcase_add_test(tcase, when_nothing_can_move_there_is_no_move);
     tcase_add_test(tcase, a_hash_finds_the_deepest_segment_of_its_bits);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

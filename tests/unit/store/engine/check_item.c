@@ -2,10 +2,11 @@
 #include "store/engine/item.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "tests/support/run_suite.h"
 
 #define SIZE 8192u
 #define BLOB 4096u
@@ -218,9 +219,5 @@ int main(void)
     tcase_add_test(tcase, a_value_in_pieces_is_read_as_it_was_written);
     tcase_add_test(tcase, a_moved_item_is_the_same_with_its_new_meta_word);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

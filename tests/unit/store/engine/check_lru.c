@@ -2,7 +2,8 @@
 #include "store/engine/lru.h"
 
 #include <check.h>
-#include <stdlib.h>
+
+#include "tests/support/run_suite.h"
 
 /* Remove from the oldest on; the places must come in this order. */
 static void expect_order(struct lru *lru, const uint32_t *places, size_t n)
@@ -111,9 +112,5 @@ int main(void)
     tcase_add_test(tcase, among_many_a_touch_of_an_old_one_still_counts);
     tcase_add_test(tcase, without_an_order_it_is_known_who_is_there);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

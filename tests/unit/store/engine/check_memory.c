@@ -2,6 +2,7 @@
  * check_engine_model.c. */
 #include "config/log.h"
 #include "store/engine/memory.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -121,9 +122,5 @@ int main(void)
     tcase_add_test(tcase, turns_sweep_what_was_flushed);
     tcase_add_test(tcase, a_store_without_a_size_is_refused_in_words);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

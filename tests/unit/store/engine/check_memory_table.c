@@ -1,6 +1,7 @@
 #include "store/engine/memory_table.h"
 
 #include "store/engine/hash.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -93,9 +94,5 @@ int main(void)
                    a_walk_meets_each_item_once_while_chains_double_around_it);
     tcase_add_test(tcase, the_list_is_in_the_order_of_use);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 static const struct {
     const char *text;
     bool good;
@@ -87,9 +89,5 @@ int main(void)
     tcase_add_test(tcase, what_is_written_can_be_read_again);
     tcase_add_test(tcase, incr_wraps_and_decr_stops_at_zero);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* Reading and writing parts of values, attributes, batches; in both engines. */
 #include "config/log.h"
 #include "store/engine/audit.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -292,9 +293,5 @@ int main(void)
     add_case(suite, "in memory", open_memory, false);
     add_case(suite, "in a pool", open_pool, false);
     add_case(suite, "in a cache", open_cache, true);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
 #include "store/engine/engine.h"
 
 #include "store/engine/engine_state.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -122,9 +123,5 @@ int main(void)
     tcase_add_test(tcase, free_grains_that_lie_apart_are_no_place_to_begin);
     tcase_add_test(tcase, a_pool_in_pieces_begins_where_there_is_room);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

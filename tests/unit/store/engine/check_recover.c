@@ -5,11 +5,11 @@
 #include "store/engine/audit.h"
 #include "store/engine/heap_private.h"
 #include "store/engine/item.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -367,9 +367,5 @@ int main(void)
                    in_a_cache_the_order_of_use_begins_as_that_of_storing);
     tcase_add_test(tcase, no_room_in_what_was_empty_makes_it_look_at_all);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
  * tests/stress/shared.c has the threads. */
 #include "config/log.h"
 #include "store/engine/shared.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -353,9 +354,5 @@ int main(void)
     tcase_add_test(file, impossible_numbers_are_refused_in_words);
     tcase_add_test(file, as_many_shards_as_there_can_be);
     suite_add_tcase(suite, file);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

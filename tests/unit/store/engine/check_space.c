@@ -1,6 +1,7 @@
 /* Room: full pools, eviction, borrowed values, places used again. */
 #include "config/log.h"
 #include "store/engine/audit.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -492,9 +493,5 @@ int main(int argc, char **argv)
                    a_pipeline_on_one_key_needs_no_more_room_than_one_item);
     tcase_add_test(tcase, a_turn_without_changes_has_no_fences);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

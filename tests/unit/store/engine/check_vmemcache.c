@@ -4,6 +4,7 @@
  */
 #include "config/log.h"
 #include "store/engine/engine.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -423,9 +424,5 @@ int main(void)
                             KV_ENGINE_MEMORY + 1);
     tcase_add_test(tcase, the_memory_of_the_process_per_item_is_bounded);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* Callbacks about evictions and misses, in either engine. */
 #include "config/log.h"
 #include "store/engine/audit.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -272,9 +273,5 @@ int main(void)
     tcase_add_checked_fixture(pool, open_pool, close_store);
     add_all(pool);
     suite_add_tcase(suite, pool);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 #define SIZE (1u << 20)
 
 /* A file in memory, mapped, with its upper half gone. */
@@ -218,9 +220,5 @@ int main(void)
     tcase_add_test(tcase, each_thread_comes_back_to_its_own_frame);
     tcase_add_test(tcase, there_is_an_end_to_the_number_of_mappings);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

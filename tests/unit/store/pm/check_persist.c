@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 #define SIZE (64u << 10)
 
 static int memory_file(size_t size)
@@ -248,9 +250,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, after_a_failed_msync_every_fence_fails);
     tcase_add_test(tcase, a_hook_sees_every_call_and_can_fail_it);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

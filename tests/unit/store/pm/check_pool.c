@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 #define SIZE (128u << 10)
 
 static int fd;
@@ -266,9 +268,5 @@ int main(void)
     tcase_add_test(tcase, a_damaged_directory_or_header_is_refused);
     tcase_add_test(tcase, as_many_pools_as_slots_can_be_made_and_are_listed);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

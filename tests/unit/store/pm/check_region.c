@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 #define SIZE (64u << 10)
 
 static char folder[64];
@@ -330,9 +332,5 @@ int main(void)
     tcase_add_test(tcase, a_pool_whose_making_was_interrupted_is_made_again);
     tcase_add_test(tcase, no_room_for_a_pool_leaves_no_file);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 #define INLINE_MAX 64
 #define LOG_MAX    65536
 
@@ -290,8 +292,6 @@ int main(void)
 {
     Suite *s = suite_create("parse");
     TCase *t = tcase_create("parse");
-    SRunner *r;
-    int failed;
 
     tcase_add_test(t, every_split_point_gives_the_same_commands);
     tcase_add_test(t, numbers_are_read_as_strtoul_reads_them);
@@ -303,9 +303,5 @@ int main(void)
     tcase_add_test(t, a_get_of_100000_keys_is_one_command);
     tcase_add_test(t, a_long_value_is_handed_over_with_its_line_only);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -3,6 +3,8 @@
 #include <check.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 START_TEST(every_text_is_one_line)
 {
     for (int i = 0; i < REPLY_N_TEXTS; i++) {
@@ -75,17 +77,11 @@ int main(void)
 {
     Suite *s = suite_create("reply");
     TCase *t = tcase_create("reply");
-    SRunner *r;
-    int failed;
 
     tcase_add_test(t, every_text_is_one_line);
     tcase_add_test(t, texts_are_memcacheds);
     tcase_add_test(t, a_value_line_has_key_flags_length_and_cas);
     tcase_add_test(t, a_number_is_decimal);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -10,6 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 START_TEST(addresses_are_written_as_memcached_writes_them)
 {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(80)};
@@ -75,16 +77,10 @@ int main(void)
 {
     Suite *s = suite_create("acceptor");
     TCase *t = tcase_create("acceptor");
-    SRunner *r;
-    int failed;
 
     tcase_add_test(t, addresses_are_written_as_memcached_writes_them);
     tcase_add_test(t, the_port_file_names_each_tcp_port);
     tcase_add_test(t, an_address_that_is_none_is_refused_in_words);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -3,6 +3,8 @@
 #include <check.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 START_TEST(bytes_come_out_in_the_order_they_went_in)
 {
     struct block_pool pool = {0};
@@ -50,15 +52,9 @@ int main(void)
 {
     Suite *s = suite_create("byte_queue");
     TCase *t = tcase_create("byte_queue");
-    SRunner *r;
-    int failed;
 
     tcase_add_test(t, bytes_come_out_in_the_order_they_went_in);
     tcase_add_test(t, an_empty_queue_gives_its_block_to_the_next);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "config/log.h"
+#include "tests/support/run_suite.h"
 
 #define LARGE 200000 /* bytes of a value that goes straight to the pool */
 #define QUIET 100    /* turns without a reply: there is none */
@@ -332,8 +333,6 @@ int main(void)
 {
     Suite *s = suite_create("connection");
     TCase *t = tcase_create("connection");
-    SRunner *r;
-    int failed;
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_is_set_is_got);
@@ -352,9 +351,5 @@ int main(void)
         t, a_closed_connection_is_not_heard_of_while_others_hold_its_socket);
     tcase_add_test(t, stats_end_and_name_what_operators_scrape);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "tests/support/run_suite.h"
+
 static struct options o;
 static char text[8192]; /* what was printed, to out or to err */
 
@@ -121,8 +123,6 @@ int main(void)
 {
     Suite *s = suite_create("options");
     TCase *t = tcase_create("options");
-    SRunner *r;
-    int failed;
 
     tcase_add_test(t, without_options_it_is_memcached_with_a_pool);
     tcase_add_test(t, memcacheds_options_mean_what_they_mean_there);
@@ -130,9 +130,5 @@ int main(void)
     tcase_add_test(t, a_mistake_is_one_line_and_memcacheds_status);
     tcase_add_test(t, help_names_what_is_built_in_and_nothing_else);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/support/run_suite.h"
+
 #define TOTAL (4 << 20) /* bytes of a round */
 
 static unsigned long state = 1;
@@ -123,17 +125,11 @@ int main(void)
 {
     Suite *s = suite_create("output");
     TCase *t = tcase_create("output");
-    SRunner *r;
-    int failed;
 
     tcase_add_test(t, bytes_leave_in_order_however_little_the_kernel_takes);
     tcase_add_test(t,
                    settled_bytes_no_longer_need_what_they_were_borrowed_from);
     tcase_add_test(t, a_peer_that_is_gone_is_an_error_and_no_signal);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

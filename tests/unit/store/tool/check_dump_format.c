@@ -3,8 +3,9 @@
 
 #include <check.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tests/support/run_suite.h"
 
 static char error[300];
 
@@ -118,9 +119,5 @@ int main(void)
     tcase_add_test(tcase, what_a_line_lacks_is_told_with_its_place);
     tcase_add_test(tcase, the_sum_is_that_of_zip);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

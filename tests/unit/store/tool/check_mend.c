@@ -2,6 +2,7 @@
 #include "store/tool/mend.h"
 
 #include "store/pm/region.h"
+#include "tests/support/run_suite.h"
 
 #include <check.h>
 
@@ -36,9 +37,5 @@ int main(void)
     TCase *tcase = tcase_create("mend");
     tcase_add_test(tcase, one_wrong_word_is_worked_out_and_two_are_not);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -4,6 +4,8 @@
 #include <check.h>
 #include <errno.h>
 
+#include "tests/support/run_suite.h"
+
 START_TEST(sizes_have_units)
 {
     uint64_t size = 7;
@@ -26,9 +28,5 @@ int main(void)
     TCase *tcase = tcase_create("tool");
     tcase_add_test(tcase, sizes_have_units);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#include "tests/support/run_suite.h"
+
 static struct link *l, *r; /* a link's two ends */
 static int bell;           /* of waiter WAITER of the right one */
 
@@ -388,8 +390,6 @@ int main(void)
 {
     Suite *s = suite_create("shm");
     TCase *t = tcase_create("shm");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start_linked, stop_linked);
     tcase_set_timeout(t, 30);
@@ -413,9 +413,5 @@ int main(void)
     tcase_add_test(t,
                    the_memory_of_a_peer_lives_as_long_as_somebody_refers_to_it);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

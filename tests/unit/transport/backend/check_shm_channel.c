@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "tests/support/run_suite.h"
 #include "transport/shared_memory.h"
 
 static int raw; /* the stranger's end of the channel to `there` */
@@ -545,8 +546,6 @@ int main(void)
 {
     Suite *s = suite_create("shm_channel");
     TCase *t = tcase_create("shm_channel");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start_stranger, stop_stranger);
     tcase_set_timeout(t, 30);
@@ -568,9 +567,5 @@ int main(void)
     tcase_add_test(t, a_peer_that_reads_late_hears_everything_in_order);
     tcase_add_test(t, a_peer_that_does_not_read_its_channel_is_given_up);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

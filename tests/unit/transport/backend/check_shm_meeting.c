@@ -1,5 +1,7 @@
 #include "tests/unit/transport/backend/two_processes.h"
 
+#include "tests/support/run_suite.h"
+
 static void say_something(unsigned n)
 {
     struct link *l = left[n].link, *r = right[n].link;
@@ -473,8 +475,6 @@ int main(void)
 {
     Suite *s = suite_create("shm_meeting");
     TCase *t = tcase_create("shm_meeting");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, stop);
     tcase_set_timeout(t, 30);
@@ -510,9 +510,5 @@ int main(void)
     tcase_add_test(t, a_welcome_for_a_cancelled_meeting_frees_the_link);
     tcase_add_test(t, addresses_of_this_host_suit_and_others_do_not);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -1,7 +1,8 @@
 #include "transport/backend/window.h"
 
 #include <check.h>
-#include <stdlib.h>
+
+#include "tests/support/run_suite.h"
 
 static struct window w;
 
@@ -146,8 +147,6 @@ int main(void)
 {
     Suite *s = suite_create("window");
     TCase *t = tcase_create("window");
-    SRunner *sr;
-    int failed;
 
     tcase_add_checked_fixture(t, start, NULL);
     tcase_add_test(t, a_window_is_open_for_as_many_as_it_has_and_no_more);
@@ -159,9 +158,5 @@ int main(void)
     tcase_add_test(t, pieces_end_with_the_ring_and_together_are_all_of_it);
     tcase_add_test(t, what_lands_stays_within_what_the_ring_has_free);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 enum { TAG_IN = 71, TAG_OUT = 72 };
 
 #define BASE   (UINT64_C(5) << 32) /* offsets start here */
@@ -528,8 +530,6 @@ int main(void)
 {
     Suite *suite = suite_create("handover");
     TCase *tc = tcase_create("rows");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tc, every_record_in_every_place_has_its_row_or_aborts);
     tcase_add_test(tc,
@@ -558,9 +558,5 @@ int main(void)
     tcase_add_test(tc, the_second_epoch_starts_from_scratch);
     tcase_add_test(tc, bytes_that_landed_outlive_an_abort);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -8,6 +8,8 @@
 #include <check.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 enum { TAG_IN = 71, TAG_OUT = 72 };
 
 #define LEAVE  UINT64_C(10) /* what this end wrote before */
@@ -157,8 +159,6 @@ int main(void)
 {
     Suite *suite = suite_create("handover careful");
     TCase *tc = tcase_create("rows");
-    SRunner *runner;
-    int failed;
 
     tcase_add_loop_test(tc, a_careful_proposal_is_answered_when_all_was_read, 0,
                         2);
@@ -171,9 +171,5 @@ int main(void)
     tcase_add_test(tc, a_careful_initiator_that_waits_answers_cancel);
     tcase_add_loop_test(tc, a_dead_channel_takes_what_waits_with_it, 0, 2);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -9,6 +9,8 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "tests/support/run_suite.h"
+
 START_TEST(one_epoch_of_one_byte_with_all_faults_loses_nothing)
 {
     explore_all(&(struct explored){1, 1, true, true, .least = 300000});
@@ -62,8 +64,6 @@ int main(void)
 {
     Suite *suite = suite_create("handover explorer");
     TCase *tc = tcase_create("every order");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tc, 300);
     tcase_add_test(tc, one_epoch_of_one_byte_with_all_faults_loses_nothing);
@@ -72,9 +72,5 @@ int main(void)
     tcase_add_test(tc, an_end_that_becomes_careful_loses_nothing);
     tcase_add_test(tc, larger_worlds_lose_nothing);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
 #include "transport/stream/overlay.h"
 
 static struct two_ends pair;
@@ -546,8 +547,6 @@ int main(void)
 {
     Suite *suite = suite_create("overlay");
     TCase *tc = tcase_create("records on TCP");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tc, switch_cut_anywhere_is_one_switch);
     tcase_add_test(tc, a_return_cut_anywhere_is_one_return);
@@ -577,9 +576,5 @@ int main(void)
     tcase_add_test(tc, a_record_that_tcp_has_not_taken_goes_first);
     tcase_add_test(tc, the_linger_of_the_application_comes_back);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -10,6 +10,8 @@
 #include <poll.h>
 #include <string.h>
 
+#include "tests/support/run_suite.h"
+
 enum { RING = 64, TOTAL = 90 };
 
 static struct two_ends pair;
@@ -527,8 +529,6 @@ int main(void)
 {
     Suite *suite = suite_create("stream");
     TCase *tc = tcase_create("two ends");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tc, 20);
     ADD(nothing_at_all_in_every_stage_loses_nothing);
@@ -551,9 +551,5 @@ int main(void)
     ADD(a_return_that_nobody_answers_can_be_aborted);
     ADD(words_that_break_the_rules_break_the_stream);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -10,6 +10,8 @@
 #include <check.h>
 #include <errno.h>
 
+#include "tests/support/run_suite.h"
+
 enum { TOTAL = 60, MOMENTS = 24, BOTH = 3 };
 
 static struct two_ends pair;
@@ -225,8 +227,6 @@ int main(void)
 {
     Suite *suite = suite_create("stream careful");
     TCase *tc = tcase_create("moments");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tc, they_leave_tcp_when_the_last_byte_has_been_read);
     tcase_add_test(tc, nothing_lies_unread_between_the_paths);
@@ -238,9 +238,5 @@ int main(void)
     tcase_add_test(tc, a_proposal_that_waits_is_answered_when_it_is_not_to_be);
     tcase_add_test(tc, an_owner_that_has_another_mind_by_then_is_asked);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -7,6 +7,8 @@
 #include <check.h>
 #include <errno.h>
 
+#include "tests/support/run_suite.h"
+
 enum { RING = 64, TOTAL = 90 };
 
 static struct two_ends pair;
@@ -282,8 +284,6 @@ int main(void)
 {
     Suite *suite = suite_create("stream device");
     TCase *tc = tcase_create("later, or never");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tc, a_killed_writer_whose_bytes_never_landed_is_a_reset);
     tcase_add_test(tc, a_killed_peer_that_had_taken_all_is_a_reset_as_well);
@@ -298,9 +298,5 @@ int main(void)
     tcase_add_test(tc, the_answer_may_come_while_the_question_is_asked);
     tcase_add_test(tc, what_is_read_while_the_question_is_asked_asks_nothing);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -9,8 +9,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <unistd.h>
+
+#include "tests/support/run_suite.h"
 
 static struct two_ends pair;
 
@@ -140,17 +141,11 @@ int main(void)
 {
     Suite *s = suite_create("stream_handler");
     TCase *t = tcase_create("stream_handler");
-    SRunner *sr;
-    int failed;
 
     tcase_add_test(t, what_the_thread_holds_it_goes_on_holding);
     tcase_add_test(t, a_shutdown_is_left_to_the_helper);
     tcase_add_test(t, it_does_not_wait_for_who_waits_for_its_thread);
     tcase_add_test(t, nor_for_a_stream_of_which_its_thread_holds_nothing);
     suite_add_tcase(s, t);
-    sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

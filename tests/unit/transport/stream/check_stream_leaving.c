@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "tests/support/run_suite.h"
+
 enum { RING = 64, TOTAL = 90 };
 
 static struct two_ends pair;
@@ -225,8 +227,6 @@ int main(void)
 {
     Suite *suite = suite_create("stream leaving");
     TCase *tc = tcase_create("one end goes");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tc, a_close_after_all_was_read_gives_the_last_byte);
     tcase_add_test(tc, a_close_with_unread_bytes_is_a_reset);
@@ -241,9 +241,5 @@ int main(void)
         tc, after_an_exit_the_first_write_succeeds_and_the_second_does_not);
     tcase_add_test(tc, a_leaving_process_reads_no_more_records);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

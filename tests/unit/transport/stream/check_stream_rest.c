@@ -2,7 +2,8 @@
 #include "tests/support/two_ends.h"
 
 #include <check.h>
-#include <stdlib.h>
+
+#include "tests/support/run_suite.h"
 
 enum { RING = 64, TOTAL = 100 };
 
@@ -86,16 +87,10 @@ int main(void)
 {
     Suite *suite = suite_create("stream rest");
     TCase *tc = tcase_create("rest");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tc, a_link_rests_when_nothing_moved_and_the_next_byte_tells);
     tcase_add_test(tc, the_link_of_a_stream_that_is_back_rests_as_well);
     tcase_add_test(tc, bytes_that_the_peer_has_not_read_are_not_given_back);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

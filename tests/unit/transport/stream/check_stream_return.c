@@ -6,6 +6,8 @@
 #include <check.h>
 #include <errno.h>
 
+#include "tests/support/run_suite.h"
+
 enum { RING = 64 };
 
 static struct two_ends pair;
@@ -101,16 +103,10 @@ int main(void)
 {
     Suite *suite = suite_create("stream return");
     TCase *tc = tcase_create("on TCP");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tc, a_third_party_finds_every_unread_byte_on_tcp);
     tcase_add_test(tc, what_another_holder_read_was_not_cut_off);
     tcase_add_test(tc, an_end_that_is_to_stay_neither_proposes_nor_agrees);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tests/support/run_suite.h"
+
 /* What may happen besides writing, reading and going up and down. */
 enum fault {
     FAULT_BREAK = 1,    /* the link breaks */
@@ -336,8 +338,6 @@ int main(void)
 {
     Suite *suite = suite_create("stream schedules");
     TCase *tc = tcase_create("seeds");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tc, 20);
     tcase_add_test(tc, without_faults_every_byte_arrives_once_and_in_order);
@@ -350,9 +350,5 @@ int main(void)
     tcase_add_test(tc, after_a_kill_there_is_no_short_end_of_file);
     tcase_add_test(tc, with_all_faults_at_once_no_promise_is_broken);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }
