@@ -142,13 +142,22 @@ void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg)
 
 static void out_of_kernel(struct epoll_reg *reg)
 {
+    struct epoll_set *set = reg->set;
+
     if (reg->outside) {
         reg->outside = false;
         return;
     }
-    if (reg->events & EPOLLONESHOT)
-        reg->disarmed = epoll_spent_in_kernel(reg);
+    if (!(reg->events & EPOLLONESHOT)) {
+        kernel_ctl(reg->set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
+        return;
+    }
+    /* What a thread is told in between it finds itself: mark_spent(). */
+    atomic_store(&set->taking, true);
+    reg->disarmed = epoll_spent_in_kernel(reg);
     kernel_ctl(reg->set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
+    reg->taken_at = atomic_fetch_add(&set->takeovers, 1) + 1;
+    atomic_store(&set->taking, false);
 }
 
 /*
@@ -417,6 +426,7 @@ static int change_reg(struct epoll_set *set, struct epoll_reg *reg,
     reg->events = event->events;
     reg->data = event->data;
     reg->disarmed = reg->out_seen = false;
+    reg->taken_at = 0;
     reg->told_seen = atomic_load(&reg->endpoint->stream.told) - 1;
     if (reg->managed)
         epoll_make_hot(set, reg);

@@ -34,7 +34,8 @@ struct epoll_reg {
     bool managed, hot, disarmed, out_seen, promote;
     bool outside; /* on TCP, but a spent one-shot: not in the kernel's set */
     uint32_t told_seen, refused_seen, quiet_scans;
-    uint32_t hit_at; /* the set's hit_scans when it was last ready */
+    uint32_t hit_at;   /* the set's hit_scans when it was last ready */
+    uint32_t taken_at; /* a one-shot: the set's take-overs, with this one */
     uint64_t news_seen;
     struct peer *peer; /* while managed */
 };
@@ -53,10 +54,12 @@ int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
 /*
  * object.plain: the events are all the kernel's, and nothing of ours is in the
  * set. Another thread may change that at any moment: look again after a wait,
- * and take the bell out of what it returned.
+ * and take the bell out of what it returned. since: epoll_set_takeovers()
+ * before the kernel was asked.
  */
+uint32_t epoll_set_takeovers(const struct epoll_set *set);
 int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
-                           int n);
+                           int n, uint32_t since);
 
 /* The stream left the kernel, or is back. Stream locks held. */
 void epoll_sets_managed(struct endpoint *e, bool on);

@@ -164,8 +164,45 @@ static void drain(struct epoll_set *set, bool slept)
     lock_leave(&set->lock);
 }
 
+uint32_t epoll_set_takeovers(const struct epoll_set *set)
+{
+    return atomic_load(&set->takeovers);
+}
+
+static bool have_data(const struct epoll_event *events, int n, uint64_t data)
+{
+    for (int i = 0; i < n; i++)
+        if (events[i].data.u64 == data)
+            return true;
+    return false;
+}
+
+/*
+ * The kernel told of a one-shot after it was asked whether it had, and before
+ * it gave it away (out_of_kernel()): the program knows, so it is spent. Events
+ * have no more of a name than the program's data.
+ */
+static void mark_spent(struct epoll_set *set, const struct epoll_event *events,
+                       int n, uint32_t since)
+{
+    /* In this order: who takes one over counts it, and then is done. */
+    if (n == 0 ||
+        (!atomic_load(&set->taking) && atomic_load(&set->takeovers) == since))
+        return;
+    lock_enter(&set->lock);
+    for (unsigned i = 0; i < set->n_hot; i++) {
+        struct epoll_reg *reg = set->hot[i];
+
+        if ((reg->events & EPOLLONESHOT) && reg->taken_at != 0 &&
+            (int32_t)(reg->taken_at - since) > 0 &&
+            have_data(events, n, reg->data.u64))
+            reg->disarmed = true;
+    }
+    lock_leave(&set->lock);
+}
+
 static int without_bell(struct epoll_set *set, struct epoll_event *events,
-                        int n, bool slept)
+                        int n, bool slept, uint32_t since)
 {
     int kept = 0;
 
@@ -180,13 +217,14 @@ static int without_bell(struct epoll_set *set, struct epoll_event *events,
         }
         events[kept++] = events[i];
     }
+    mark_spent(set, events, kept, since);
     return kept;
 }
 
 int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
-                           int n)
+                           int n, uint32_t since)
 {
-    return without_bell(set, events, n, false);
+    return without_bell(set, events, n, false, since);
 }
 
 static int ask_kernel(struct epoll_set *set, int epfd,
@@ -197,11 +235,12 @@ static int ask_kernel(struct epoll_set *set, int epfd,
     set->hits = 0;
     /* What is our own may have taken the place of what is not. */
     for (int i = 0; i <= OWN_EVENTS && n == 0; i++) {
+        uint32_t since = epoll_set_takeovers(set);
         int all = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
 
         if (all < 0)
             return -errno;
-        n = epoll_set_without_bell(set, events, all);
+        n = epoll_set_without_bell(set, events, all, since);
         if (all < max)
             break;
     }
@@ -213,13 +252,14 @@ static int sleep_in_kernel(struct epoll_set *set, int epfd,
                            const sigset_t *mask)
 {
     int64_t ms = left_ns < 0 ? -1 : (left_ns + 999999) / 1000000;
+    uint32_t since = epoll_set_takeovers(set);
     int n;
 
     if (ms > INT_MAX)
         ms = INT_MAX;
     stats_count(STATS_SLEEP);
     n = REAL(epoll_pwait)(epfd, events, max, (int)ms, mask);
-    return n < 0 ? -errno : without_bell(set, events, n, true);
+    return n < 0 ? -errno : without_bell(set, events, n, true, since);
 }
 
 /*
@@ -413,13 +453,14 @@ static int sleep_bare(struct epoll_set *set, int epfd,
                       struct epoll_event *events, int max, int ms,
                       const sigset_t *mask)
 {
+    uint32_t since = epoll_set_takeovers(set);
     pid_t pid = process.pid;
     int n = 0;
 
     atomic_fetch_add(&set->sleepers, 1);
     if (atomic_load(&set->n_managed) == 0) {
         n = REAL(epoll_pwait)(epfd, events, max, ms, mask);
-        n = n < 0 ? -errno : without_bell(set, events, n, true);
+        n = n < 0 ? -errno : without_bell(set, events, n, true, since);
     }
     if (is_forked(pid))
         return n;
@@ -437,6 +478,7 @@ static int wait_kernel(struct epoll_set *set, int epfd,
                        struct held_signals *held)
 {
     uint64_t spin_ns = process.settings.poll_kernel_usec * 1000;
+    uint32_t since = epoll_set_takeovers(set);
     int64_t left = timeout_ns;
     int n;
 
@@ -464,7 +506,7 @@ done:
     if (n < 0)
         return -errno;
     if (atomic_load_explicit(&set->bell_in, memory_order_relaxed))
-        n = epoll_set_without_bell(set, events, n);
+        n = epoll_set_without_bell(set, events, n, since);
     return n;
 }
 

@@ -85,17 +85,19 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
                       int timeout)
 {
     struct object *o = fd_find(epfd);
+    uint32_t since;
     int n;
 
     if (o == NULL || o->kind != OBJECT_EPOLL)
         return REAL(epoll_wait)(epfd, events, max, timeout);
     if (timeout != 0 || !is_plain(o))
         goto ours; /* who sleeps is counted: a stream may come meanwhile */
+    since = epoll_set_takeovers((struct epoll_set *)o);
     n = FAST(epoll_wait)(epfd, events, max, timeout);
     if (likely(n <= 0 || is_plain(o)))
         return n;
     /* A stream went up behind our back and its bell is among the events. */
-    n = epoll_set_without_bell((struct epoll_set *)o, events, n);
+    n = epoll_set_without_bell((struct epoll_set *)o, events, n, since);
     if (n > 0)
         return n;
 ours:
