@@ -76,6 +76,24 @@ static bool key_fits(size_t klen)
     return klen >= 1 && klen <= KV_MAX_KEY;
 }
 
+/* The key's entry, for calls that need one; counts the gets. */
+static enum kv_result find_entry(struct kv *kv, const void *key, size_t klen,
+                                 enum lookup lookup, struct found *out)
+{
+    if (!key_fits(klen))
+        return KV_MISS;
+    enum kv_result result = space_begin(kv);
+    if (result != KV_OK)
+        return result;
+    find(kv, key, klen, lookup, out);
+    bool miss = out->place == HOP_NONE;
+    if (lookup == LOOKUP_GET) {
+        kv->stats.get_misses += miss;
+        kv->stats.get_hits += !miss;
+    }
+    return miss ? KV_MISS : KV_OK;
+}
+
 void durable_hint(struct kv *kv, const void *key, size_t klen, bool store)
 {
     if (key_fits(klen))
@@ -86,17 +104,9 @@ enum kv_result durable_get(struct kv *kv, const void *key, size_t klen,
                            struct kv_item *out)
 {
     struct found f;
-    if (!key_fits(klen))
-        return KV_MISS;
-    enum kv_result result = space_begin(kv);
+    enum kv_result result = find_entry(kv, key, klen, LOOKUP_GET, &f);
     if (result != KV_OK)
         return result;
-    find(kv, key, klen, LOOKUP_GET, &f);
-    if (f.place == HOP_NONE) {
-        kv->stats.get_misses++;
-        return KV_MISS;
-    }
-    kv->stats.get_hits++;
     const struct hop_entry *entry = kv_entry(kv, f.place);
     struct item_source source = {.len = entry->vlen};
     uint64_t meta = kv_meta(kv, f.place);
@@ -124,13 +134,7 @@ enum kv_result durable_get(struct kv *kv, const void *key, size_t klen,
 enum kv_result durable_exists(struct kv *kv, const void *key, size_t klen)
 {
     struct found f;
-    if (!key_fits(klen))
-        return KV_MISS;
-    enum kv_result result = space_begin(kv);
-    if (result != KV_OK)
-        return result;
-    find(kv, key, klen, LOOKUP_CHANGE, &f);
-    return f.place == HOP_NONE ? KV_MISS : KV_OK;
+    return find_entry(kv, key, klen, LOOKUP_CHANGE, &f);
 }
 
 bool durable_next_run(const struct kv *kv, const struct kv_item *item,
@@ -178,16 +182,10 @@ enum kv_result durable_read(struct kv *kv, const void *key, size_t klen,
                             struct kv_item *out)
 {
     struct found f;
-    if (!key_fits(klen))
-        return KV_MISS;
-    enum kv_result result = space_begin(kv);
+    enum kv_result result =
+        find_entry(kv, key, klen, used ? LOOKUP_GET : LOOKUP_CHANGE, &f);
     if (result != KV_OK)
         return result;
-    find(kv, key, klen, used ? LOOKUP_GET : LOOKUP_CHANGE, &f);
-    kv->stats.get_misses += used && f.place == HOP_NONE;
-    if (f.place == HOP_NONE)
-        return KV_MISS;
-    kv->stats.get_hits += used;
     if (used)
         lru_touch(&kv->lru, f.place);
     durable_item(kv, f.place, out);
@@ -486,14 +484,9 @@ void durable_cancel(struct kv *kv, struct kv_reservation *reservation)
 enum kv_result durable_delete(struct kv *kv, const void *key, size_t klen)
 {
     struct found f;
-    if (!key_fits(klen))
-        return KV_MISS;
-    enum kv_result result = space_begin(kv);
+    enum kv_result result = find_entry(kv, key, klen, LOOKUP_CHANGE, &f);
     if (result != KV_OK)
         return result;
-    find(kv, key, klen, LOOKUP_CHANGE, &f);
-    if (f.place == HOP_NONE)
-        return KV_MISS;
     space_remove(kv, f.place);
     return KV_OK;
 }
@@ -502,14 +495,9 @@ enum kv_result durable_touch(struct kv *kv, const void *key, size_t klen,
                              uint32_t exptime)
 {
     struct found f;
-    if (!key_fits(klen))
-        return KV_MISS;
-    enum kv_result result = space_begin(kv);
+    enum kv_result result = find_entry(kv, key, klen, LOOKUP_CHANGE, &f);
     if (result != KV_OK)
         return result;
-    find(kv, key, klen, LOOKUP_CHANGE, &f);
-    if (f.place == HOP_NONE)
-        return KV_MISS;
     uint64_t meta = kv_meta(kv, f.place);
     kv->expiring -= (uint32_t)meta != 0;
     kv->expiring += exptime != 0;
@@ -542,14 +530,9 @@ enum kv_result durable_arith(struct kv *kv, const void *key, size_t klen,
     struct found f;
     uint64_t number, meta;
     char text[NUMBER_TEXT];
-    if (!key_fits(klen))
-        return KV_MISS;
-    enum kv_result result = space_begin(kv);
+    enum kv_result result = find_entry(kv, key, klen, LOOKUP_STORE, &f);
     if (result != KV_OK)
         return result;
-    find(kv, key, klen, LOOKUP_STORE, &f);
-    if (f.place == HOP_NONE)
-        return KV_MISS;
     size_t old = copy_number(kv, f.place, text);
     if (old == 0 || !number_read(text, old, &number))
         return KV_NOT_NUMBER;
