@@ -308,27 +308,23 @@ static void set_watch(struct endpoint *e, uint64_t ids)
 /* Epoll sets hold the stream's locks already when they call these two. */
 bool endpoint_watch(struct endpoint *e, unsigned waiter)
 {
-    bool locked;
     uint64_t ids;
 
     if (waiter_ids_have(atomic_load(&e->watch), waiter))
         return true;
-    locked = lock_take(&e->stream.rx) == 0;
+    lock_enter(&e->stream.rx);
     ids = with_watch(atomic_load(&e->watch), waiter);
     if (ids != 0)
         set_watch(e, ids);
-    if (locked)
-        lock_give(&e->stream.rx);
+    lock_leave(&e->stream.rx);
     return ids != 0;
 }
 
 void endpoint_unwatch(struct endpoint *e, unsigned waiter)
 {
-    bool locked = lock_take(&e->stream.rx) == 0;
-
+    lock_enter(&e->stream.rx);
     set_watch(e, waiter_ids_with(atomic_load(&e->watch), waiter, false));
-    if (locked)
-        lock_give(&e->stream.rx);
+    lock_leave(&e->stream.rx);
 }
 
 /* ---- the end ---- */

@@ -143,20 +143,19 @@ void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg)
 static void out_of_kernel(struct epoll_reg *reg)
 {
     struct epoll_set *set = reg->set;
+    bool one_shot = reg->events & EPOLLONESHOT;
 
     if (reg->outside) {
         reg->outside = false;
         return;
     }
-    if (!(reg->events & EPOLLONESHOT)) {
-        kernel_ctl(reg->set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
-        return;
-    }
     /* What a thread is told in between it finds itself: mark_spent(). */
-    atomic_store(&set->taking, true);
-    reg->disarmed = epoll_spent_in_kernel(reg);
-    kernel_ctl(reg->set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
-    reg->taken_at = atomic_fetch_add(&set->takeovers, 1) + 1;
+    atomic_store(&set->taking, one_shot);
+    if (one_shot)
+        reg->disarmed = epoll_spent_in_kernel(reg);
+    kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
+    if (one_shot)
+        reg->taken_at = atomic_fetch_add(&set->takeovers, 1) + 1;
     atomic_store(&set->taking, false);
 }
 

@@ -165,8 +165,9 @@ void helper_listen(struct endpoint *e)
 
 void helper_stop_listening(uint16_t port)
 {
-    bool any = false, taken = lock_take(&helper.lock) == 0;
+    bool any = false;
 
+    lock_enter(&helper.lock); /* perhaps this thread's, before a signal */
     for (int i = 0; i < HELPER_LISTENING; i++) {
         struct listening *l = &helper.listening[i];
         uint8_t addr[16], family;
@@ -178,8 +179,7 @@ void helper_stop_listening(uint16_t port)
         if (its_port == port)
             l->ends = any = true;
     }
-    if (taken) /* not by this thread, before a signal */
-        lock_give(&helper.lock);
+    lock_leave(&helper.lock);
     if (any) {
         atomic_store(&helper.some_end, true);
         loop_wake(helper.loop);
