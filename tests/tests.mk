@@ -21,6 +21,11 @@ $(UNIT): %: %.o $(B)/support.a $(B)/rooms.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(B)/support.a $(B)/rooms.a \
 		-lcheck -lsubunit -lm -lrt -lpmem
 
+# Two ends of a stream, with tags that come back with a seed: no other program
+# may have that getrandom().
+STREAM_UNIT := $(filter $(B)/tests/unit/transport/stream/%,$(UNIT))
+$(STREAM_UNIT): $(B)/tests/unit/transport/stream/two_ends.o
+
 # Modules as a transport of its own library is one, sound ones and others.
 MODULES := $(patsubst %.c,$(B)/%/libfastsock-verbs.so,$(wildcard tests/unit/preload/modules/*.c))
 

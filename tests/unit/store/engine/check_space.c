@@ -178,33 +178,55 @@ START_TEST(values_borrowed_long_ago_hold_nothing_when_the_epoch_wraps)
 }
 END_TEST
 
-START_TEST(a_table_grows_until_the_pool_is_full_and_then_evicts_or_says_so)
+/* Small items in a new pool, with its own seed, until it refuses or evicts:
+ * how much of the table they fill, in percent. */
+static unsigned fill_table(bool evict)
 {
     char key[16];
-    for (int mode = 0; mode < 2; mode++) {
-        kv_close(kv);
-        options.evict = mode == 1;
-        open_again();
-        enum kv_result result = KV_OK;
-        for (int n = 0; n < 20000 && result == KV_OK; n++) {
-            snprintf(key, sizeof(key), "%d", n);
-            result = set(key, "v");
-            if (result == KV_OK) /* moves along when it is displaced */
-                kv_touch(kv, key, strlen(key), 5000 + (uint32_t)n);
-            if (n % 10 == 0)
-                kv_commit(kv);
-        }
-        for (int n = 0; n < 20000; n++) {
-            struct kv_item item;
-            snprintf(key, sizeof(key), "%d", n);
-            if (kv_get(kv, key, strlen(key), &item) == KV_OK)
-                ck_assert_uint_eq(item.exptime, 5000 + (uint32_t)n);
-        }
-        ck_assert_int_eq(result, mode == 1 ? KV_OK : KV_NO_SPACE);
-        ck_assert_uint_gt(kv->table.places * 64, POOL * 3 / 4);
-        ck_assert_uint_gt(kv->stats.items * 100 / kv->table.places, 70);
-        ck_assert(mode == 1 || kv->stats.growths > 10);
+    enum kv_result result = KV_OK;
+
+    ck_assert_int_eq(kv_close(kv), 0);
+    ck_assert_int_eq(ftruncate(fd, 0), 0);
+    options.evict = evict;
+    open_again();
+    for (int n = 0; n < 20000 && result == KV_OK; n++) {
+        snprintf(key, sizeof(key), "%d", n);
+        result = set(key, "v");
+        if (result == KV_OK) /* moves along when it is displaced */
+            kv_touch(kv, key, strlen(key), 5000 + (uint32_t)n);
+        if (n % 10 == 0)
+            kv_commit(kv);
     }
+    for (int n = 0; n < 20000; n++) {
+        struct kv_item item;
+        snprintf(key, sizeof(key), "%d", n);
+        if (kv_get(kv, key, strlen(key), &item) == KV_OK)
+            ck_assert_uint_eq(item.exptime, 5000 + (uint32_t)n);
+    }
+    ck_assert_int_eq(result, evict ? KV_OK : KV_NO_SPACE);
+    ck_assert_uint_gt(kv->table.places * 64, POOL * 3 / 4);
+    ck_assert_uint_gt(kv->stats.growths, 10);
+    return (unsigned)(kv->stats.items * 100 / kv->table.places);
+}
+
+/*
+ * A table that evicts is as full as hopscotch allows. One that refuses is
+ * between its last growth and the next: a segment of 1,536 that found no place
+ * at 85 % became two of 1,024, each 64 % full, and seeds decide how many of
+ * them are that far. In 4,000 pools it was 67 to 95 %, 80 +- 3.5.
+ */
+START_TEST(a_table_grows_until_the_pool_is_full_and_then_evicts_or_says_so)
+{
+    unsigned sum = 0;
+
+    for (int n = 0; n < 8; n++) {
+        ck_assert_uint_ge(fill_table(true), 86);
+        unsigned percent = fill_table(false);
+
+        ck_assert_uint_ge(percent, 60);
+        sum += percent;
+    }
+    ck_assert_uint_gt(sum / 8, 70);
 }
 END_TEST
 

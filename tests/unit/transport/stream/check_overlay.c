@@ -4,7 +4,7 @@
  *
  * Scenarios of docs/handover.md, section 13: 2, 3, 19, 21.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 #include <errno.h>

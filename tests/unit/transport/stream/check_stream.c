@@ -3,7 +3,7 @@
  * in every stage it can happen in, and the stories that need more than that.
  * Scenarios of docs/handover.md, section 13: 5-10, 12, 13, 15, 16, 20, 24.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  *
  * Scenario 27 of docs/handover.md, section 13.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 #include <errno.h>

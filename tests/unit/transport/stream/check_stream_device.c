@@ -2,7 +2,7 @@
  * Streams over a device: what was committed lands later, and never if its
  * writer is killed first.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 #include <errno.h>

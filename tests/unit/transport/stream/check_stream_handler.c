@@ -2,7 +2,7 @@
  * A signal handler that has interrupted its own thread inside a call on a
  * stream: such a thread holds one of the stream's locks, as these tests do.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 #include <errno.h>

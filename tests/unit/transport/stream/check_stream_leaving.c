@@ -3,7 +3,7 @@
  *
  * Scenarios of docs/handover.md, section 13: 11, 15, 16, 17.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 #include <errno.h>

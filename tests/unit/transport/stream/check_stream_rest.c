@@ -1,5 +1,5 @@
 /* Links on which nothing moves give their memory back. */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 

@@ -1,7 +1,7 @@
 /*
  * What a stream that has returned leaves on TCP, for others than itself.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 #include <errno.h>

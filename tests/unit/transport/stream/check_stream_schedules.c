@@ -10,7 +10,7 @@
  * Scenarios of docs/handover.md, section 13, in passing: 2, 4-12, 15-17, 20,
  * 21. SEED=n runs that seed alone; LONG=1 runs thirty times as many.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <check.h>
 #include <errno.h>

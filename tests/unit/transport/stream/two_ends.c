@@ -1,7 +1,7 @@
 /*
  * See two_ends.h.
  */
-#include "tests/support/two_ends.h"
+#include "tests/unit/transport/stream/two_ends.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,7 +15,8 @@ enum { PIECE_MOST = 1 << 16 };
 static uint8_t piece[PIECE_MOST];
 static uint64_t tag_state;
 
-/* In place of the C library's: a seed brings back its tags as well. */
+/* In place of the C library's: a seed brings back its tags as well. Here and
+ * not in tests/support, as the linker would give it to every program. */
 ssize_t getrandom(void *to, size_t n, unsigned flags)
 {
     (void)flags;

@@ -6,8 +6,8 @@
  * Every byte read is compared with what the other end wrote at that offset;
  * the first wrong one fails the test.
  */
-#ifndef TESTS_SUPPORT_TWO_ENDS_H
-#define TESTS_SUPPORT_TWO_ENDS_H
+#ifndef TESTS_UNIT_TRANSPORT_STREAM_TWO_ENDS_H
+#define TESTS_UNIT_TRANSPORT_STREAM_TWO_ENDS_H
 
 #include "tests/support/fake_kernel.h"
 #include "tests/support/fake_transport.h"
