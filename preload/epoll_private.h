@@ -20,7 +20,7 @@ struct epoll_set {
     struct lock lock;
     _Atomic unsigned n_managed;
     _Atomic bool taking;        /* a one-shot out of the kernel, just now */
-    _Atomic uint32_t takeovers; /* of one-shots, so far */
+    _Atomic uint32_t takeovers; /* out of the kernel, so far */
     _Atomic bool bell_in;       /* the bell is in the kernel's set */
     int wake_fd;                /* and this, which devices wake by; -1: none */
     _Atomic bool nested;        /* the kernel alone; see epoll_set_nest() */

@@ -35,7 +35,7 @@ struct epoll_reg {
     bool outside; /* on TCP, but a spent one-shot: not in the kernel's set */
     uint32_t told_seen, refused_seen, quiet_scans;
     uint32_t hit_at;   /* the set's hit_scans when it was last ready */
-    uint32_t taken_at; /* a one-shot: the set's take-overs, with this one */
+    uint32_t taken_at; /* the set's take-overs, with this one; 0: none yet */
     uint64_t news_seen;
     struct peer *peer; /* while managed */
 };

@@ -77,8 +77,15 @@ static uint32_t events_of(struct epoll_reg *reg, bool peek)
     return hit;
 }
 
+/* It was the kernel's when the set had taken over so many. */
+static bool is_taken_since(const struct epoll_reg *reg, uint32_t since)
+{
+    return reg->taken_at != 0 && (int32_t)(reg->taken_at - since) > 0;
+}
+
+/* But for those that were the kernel's at *asked, if it is not NULL. */
 static int collect_once(struct epoll_set *set, struct epoll_event *events,
-                        int max)
+                        int max, const uint32_t *asked)
 {
     bool cooled = false;
     unsigned at;
@@ -100,6 +107,8 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
         if (at >= set->n_hot)
             at = 0;
         reg = set->hot[at++];
+        if (asked != NULL && is_taken_since(reg, *asked))
+            continue;
         hit = events_of(reg, false);
         if (hit == 0) {
             if (epoll_is_quiet(set, reg))
@@ -125,13 +134,19 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
 }
 
 /* Whoever changes a stream holds its lock and then wants the set's: let go. */
-static int collect(struct epoll_set *set, struct epoll_event *events, int max)
+static int collect_beside(struct epoll_set *set, struct epoll_event *events,
+                          int max, const uint32_t *asked)
 {
     int n;
 
-    while ((n = collect_once(set, events, max)) == -EAGAIN)
+    while ((n = collect_once(set, events, max, asked)) == -EAGAIN)
         sched_yield();
     return n;
+}
+
+static int collect(struct epoll_set *set, struct epoll_event *events, int max)
+{
+    return collect_beside(set, events, max, NULL);
 }
 
 /* A device has something for links of the set, or of others in the process. */
@@ -193,8 +208,7 @@ static void mark_spent(struct epoll_set *set, const struct epoll_event *events,
     for (unsigned i = 0; i < set->n_hot; i++) {
         struct epoll_reg *reg = set->hot[i];
 
-        if ((reg->events & EPOLLONESHOT) && reg->taken_at != 0 &&
-            (int32_t)(reg->taken_at - since) > 0 &&
+        if ((reg->events & EPOLLONESHOT) && is_taken_since(reg, since) &&
             have_data(events, n, reg->data.u64))
             reg->disarmed = true;
     }
@@ -367,6 +381,7 @@ static int64_t time_left(uint64_t until_ns)
 static int collect_fairly(struct epoll_set *set, int epfd,
                           struct epoll_event *events, int max)
 {
+    uint32_t since = epoll_set_takeovers(set);
     int n = 0, more;
 
     if (set->hits >= HITS_PER_KERNEL_LOOK) {
@@ -374,7 +389,8 @@ static int collect_fairly(struct epoll_set *set, int epfd,
         if (n < 0 || n == max)
             return n;
     }
-    more = collect(set, events + n, max - n);
+    /* A list has nobody twice: who left the kernel meanwhile may be in it. */
+    more = collect_beside(set, events + n, max - n, n > 0 ? &since : NULL);
     if (more > 0)
         set->hits++;
     return n + more;
@@ -397,7 +413,7 @@ static int collect_again(struct epoll_set *set, struct epoll_event *events,
                          int max, struct held_signals *held)
 {
     int n = set->hits < HITS_PER_KERNEL_LOOK && !held->on
-                ? collect_once(set, events, max)
+                ? collect_once(set, events, max, NULL)
                 : 0;
 
     if (n > 0) {
