@@ -370,7 +370,7 @@ enum kv_result durable_commit(struct kv *kv)
     if (kv->commit.n > 0 && !kv->failed) {
         if (kv->sweep_left > 0 || kv->expiring > 0)
             space_sweep(kv, SWEEP_STEP);
-        if (kv->evict)
+        if (kv->evict && !kv->recovery.active) /* what is free is not known */
             space_keep_reserve(kv);
     }
     if (kv->sparse != HOP_NONE)

@@ -381,10 +381,10 @@ enum kv_result kv_commit(struct kv *kv);
 
 /*
  * A pool that was closed in order is open at once; that all of it is looked at
- * is left for later. Until then puts use grains that were empty. Each
- * kv_commit() does some of it, and so does this call, in well below a
- * millisecond, for who has nothing else to do; true: there is more. Without it
- * nothing is wrong.
+ * is left for later. Until then puts use grains that were empty, and what was
+ * deleted or evicted since. Each kv_commit() does some of it, and so does this
+ * call, in well below a millisecond, for who has nothing else to do; true:
+ * there is more. Without it nothing is wrong.
  */
 bool kv_catch_up(struct kv *kv);
 

@@ -33,6 +33,7 @@ struct recovery {
     uint32_t next;               /* number of the segment to look at next */
     uint64_t places;             /* of all that nobody has looked into */
     uint64_t cas_end;            /* no item has this cas id, or a higher one */
+    uint64_t newest;             /* highest cas id found */
     struct summary_counts told;  /* when the pool was closed */
     struct summary_counts found; /* in the segments looked into */
 };

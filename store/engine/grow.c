@@ -285,7 +285,7 @@ enum kv_result grow_segment(struct kv *kv, uint32_t segment)
         if (result != KV_NO_SPACE)
             return result;
     }
-    if (kv->recovery.active && recover_finish(kv) == 0)
+    if (recover_pays(kv) && recover_finish(kv) == 0)
         return grow_segment(kv, segment);
     return KV_NO_SPACE;
 }

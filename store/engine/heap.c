@@ -382,11 +382,6 @@ uint64_t heap_alloc_some(struct heap *heap, uint64_t len, uint64_t *got)
 void heap_release(struct heap *heap, uint32_t i)
 {
     struct heap_extent *e = heap_extent(heap, i);
-    if (heap_is_hidden(heap, e->offset)) {
-        heap_untell(heap, e->offset * HEAP_UNIT, e->len * HEAP_UNIT);
-        drop_extent(heap, i);
-        return;
-    }
     size_t below = edge_find(heap, e->offset, 1);
     if (below != SIZE_MAX) {
         uint32_t other = (heap->edges[below] - 1) >> 1;

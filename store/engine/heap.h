@@ -89,9 +89,9 @@ bool heap_covers(const struct heap *heap, uint64_t offset, uint64_t len);
 
 /*
  * The space from begin to end is the pool's, but what is in use of it is not
- * known yet: nothing is allocated there. heap_tell() is told of each piece in
- * use; when all are, heap_reveal() makes the rest free, some at a time. What is
- * freed meanwhile counts as never told. 0, -EINVAL or -ENOMEM.
+ * known yet. heap_tell() is told of each piece in use; it may be freed, and its
+ * space is used again as any other. When all are, heap_reveal() makes free what
+ * was never told, some at a time. 0, -EINVAL or -ENOMEM.
  */
 int heap_hide(struct heap *heap, uint64_t begin, uint64_t end);
 

@@ -24,10 +24,11 @@
 #include <stdalign.h>
 #include <stdbool.h>
 
-#define HOP_NONE        UINT32_MAX
-#define HOP_SHIFT       11
-#define HOP_INDEX       (HOP_SEGMENT_MAX - 1)
-#define HOP_SEGMENTS    ((1u << (32 - HOP_SHIFT)) - 1) /* that have numbers */
+#define HOP_NONE  UINT32_MAX
+#define HOP_SHIFT 11
+#define HOP_INDEX (HOP_SEGMENT_MAX - 1)
+/* That have numbers; those above are of marks in the list of uses (lru.h). */
+#define HOP_SEGMENTS    ((1u << (32 - HOP_SHIFT)) - 8)
 #define HOP_RETIRED_MAX 4096 /* places between two commits */
 #define HOP_BLOCK_SHIFT 8    /* 2^8 segments are described in one block */
 #define HOP_BLOCK       (1u << HOP_BLOCK_SHIFT)

@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CLASS_BITS       8
+#define CLASSES_OF_POWER (1u << CLASS_BITS)
+#define LONG_AGO         (1u << 30) /* moves: above an eighth of all places */
+
 void lru_init(struct lru *lru, bool ordered)
 {
     *lru = (struct lru){
@@ -23,6 +27,8 @@ void lru_fini(struct lru *lru)
     for (uint32_t i = 0; i < lru->n_blocks; i++)
         free(lru->blocks[i]);
     free(lru->blocks);
+    free(lru->marks);
+    lru->marks = NULL;
     lru->blocks = NULL;
     lru->n_blocks = 0;
 }
@@ -84,19 +90,26 @@ static void set_here(struct lru *lru, uint32_t place, bool here)
     *word = here ? *word | bit : *word & ~bit;
 }
 
-static void link_newest(struct lru *lru, uint32_t place)
+/* Older than the one, newer than the other of two neighbours. */
+static void link_between(struct lru *lru, uint32_t place, uint32_t newer,
+                         uint32_t older, uint32_t seq)
 {
-    if (!lru->ordered)
-        return;
-    struct lru_node *node = lru_node(lru, place);
-    node->newer = LRU_NONE;
-    node->seq = ++lru->seq;
-    node->older = lru->newest;
-    if (lru->newest != LRU_NONE)
-        lru_node(lru, lru->newest)->newer = place;
+    *lru_node(lru, place) =
+        (struct lru_node){.newer = newer, .older = older, .seq = seq};
+    if (newer != LRU_NONE)
+        lru_node(lru, newer)->older = place;
+    else
+        lru->newest = place;
+    if (older != LRU_NONE)
+        lru_node(lru, older)->newer = place;
     else
         lru->oldest = place;
-    lru->newest = place;
+}
+
+static void link_newest(struct lru *lru, uint32_t place)
+{
+    if (lru->ordered)
+        link_between(lru, place, LRU_NONE, lru->newest, ++lru->seq);
 }
 
 static void unlink_node(struct lru *lru, uint32_t place)
@@ -160,6 +173,64 @@ void lru_move(struct lru *lru, uint32_t from, uint32_t to)
         lru_node(lru, node->older)->newer = to;
     else
         lru->oldest = to;
+}
+
+uint32_t lru_oldest(struct lru *lru)
+{
+    while (lru->oldest >= LRU_MARK && lru->oldest != LRU_NONE) {
+        unlink_node(lru, lru->oldest);
+        lru->passed++;
+    }
+    return lru->oldest;
+}
+
+int lru_open_classes(struct lru *lru)
+{
+    if (!lru->ordered)
+        return 0;
+    lru->marks = calloc(LRU_CLASSES, sizeof(*lru->marks));
+    if (!lru->marks)
+        return -ENOMEM;
+    lru->passed = 0;
+    lru->seq = 0;
+    for (uint32_t i = 0; i < LRU_CLASSES; i++)
+        link_newest(lru, LRU_MARK + i);
+    lru->seq = LONG_AGO; /* whoever is touched becomes one of the newest */
+    return 0;
+}
+
+/* Of ages 1 to 511 the last ones; then 256 for each power of two. */
+static uint32_t class_of(uint64_t age)
+{
+    unsigned shift = age < CLASSES_OF_POWER
+                         ? 0
+                         : 63 - CLASS_BITS - (unsigned)__builtin_clzll(age);
+    uint64_t n = (uint64_t)shift * CLASSES_OF_POWER + (age >> shift);
+    return n < LRU_CLASSES ? LRU_CLASSES - 1 - (uint32_t)n : 0;
+}
+
+void lru_insert_aged(struct lru *lru, uint32_t place, uint64_t age)
+{
+    if (!lru->marks) {
+        lru_insert(lru, place);
+        return;
+    }
+    uint32_t class = class_of(age);
+    bool passed = class < lru->passed;
+    set_here(lru, place, true);
+    link_between(lru, place, passed ? lru->oldest : lru->marks[class].newer,
+                 passed ? LRU_NONE : LRU_MARK + class, class);
+    lru->n++;
+}
+
+void lru_close_classes(struct lru *lru)
+{
+    if (!lru->marks)
+        return;
+    for (uint32_t i = lru->passed; i < LRU_CLASSES; i++)
+        unlink_node(lru, LRU_MARK + i);
+    free(lru->marks);
+    lru->marks = NULL;
 }
 
 bool lru_before(const struct lru *lru, uint32_t a, uint32_t b)

@@ -9,7 +9,8 @@
  * pool that was closed in order serves before the segments have been looked
  * into: one that is needed is taken at once, the others in the commits that
  * follow (recover_step()). Until all are, new space comes out of grains that
- * were empty when the pool was closed (summary.h).
+ * were empty when the pool was closed (summary.h), and of what is deleted or
+ * evicted.
  *
  * After a crash there is nothing to repair, as only whole items get named.
  * Repairs are for damaged media and hostile files: an entry that is not valid,
@@ -30,7 +31,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DIGIT       11   /* bits of a cas id that are sorted by at a time */
 #define REVEAL_STEP 8192 /* effort of heap_reveal() in one step */
 
 /* Take a bit out of an owner word in the pool. */
@@ -210,10 +210,12 @@ static int take_item(struct kv *kv, uint32_t bucket, uint64_t kept,
     }
     hop_claim(&kv->table, place);
     hop_mark(&kv->table, place, hop_mark_of(item_hash(entry)));
-    lru_insert(&kv->lru, place);
+    lru_insert_aged(&kv->lru, place, r->cas_end - entry->cas);
     r->found.items++;
     r->found.bytes += item_bytes(entry);
     r->found.expiring += entry->exptime != 0;
+    if (entry->cas > r->newest)
+        r->newest = entry->cas;
     if (entry->cas >= kv->next_cas)
         kv->next_cas = entry->cas + 1;
     return 1;
@@ -284,51 +286,19 @@ static bool next_pending(struct kv *kv, uint32_t *number)
     return r->next < kv->table.n_segments;
 }
 
-struct age {
-    uint64_t cas;
-    uint32_t place;
-};
-
-/* By cas id, in as many rounds as the highest one needs. The sorted one of the
- * two arrays. */
-static struct age *sort_ages(struct age *from, struct age *to, size_t n,
-                             uint64_t highest)
-{
-    for (unsigned shift = 0; shift < 64 && highest >> shift != 0;
-         shift += DIGIT) {
-        size_t at[1u << DIGIT] = {0}, sum = 0;
-        for (size_t i = 0; i < n; i++)
-            at[from[i].cas >> shift & ((1u << DIGIT) - 1)]++;
-        for (size_t d = 0; d < 1u << DIGIT; d++) {
-            size_t count = at[d];
-            at[d] = sum;
-            sum += count;
-        }
-        for (size_t i = 0; i < n; i++)
-            to[at[from[i].cas >> shift & ((1u << DIGIT) - 1)]++] = from[i];
-        struct age *sorted = to;
-        to = from;
-        from = sorted;
-    }
-    return from;
-}
-
 /* When items were used is not known; when they were stored is. */
 static int order_list(struct kv *kv)
 {
-    size_t n = 0;
-    struct age *ages = malloc(((size_t)kv->lru.n + 1) * 2 * sizeof(*ages));
-    if (!ages)
-        return -ENOMEM;
-    for (uint32_t at = kv->lru.oldest; at != LRU_NONE;
-         at = lru_node(&kv->lru, at)->newer)
-        ages[n++] = (struct age){kv_entry(kv, at)->cas, at};
-    const struct age *sorted = sort_ages(ages, ages + n, n, kv->next_cas);
+    uint32_t at = kv->lru.oldest, next;
     lru_clear(&kv->lru);
-    for (size_t i = 0; i < n; i++)
-        lru_insert(&kv->lru, sorted[i].place);
-    free(ages);
-    return 0;
+    int rc = lru_open_classes(&kv->lru);
+    for (; at != LRU_NONE && rc == 0; at = next) {
+        next = lru_node(&kv->lru, at)->newer;
+        lru_insert_aged(&kv->lru, at,
+                        kv->recovery.newest + 1 - kv_entry(kv, at)->cas);
+    }
+    lru_close_classes(&kv->lru);
+    return rc;
 }
 
 static void take_flush(struct kv *kv)
@@ -353,6 +323,7 @@ static int end_recovery(struct kv *kv)
     kv->expiring += r->found.expiring - r->told.expiring;
     if (kv->flush_mark > 0)
         kv->sweep_left = kv->table.places;
+    lru_close_classes(&kv->lru);
     r->active = false;
     if (raise) {
         kv->cas_ceiling = kv->next_cas;
@@ -422,8 +393,8 @@ int recover(struct kv *kv, bool believe)
 {
     struct pool_state *state = &kv->pool.header->state;
     struct recovery *r = &kv->recovery;
-    bool known = believe && kv->pool.was_clean && !kv->evict &&
-                 state->root != 0 && region_is_whole(&kv->region->region) &&
+    bool known = believe && kv->pool.was_clean && state->root != 0 &&
+                 region_is_whole(&kv->region->region) &&
                  summary_read(&kv->pool, &r->told);
 
     *r = (struct recovery){.active = true,
@@ -435,6 +406,8 @@ int recover(struct kv *kv, bool believe)
     int rc = known ? summary_areas(&kv->pool, &kv->heap) : hide_all(kv);
     if (rc == 0 && state->root != 0)
         rc = take_word(kv, &state->root, 0, 0);
+    if (rc == 0 && known)
+        rc = lru_open_classes(&kv->lru);
     if (rc < 0)
         return rc;
     take_flush(kv);

@@ -4,6 +4,12 @@
 
 #include "store/engine/engine_state.h"
 
+#ifdef FASTSOCK_TEST
+#define RECOVER_AT_ONCE 0u /* so that small pools have it all, too */
+#else
+#define RECOVER_AT_ONCE 65536u /* places, about 10 ms */
+#endif
+
 /*
  * Needs the region, commit list, empty table, heap and list. Takes in every
  * item that is whole; a name of anything else is taken out of its owner word,
@@ -22,5 +28,13 @@ int recover(struct kv *kv, bool believe);
 void recover_step(struct kv *kv);
 int recover_finish(struct kv *kv);
 void recover_segment(struct kv *kv, uint32_t number);
+
+/* There is no room in what is known: look at all the rest now? A cache evicts
+ * instead, unless so few places are left that nobody notices. */
+static inline bool recover_pays(const struct kv *kv)
+{
+    return kv->recovery.active &&
+           (!kv->evict || kv->recovery.places <= RECOVER_AT_ONCE);
+}
 
 #endif

@@ -188,18 +188,26 @@ static void sweep_all(struct kv *kv)
     space_sweep(kv, kv->table.places);
 }
 
+/* The one that was used least recently, of those that have been looked at. */
+static uint32_t oldest(struct kv *kv)
+{
+    while (lru_oldest(&kv->lru) == LRU_NONE && kv->recovery.active &&
+           !kv->failed)
+        recover_step(kv);
+    return lru_oldest(&kv->lru);
+}
+
 /* Evict until so many bytes wait for the next commit. False: nothing left. */
 static bool evict_bytes(struct kv *kv, uint64_t bytes)
 {
     uint64_t before = kv->heap.retired_bytes;
     bool any = false;
-    while (kv->lru.oldest != LRU_NONE &&
-           kv->heap.retired_bytes - before < bytes) {
+    while (oldest(kv) != LRU_NONE && kv->heap.retired_bytes - before < bytes) {
         if (space_begin(kv) != KV_OK)
             return false;
         if (kv->heap.retired_bytes < before) /* that was a commit */
             before = kv->heap.retired_bytes;
-        remove_counted(kv, kv->lru.oldest);
+        remove_counted(kv, oldest(kv));
         any = true;
     }
     return any;
@@ -258,7 +266,7 @@ static bool try_blob(struct kv *kv, uint64_t len, uint32_t klen, bool whole,
     if (blob->offset != 0)
         return true;
     return !whole && len > 0 && kv->heap.retired == HEAP_NONE &&
-           !kv->recovery.active && make_chain(kv, len, klen, blob);
+           !recover_pays(kv) && make_chain(kv, len, klen, blob);
 }
 
 enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
@@ -270,12 +278,12 @@ enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
     if (heap_round(len) > kv->heap.size)
         return KV_TOO_LARGE;
     while (!try_blob(kv, len, klen, whole, blob)) {
-        if (kv->recovery.active) { /* the space may be in what is hidden */
-            if (recover_finish(kv) < 0)
-                return KV_NO_SPACE;
-            continue;
-        }
         if (kv->heap.retired == HEAP_NONE) {
+            if (recover_pays(kv)) { /* the space may be in what is hidden */
+                if (recover_finish(kv) < 0)
+                    return KV_NO_SPACE;
+                continue;
+            }
             if (!swept) {
                 sweep_all(kv);
                 swept = true;
@@ -367,8 +375,8 @@ static bool has_reserve(const struct kv *kv)
 void space_keep_reserve(struct kv *kv)
 {
     for (int i = 0; i < RESERVE_STEP && !has_reserve(kv); i++) {
-        if (kv->lru.oldest == LRU_NONE || space_begin(kv) != KV_OK)
+        if (oldest(kv) == LRU_NONE || space_begin(kv) != KV_OK)
             return;
-        remove_counted(kv, kv->lru.oldest);
+        remove_counted(kv, oldest(kv));
     }
 }

@@ -151,6 +151,8 @@ START_TEST(after_reopening_a_cache_evicts_what_was_stored_first)
         set(key, "v");
     }
     reopen();
+    while (kv_catch_up(kv))
+        ;
     for (int n = 0; n < 500; n++) {
         snprintf(key, sizeof(key), "key%d", n);
         uint32_t place = hop_find(&kv->table, kv_hash(kv, key, strlen(key)),
