@@ -421,6 +421,7 @@ struct kv_shared_options {
     uint32_t shards; /* of a new file; 0: as many as there are CPUs. A file
                       * keeps the number that it was made with */
     bool batch;      /* changes become durable by kv_shared_commit() */
+    uint64_t room;   /* bytes that the file may grow to while it is open */
     struct kv_options pool; /* of each; but size is that of all together */
 };
 
@@ -431,6 +432,15 @@ int kv_shared_open(const char *path, const struct kv_shared_options *options,
                    struct kv_shared **out, char *error, size_t error_size);
 int kv_shared_close(struct kv_shared *shared);
 uint32_t kv_shared_shards(const struct kv_shared *shared);
+
+/*
+ * At least so many bytes more for all together, as evenly as may be; a file
+ * gets larger by what it has not got free. Others wait meanwhile. What fails in
+ * the middle leaves some shards larger than others; the next call begins with
+ * the smaller ones. 0 or -errno.
+ */
+int kv_shared_grow(struct kv_shared *shared, uint64_t more, char *error,
+                   size_t error_size);
 
 /* Call it now and then; until the first call it is the time of opening. */
 void kv_shared_set_time(struct kv_shared *shared, uint32_t now);

@@ -26,6 +26,7 @@
 #define GRAIN_ALL   64            /* ... and of all together */
 #define FEW_SHARDS  32            /* more need a large directory */
 #define MANY_BYTES  (64ull << 20) /* of a region that has one */
+#define MORE_MAX    ((uint64_t)1 << 60)
 
 struct shared_shard *shared_enter(struct kv_shared *shared, const void *key,
                                   size_t klen)
@@ -221,6 +222,70 @@ int kv_shared_close(struct kv_shared *shared)
     return rc < 0 ? rc : closed;
 }
 
+/* Bytes that each shard is to have when all get so many more, in grains. */
+static uint64_t even_size(struct kv_shared *shared, uint64_t more,
+                          uint64_t grain)
+{
+    uint64_t all = more;
+    for (uint32_t i = 0; i < shared->n; i++)
+        all += shared->shards[i].kv->pool.size;
+    uint64_t each = all / shared->n + (all % shared->n != 0);
+    return each / grain * grain + (each % grain != 0) * grain;
+}
+
+static uint64_t lacks(const struct kv *kv, uint64_t size)
+{
+    return kv->pool.size < size ? size - kv->pool.size : 0;
+}
+
+static int grow_file(struct kv_shared *shared, uint64_t more, char *error,
+                     size_t error_size)
+{
+    struct kv_region *region = shared->region;
+    const struct region_header *header = region->region.header;
+    uint64_t size = even_size(shared, more, header->grain);
+    uint64_t want = 0, has = kv_region_free(region);
+    for (uint32_t i = 0; i < shared->n; i++)
+        want += lacks(shared->shards[i].kv, size);
+    int rc = 0;
+    if (want > has)
+        rc = kv_region_grow(region, header->size + want - has, error,
+                            error_size);
+    for (uint32_t i = 0; i < shared->n && rc == 0; i++) {
+        uint64_t n = lacks(shared->shards[i].kv, size);
+        if (n > 0)
+            rc = kv_pool_grow(shared->shards[i].kv, n, error, error_size);
+    }
+    return rc;
+}
+
+static int grow_memory(struct kv_shared *shared, uint64_t more, char *error,
+                       size_t error_size)
+{
+    uint64_t each = more / shared->n + (more % shared->n != 0);
+    int rc = 0;
+    for (uint32_t i = 0; i < shared->n && rc == 0; i++)
+        rc = kv_pool_grow(shared->shards[i].kv, each, error, error_size);
+    return rc;
+}
+
+int kv_shared_grow(struct kv_shared *shared, uint64_t more, char *error,
+                   size_t error_size)
+{
+    if (more > MORE_MAX)
+        return region_refuse(
+            shared->region ? shared->region->region.path : "memory", error,
+            error_size, -EINVAL, "cannot grow by %llu bytes",
+            (unsigned long long)more);
+    for (uint32_t i = 0; i < shared->n; i++)
+        pthread_mutex_lock(&shared->shards[i].lock);
+    int rc = shared->region ? grow_file(shared, more, error, error_size)
+                            : grow_memory(shared, more, error, error_size);
+    for (uint32_t i = 0; i < shared->n; i++)
+        pthread_mutex_unlock(&shared->shards[i].lock);
+    return rc;
+}
+
 /* The region, and from it what routes keys. */
 static int open_region(struct kv_shared *shared, const char *path,
                        const struct kv_options *options, char *error,
@@ -229,6 +294,7 @@ static int open_region(struct kv_shared *shared, const char *path,
     struct kv_region_options how = {.size = options->size,
                                     .durability = options->durability,
                                     .guard = options->guard,
+                                    .room = shared->room,
                                     .grain = GRAIN_MAX};
     uint64_t grains = (uint64_t)shared->n * GRAIN_SHARE;
     uint32_t n = 0;
@@ -312,6 +378,7 @@ int kv_shared_open(const char *path, const struct kv_shared_options *options,
                              "cannot be opened: no memory");
     shared->n = wanted(options);
     shared->batch = options->batch;
+    shared->room = options->room;
     atomic_init(&shared->now, (uint32_t)time(NULL));
     pthread_mutex_init(&shared->callers_lock, NULL);
     LIST_INIT(&shared->callers);

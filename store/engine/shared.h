@@ -3,7 +3,8 @@
  * at engine.h.
  *
  * shared.c opens, closes and routes; shared_calls.c has the operations.
- * Locks: one per shard, never two at once, and never while a callback runs;
+ * Locks: one per shard, never two at once, but to grow all of them, in the
+ * order of their numbers, and never while a callback runs;
  * that of the list of callbacks that run is the innermost.
  */
 #ifndef STORE_ENGINE_SHARED_H
@@ -35,6 +36,7 @@ struct kv_shared {
     struct shared_shard *shards;
     uint32_t n;
     bool batch;
+    uint64_t room; /* bytes that the file may grow to */
     uint64_t seed; /* of the hash that chooses the shard */
     _Atomic uint32_t now;
     kv_evicted *evicted;

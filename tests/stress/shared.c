@@ -23,7 +23,8 @@ enum {
     KEYS = 200,
     OWN_KEYS = 4000,
     LEN_MOST = 3000,
-    SMALL = 4 << 20
+    SMALL = 4 << 20,
+    GROWTH = 128 << 10
 };
 
 struct scene;
@@ -138,6 +139,17 @@ static void step_mixed(struct worker *w, int i)
     uint32_t key = roll(w, KEYS);
     if ((i & 1 ? put(w, key) : get(w, key)) != KV_OK)
         fail(w->scene, "a key is gone");
+}
+
+/* Thread 0 makes it larger now and then, up to its room. */
+static void step_grow(struct worker *w, int i)
+{
+    char error[256] = "";
+    int every = w->scene->steps / 16 + 1;
+    if (w->number == 0 && i % every == every - 1 &&
+        kv_shared_grow(w->scene->shared, GROWTH, error, sizeof(error)) < 0)
+        fail(w->scene, error);
+    step_put(w, i);
 }
 
 static void step_miss(struct worker *w, int i)
@@ -310,6 +322,9 @@ static const struct scenario scenarios[] = {
      .check = check_put},
     {.name = "all threads get the same keys", .step = step_get, .filled = true},
     {.name = "some get what others put", .step = step_mixed, .filled = true},
+    {.name = "it grows while all threads put and get",
+     .step = step_grow,
+     .check = check_put},
     {.name = "a callback answers every miss",
      .step = step_miss,
      .check = check_miss,
@@ -388,6 +403,7 @@ static bool run(const struct scenario *scenario, int threads, int steps,
 {
     struct kv_shared_options options = {
         .shards = 4,
+        .room = 16 * SMALL,
         .pool = {.size = SMALL,
                  .evict = scenario->evict,
                  .durability = modes[mode].durability,

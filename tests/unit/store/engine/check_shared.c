@@ -1,6 +1,7 @@
 /* The front over shards, as one thread sees it, in a file and in memory.
  * tests/stress/shared.c has the threads. */
 #include "config/log.h"
+#include "store/engine/engine_state.h"
 #include "store/engine/shared.h"
 #include "tests/support/run_suite.h"
 
@@ -39,7 +40,8 @@ static void open_file(void)
 {
     fd = memfd_create("pool", MFD_CLOEXEC);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    options = (struct kv_shared_options){.shards = 4, .pool = {.size = SIZE}};
+    options = (struct kv_shared_options){
+        .shards = 4, .room = 4 * SIZE, .pool = {.size = SIZE}};
     open_again();
 }
 
@@ -229,6 +231,73 @@ START_TEST(several_calls_on_a_shard_are_one_turn)
 }
 END_TEST
 
+/* Until there is no room; how many keys. */
+static int fill(int from)
+{
+    char value[2048];
+    int k = from;
+    memset(value, 'x', sizeof(value) - 1);
+    value[sizeof(value) - 1] = '\0';
+    while (set(k, value) == KV_OK)
+        k++;
+    return k - from;
+}
+
+START_TEST(all_shards_grow_and_take_more)
+{
+    int first = fill(0);
+    uint64_t size = stats().pool_size;
+    ck_assert_int_gt(first, 1000);
+    ck_assert_msg(kv_shared_grow(shared, SIZE, error, sizeof(error)) == 0, "%s",
+                  error);
+    int second = fill(100000);
+    ck_assert_int_gt(second, first * 3 / 4);
+    ck_assert_uint_ge(stats().items, (uint64_t)(first + second));
+    if (fd >= 0)
+        ck_assert_uint_ge(stats().pool_size, size + SIZE);
+    ck_assert_str_ne(get(1), "(none)");
+    ck_assert_str_ne(get(100001), "(none)");
+    ck_assert_int_eq(kv_shared_grow(shared, UINT64_MAX, error, sizeof(error)),
+                     -EINVAL);
+    ck_assert_ptr_nonnull(strstr(error, "cannot grow by 18446744073709551615"));
+}
+END_TEST
+
+/* As a crash leaves them, and a file that cannot be that large. */
+START_TEST(shards_that_grew_by_halves_become_equal)
+{
+    struct kv_region *region = shared->region;
+    uint64_t size = shared->shards[0].kv->pool.size;
+    uint64_t grain = region->region.header->grain;
+    ck_assert_int_eq(
+        kv_shared_grow(shared, (uint64_t)1 << 50, error, sizeof(error)),
+        -EINVAL);
+    ck_assert_ptr_nonnull(strstr(error, "can grow to"));
+    ck_assert_int_eq(
+        kv_region_grow(region, SIZE + 40 * grain, error, sizeof(error)), 0);
+    ck_assert_int_eq(
+        kv_pool_grow(shared->shards[2].kv, 20 * grain, error, sizeof(error)),
+        0);
+    ck_assert_int_eq(kv_shared_close(shared), 0);
+    open_again();
+    region = shared->region;
+    ck_assert_int_eq(kv_shared_grow(shared, 60 * grain, error, sizeof(error)),
+                     0);
+    for (uint32_t i = 0; i < 4; i++) {
+        uint64_t now = shared->shards[i].kv->pool.size;
+        ck_assert_uint_ge(now, size + 20 * grain);
+        ck_assert_uint_le(now, size + 22 * grain);
+    }
+    ck_assert_uint_le(kv_region_free(region), 2 * grain);
+    for (int k = 0; k < 1000; k++)
+        ck_assert_int_eq(set(k, "value"), KV_OK);
+    ck_assert_int_eq(kv_shared_close(shared), 0);
+    open_again();
+    for (int k = 0; k < 1000; k++)
+        ck_assert_str_eq(get(k), "value");
+}
+END_TEST
+
 START_TEST(what_was_stored_is_found_after_reopening_with_any_number)
 {
     for (int k = 0; k < 1000; k++)
@@ -334,6 +403,7 @@ static void add_common(TCase *tcase)
     tcase_add_test(tcase, a_scan_goes_through_all_shards);
     tcase_add_test(tcase, a_flush_takes_all_shards);
     tcase_add_test(tcase, several_calls_on_a_shard_are_one_turn);
+    tcase_add_test(tcase, all_shards_grow_and_take_more);
 }
 
 int main(void)
@@ -350,6 +420,7 @@ int main(void)
     tcase_add_test(file,
                    what_was_stored_is_found_after_reopening_with_any_number);
     tcase_add_test(file, shards_that_a_crash_left_unmade_are_made);
+    tcase_add_test(file, shards_that_grew_by_halves_become_equal);
     tcase_add_test(file, in_batches_changes_count_after_a_commit);
     tcase_add_test(file, impossible_numbers_are_refused_in_words);
     tcase_add_test(file, as_many_shards_as_there_can_be);
