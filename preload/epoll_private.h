@@ -19,13 +19,12 @@ struct epoll_set {
     int epfd;
     struct lock lock;
     _Atomic unsigned n_managed;
-    _Atomic bool taking;        /* a one-shot out of the kernel, just now */
-    _Atomic uint32_t takeovers; /* out of the kernel, so far */
-    _Atomic bool bell_in;       /* the bell is in the kernel's set */
-    int wake_fd;                /* and this, which devices wake by; -1: none */
-    _Atomic bool nested;        /* the kernel alone; see epoll_set_nest() */
-    bool inherited;             /* it was there before a fork */
-    _Atomic bool promote;       /* some reg has `promote` set */
+    _Atomic bool taking;  /* a one-shot out of the kernel, just now */
+    _Atomic bool bell_in; /* the bell is in the kernel's set */
+    int wake_fd;          /* and this, which devices wake by; -1: none */
+    _Atomic bool nested;  /* the kernel alone; see epoll_set_nest() */
+    bool inherited;       /* it was there before a fork */
+    _Atomic bool promote; /* some reg has `promote` set */
     struct waiter *waiter;
     uint64_t poll_ns;
     struct epoll_reg *regs; /* all, under the registry lock */

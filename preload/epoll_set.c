@@ -154,7 +154,7 @@ static void out_of_kernel(struct epoll_reg *reg)
     if (one_shot)
         reg->disarmed = epoll_spent_in_kernel(reg);
     kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
-    reg->taken_at = atomic_fetch_add(&set->takeovers, 1) + 1;
+    reg->taken_at = atomic_fetch_add(&set->object.takeovers, 1) + 1;
     atomic_store(&set->taking, false);
 }
 

@@ -54,10 +54,9 @@ int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
 /*
  * object.plain: the events are all the kernel's, and nothing of ours is in the
  * set. Another thread may change that at any moment: look again after a wait,
- * and take the bell out of what it returned. since: epoll_set_takeovers()
- * before the kernel was asked.
+ * and take the bell out of what it returned. since: object.takeovers before
+ * the kernel was asked.
  */
-uint32_t epoll_set_takeovers(const struct epoll_set *set);
 int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
                            int n, uint32_t since);
 

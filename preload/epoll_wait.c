@@ -77,6 +77,11 @@ static uint32_t events_of(struct epoll_reg *reg, bool peek)
     return hit;
 }
 
+static uint32_t takeovers(const struct epoll_set *set)
+{
+    return atomic_load(&set->object.takeovers);
+}
+
 /* It was the kernel's when the set had taken over so many. */
 static bool is_taken_since(const struct epoll_reg *reg, uint32_t since)
 {
@@ -179,11 +184,6 @@ static void drain(struct epoll_set *set, bool slept)
     lock_leave(&set->lock);
 }
 
-uint32_t epoll_set_takeovers(const struct epoll_set *set)
-{
-    return atomic_load(&set->takeovers);
-}
-
 static bool have_data(const struct epoll_event *events, int n, uint64_t data)
 {
     for (int i = 0; i < n; i++)
@@ -201,8 +201,7 @@ static void mark_spent(struct epoll_set *set, const struct epoll_event *events,
                        int n, uint32_t since)
 {
     /* In this order: who takes one over counts it, and then is done. */
-    if (n == 0 ||
-        (!atomic_load(&set->taking) && atomic_load(&set->takeovers) == since))
+    if (n == 0 || (!atomic_load(&set->taking) && takeovers(set) == since))
         return;
     lock_enter(&set->lock);
     for (unsigned i = 0; i < set->n_hot; i++) {
@@ -249,7 +248,7 @@ static int ask_kernel(struct epoll_set *set, int epfd,
     set->hits = 0;
     /* What is our own may have taken the place of what is not. */
     for (int i = 0; i <= OWN_EVENTS && n == 0; i++) {
-        uint32_t since = epoll_set_takeovers(set);
+        uint32_t since = takeovers(set);
         int all = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
 
         if (all < 0)
@@ -266,7 +265,7 @@ static int sleep_in_kernel(struct epoll_set *set, int epfd,
                            const sigset_t *mask)
 {
     int64_t ms = left_ns < 0 ? -1 : (left_ns + 999999) / 1000000;
-    uint32_t since = epoll_set_takeovers(set);
+    uint32_t since = takeovers(set);
     int n;
 
     if (ms > INT_MAX)
@@ -381,7 +380,7 @@ static int64_t time_left(uint64_t until_ns)
 static int collect_fairly(struct epoll_set *set, int epfd,
                           struct epoll_event *events, int max)
 {
-    uint32_t since = epoll_set_takeovers(set);
+    uint32_t since = takeovers(set);
     int n = 0, more;
 
     if (set->hits >= HITS_PER_KERNEL_LOOK) {
@@ -469,7 +468,7 @@ static int sleep_bare(struct epoll_set *set, int epfd,
                       struct epoll_event *events, int max, int ms,
                       const sigset_t *mask)
 {
-    uint32_t since = epoll_set_takeovers(set);
+    uint32_t since = takeovers(set);
     pid_t pid = process.pid;
     int n = 0;
 
@@ -494,7 +493,7 @@ static int wait_kernel(struct epoll_set *set, int epfd,
                        struct held_signals *held)
 {
     uint64_t spin_ns = process.settings.poll_kernel_usec * 1000;
-    uint32_t since = epoll_set_takeovers(set);
+    uint32_t since = takeovers(set);
     int64_t left = timeout_ns;
     int n;
 

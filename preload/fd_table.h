@@ -19,6 +19,7 @@ enum object_kind { OBJECT_ENDPOINT = 1, OBJECT_EPOLL, OBJECT_OURS };
 struct object {
     enum object_kind kind;
     _Atomic bool plain; /* an epoll set in which the kernel does it all */
+    _Atomic uint32_t takeovers; /* of a set: out of the kernel, so far */
 };
 
 enum { FD_ROWS = 1 << 20 }; /* more numbers than a process may have */

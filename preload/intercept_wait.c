@@ -92,7 +92,7 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
         return REAL(epoll_wait)(epfd, events, max, timeout);
     if (timeout != 0 || !is_plain(o))
         goto ours; /* who sleeps is counted: a stream may come meanwhile */
-    since = epoll_set_takeovers((struct epoll_set *)o);
+    since = atomic_load(&o->takeovers);
     n = FAST(epoll_wait)(epfd, events, max, timeout);
     if (likely(n <= 0 || is_plain(o)))
         return n;
@@ -162,8 +162,9 @@ int __poll(struct pollfd *fds, nfds_t n, int timeout);
 /* Under this name, since libc's header says that poll reads nothing. */
 EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    /* One descriptor, which is the kernel's: no loop and no frame. */
-    if (likely(n == 1 && readable(fds, sizeof(*fds)) &&
+    /* One descriptor, which is the kernel's: no loop, no call and no frame. */
+    if (likely(n == 1 &&
+               reach_known(&process.reach, fds, sizeof(*fds), false) &&
                fd_find(fds->fd) == NULL))
         return FAST(poll)(fds, n, timeout);
     return poll_ours(fds, n, timeout);

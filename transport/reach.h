@@ -28,19 +28,24 @@ struct reach {
 
 bool reach_ask(struct reach *r, const void *at, size_t len, bool write);
 
-/* True: len bytes may be read (written, and will be) there. */
-static inline bool reach_ok(struct reach *r, const void *at, size_t len,
-                            bool write)
+/* reach_ok(), as far as that is known without asking. */
+static inline bool reach_known(const struct reach *r, const void *at,
+                               size_t len, bool write)
 {
     uintptr_t first = (uintptr_t)at >> REACH_SHIFT;
     uintptr_t last = ((uintptr_t)at + len - 1) >> REACH_SHIFT;
     uint64_t known = atomic_load_explicit(&r->page[first % REACH_PAGES],
                                           memory_order_relaxed);
 
-    if (__builtin_expect(first == last && (known | !write) == (first << 2 | 3),
-                         1))
-        return true;
-    return reach_ask(r, at, len, write);
+    return __builtin_expect(
+        first == last && (known | !write) == (first << 2 | 3), 1);
+}
+
+/* True: len bytes may be read (written, and will be) there. */
+static inline bool reach_ok(struct reach *r, const void *at, size_t len,
+                            bool write)
+{
+    return reach_known(r, at, len, write) || reach_ask(r, at, len, write);
 }
 
 /* Len bytes of a vector, after its first `skip`. */
