@@ -20,6 +20,7 @@
 #define RESERVE_SHARE 64 /* this part of the heap is kept free in a cache */
 #define PLACES_SHARE  8  /* and this part of the table */
 #define RESERVE_STEP  64 /* evictions per turn for that at most */
+#define EVICT_AHEAD   (16u << 10) /* bytes */
 #define PLACE_TRIES   256
 #define PIECE_MIN     512  /* bytes of a piece, but of the last one */
 #define PIECES_MAX    4096 /* of one value */
@@ -269,6 +270,16 @@ static bool try_blob(struct kv *kv, uint64_t len, uint32_t klen, bool whole,
            !recover_pays(kv) && make_chain(kv, len, klen, blob);
 }
 
+/* While a cache keeps no reserve it evicts for some puts at once, as each time
+ * costs a commit. */
+static bool evict_for(struct kv *kv, uint64_t len)
+{
+    uint64_t bytes = heap_round(len);
+    if (kv->recovery.active && bytes < EVICT_AHEAD)
+        bytes = EVICT_AHEAD;
+    return evict_bytes(kv, bytes);
+}
+
 enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
                           bool whole, struct item_blob *blob)
 {
@@ -287,7 +298,7 @@ enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
             if (!swept) {
                 sweep_all(kv);
                 swept = true;
-            } else if (!kv->evict || !evict_bytes(kv, heap_round(len))) {
+            } else if (!kv->evict || !evict_for(kv, len)) {
                 return kv->failed ? KV_IO : KV_NO_SPACE;
             }
         }
