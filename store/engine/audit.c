@@ -260,7 +260,7 @@ static int audit_heap(struct ledger *l)
 int audit(struct kv *kv, char *error, size_t error_size)
 {
     struct ledger l = {.kv = kv, .error = error, .error_size = error_size};
-    int rc = recover_finish(kv);
+    int rc = recover_rest(kv);
     if (rc < 0)
         return rc;
     size_t numbers = (size_t)kv->table.n_segments << HOP_SHIFT;

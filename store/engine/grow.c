@@ -285,9 +285,9 @@ enum kv_result grow_segment(struct kv *kv, uint32_t segment)
         if (result != KV_NO_SPACE)
             return result;
     }
-    if (recover_pays(kv) && recover_finish(kv) == 0)
-        return grow_segment(kv, segment);
-    return KV_NO_SPACE;
+    if (!recover_pays(kv))
+        return KV_NO_SPACE;
+    return recover_rest(kv) < 0 ? KV_IO : grow_segment(kv, segment);
 }
 
 /* The table word at which so many of these hash bits arrive. */

@@ -4,9 +4,11 @@
  * joined with free neighbours at once: both ends of every free extent are in
  * one hash table.
  *
- * Invariant: there is room for 2 * n_used + n_areas + 1 extents. There are at
- * most n_used + n_areas free extents and n_used retired or held ones, so that
- * freeing needs no memory; only what takes or adds space asks for more.
+ * Invariant: there is room for 2 * n_used + n_areas + 1 extents, and one more
+ * for each that was freed while space is hidden. There are at most n_used +
+ * n_areas free extents and n_used retired or held ones, so that freeing needs
+ * no memory; only what takes or adds space asks for more. What is freed beside
+ * hidden space has no neighbour that counts; without memory it is hidden again.
  */
 #include "store/engine/heap.h"
 
@@ -181,7 +183,7 @@ static int add_block(struct heap *heap)
  * the more there is. */
 int heap_reserve(struct heap *heap, uint64_t n_used)
 {
-    uint64_t need = 2 * n_used + heap->n_areas + 1;
+    uint64_t need = 2 * n_used + heap->n_areas + heap->hidden.n_freed + 1;
     if (need > UINT32_MAX / 4)
         return -ENOMEM;
     while ((uint64_t)heap->n_blocks * HEAP_BLOCK < need) {
@@ -378,10 +380,25 @@ uint64_t heap_alloc_some(struct heap *heap, uint64_t len, uint64_t *got)
     return take_from(heap, i, units);
 }
 
+/* Room for one that may have hidden space on both sides. */
+static bool one_more(struct heap *heap)
+{
+    heap->hidden.n_freed++;
+    if (heap_reserve(heap, heap->n_used) == 0)
+        return true;
+    heap->hidden.n_freed--;
+    return false;
+}
+
 /* The extent describes free space: join it with its neighbours. */
 void heap_release(struct heap *heap, uint32_t i)
 {
     struct heap_extent *e = heap_extent(heap, i);
+    if (heap_is_hidden(heap, e->offset) && !one_more(heap)) {
+        heap_untell(heap, e->offset * HEAP_UNIT, e->len * HEAP_UNIT);
+        drop_extent(heap, i);
+        return;
+    }
     size_t below = edge_find(heap, e->offset, 1);
     if (below != SIZE_MAX) {
         uint32_t other = (heap->edges[below] - 1) >> 1;

@@ -41,10 +41,11 @@ struct heap_area {
 struct heap_hidden {
     struct heap_area *areas; /* by begin; NULL: there is none */
     size_t n_areas;
-    size_t area;    /* the one that is being revealed */
-    uint64_t at;    /* unit: what lies below is revealed */
-    uint64_t first; /* unit of the first bit */
-    uint64_t *used; /* one bit per unit: it has been told */
+    size_t area;      /* the one that is being revealed */
+    uint64_t at;      /* unit: what lies below is revealed */
+    uint64_t first;   /* unit of the first bit */
+    uint64_t n_freed; /* pieces, since there is any */
+    uint64_t *used;   /* one bit per unit: it has been told */
 };
 
 struct heap {

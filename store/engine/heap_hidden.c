@@ -11,7 +11,7 @@
 #define RUN_COST   64 /* of a free run, when a unit costs 1/64 */
 
 /* Whether heap_reveal() has still to look at this unit. */
-static bool is_hidden(const struct heap *heap, uint64_t unit)
+bool heap_is_hidden(const struct heap *heap, uint64_t unit)
 {
     const struct heap_hidden *h = &heap->hidden;
     return h->areas && unit >= h->at &&
@@ -88,7 +88,8 @@ int heap_tell(struct heap *heap, uint64_t offset, uint64_t len)
 {
     struct heap_hidden *h = &heap->hidden;
     uint64_t unit = offset / HEAP_UNIT;
-    if (offset % HEAP_UNIT != 0 || len > heap->size || !is_hidden(heap, unit) ||
+    if (offset % HEAP_UNIT != 0 || len > heap->size ||
+        !heap_is_hidden(heap, unit) ||
         !heap_area_covers(h->areas, h->n_areas, offset, heap_round(len)))
         return 0;
     uint64_t n = heap_round(len) / HEAP_UNIT;

@@ -20,6 +20,9 @@ bool heap_area_covers(const struct heap_area *areas, size_t n, uint64_t offset,
 int heap_add_area(struct heap_area **list, size_t *n, uint64_t begin,
                   uint64_t end);
 
+/* Whether heap_reveal() has still to look at this unit. */
+bool heap_is_hidden(const struct heap *heap, uint64_t unit);
+
 /* The space is the pool's from now on. 0, -EINVAL or -ENOMEM. */
 int heap_own(struct heap *heap, uint64_t begin, uint64_t end);
 

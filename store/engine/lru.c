@@ -177,11 +177,12 @@ void lru_move(struct lru *lru, uint32_t from, uint32_t to)
 
 uint32_t lru_oldest(struct lru *lru)
 {
-    while (lru->oldest >= LRU_MARK && lru->oldest != LRU_NONE) {
-        unlink_node(lru, lru->oldest);
-        lru->passed++;
-    }
-    return lru->oldest;
+    if (!lru->marks || lru->n == 0)
+        return lru->oldest >= LRU_MARK ? LRU_NONE : lru->oldest;
+    uint32_t at = LRU_MARK + lru->first;
+    for (; at >= LRU_MARK; at = lru_node(lru, at)->newer)
+        lru->first = at - LRU_MARK;
+    return at;
 }
 
 int lru_open_classes(struct lru *lru)
@@ -191,7 +192,7 @@ int lru_open_classes(struct lru *lru)
     lru->marks = calloc(LRU_CLASSES, sizeof(*lru->marks));
     if (!lru->marks)
         return -ENOMEM;
-    lru->passed = 0;
+    lru->first = LRU_CLASSES - 1;
     lru->seq = 0;
     for (uint32_t i = 0; i < LRU_CLASSES; i++)
         link_newest(lru, LRU_MARK + i);
@@ -216,10 +217,10 @@ void lru_insert_aged(struct lru *lru, uint32_t place, uint64_t age)
         return;
     }
     uint32_t class = class_of(age);
-    bool passed = class < lru->passed;
+    if (class < lru->first)
+        lru->first = class;
     set_here(lru, place, true);
-    link_between(lru, place, passed ? lru->oldest : lru->marks[class].newer,
-                 passed ? LRU_NONE : LRU_MARK + class, class);
+    link_between(lru, place, lru->marks[class].newer, LRU_MARK + class, class);
     lru->n++;
 }
 
@@ -227,7 +228,7 @@ void lru_close_classes(struct lru *lru)
 {
     if (!lru->marks)
         return;
-    for (uint32_t i = lru->passed; i < LRU_CLASSES; i++)
+    for (uint32_t i = 0; i < LRU_CLASSES; i++)
         unlink_node(lru, LRU_MARK + i);
     free(lru->marks);
     lru->marks = NULL;

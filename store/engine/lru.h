@@ -54,7 +54,7 @@ struct lru {
     uint32_t seq;           /* of the newest */
     bool ordered;           /* else newest and oldest are LRU_NONE */
     struct lru_node *marks; /* of the classes, the oldest first, or NULL */
-    uint32_t passed;        /* marks that are not in the list any more */
+    uint32_t first;         /* no item is in an older class than this one */
 };
 
 void lru_init(struct lru *lru, bool ordered);
@@ -99,7 +99,7 @@ void lru_remove(struct lru *lru, uint32_t place);
 /* As if no item were in the list. Who was in it is inserted again. */
 void lru_clear(struct lru *lru);
 
-/* LRU_NONE: there is none. */
+/* LRU_NONE: there is no item. */
 uint32_t lru_oldest(struct lru *lru);
 
 /*

@@ -362,11 +362,19 @@ void recover_step(struct kv *kv)
                  (unsigned long long)kv->stats.repaired);
 }
 
-int recover_finish(struct kv *kv)
+static int look_at_all(struct kv *kv)
 {
     int rc = 0;
     while (kv->recovery.active && rc == 0)
         rc = take_some(kv, UINT64_MAX);
+    return rc;
+}
+
+int recover_rest(struct kv *kv)
+{
+    int rc = kv->failed ? -EIO : look_at_all(kv);
+    if (rc < 0 && !kv->failed)
+        fail(kv, rc);
     return rc;
 }
 
@@ -418,6 +426,6 @@ int recover(struct kv *kv, bool believe)
         return 0;
     }
     r->told = (struct summary_counts){0};
-    rc = recover_finish(kv);
+    rc = look_at_all(kv);
     return rc == 0 && kv->evict ? order_list(kv) : rc;
 }

@@ -26,7 +26,7 @@ int recover(struct kv *kv, bool believe);
  * for want of memory only, makes the pool fail.
  */
 void recover_step(struct kv *kv);
-int recover_finish(struct kv *kv);
+int recover_rest(struct kv *kv);
 void recover_segment(struct kv *kv, uint32_t number);
 
 /* There is no room in what is known: look at all the rest now? A cache evicts

@@ -10,6 +10,7 @@
 #include "store/engine/shared.h"
 
 #include "store/engine/engine_state.h"
+#include "store/engine/guarded.h"
 #include "store/engine/memory.h"
 
 #include <errno.h>
@@ -243,7 +244,10 @@ static int grow_file(struct kv_shared *shared, uint64_t more, char *error,
 {
     struct kv_region *region = shared->region;
     const struct region_header *header = region->region.header;
-    uint64_t size = even_size(shared, more, header->grain);
+    uint64_t grain = header->grain;
+    if (guarded_lost(region, error, error_size)) /* by that look, or before */
+        return -EIO;
+    uint64_t size = even_size(shared, more, grain);
     uint64_t want = 0, has = kv_region_free(region);
     for (uint32_t i = 0; i < shared->n; i++)
         want += lacks(shared->shards[i].kv, size);

@@ -184,6 +184,7 @@ static void add_statistics(struct kv_statistics *sum,
     sum->shrinks += one->shrinks;
     sum->pieces += one->pieces;
     sum->repaired += one->repaired;
+    sum->scan_left += one->scan_left;
     sum->cas = sum->cas > one->cas ? sum->cas : one->cas;
     sum->was_clean = sum->was_clean && one->was_clean;
     sum->durability = one->durability;

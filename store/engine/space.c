@@ -189,26 +189,17 @@ static void sweep_all(struct kv *kv)
     space_sweep(kv, kv->table.places);
 }
 
-/* The one that was used least recently, of those that have been looked at. */
-static uint32_t oldest(struct kv *kv)
-{
-    while (lru_oldest(&kv->lru) == LRU_NONE && kv->recovery.active &&
-           !kv->failed)
-        recover_step(kv);
-    return lru_oldest(&kv->lru);
-}
-
 /* Evict until so many bytes wait for the next commit. False: nothing left. */
 static bool evict_bytes(struct kv *kv, uint64_t bytes)
 {
-    uint64_t before = kv->heap.retired_bytes;
+    uint64_t gone = 0;
     bool any = false;
-    while (oldest(kv) != LRU_NONE && kv->heap.retired_bytes - before < bytes) {
+    while (gone < bytes && lru_oldest(&kv->lru) != LRU_NONE) {
         if (space_begin(kv) != KV_OK)
             return false;
-        if (kv->heap.retired_bytes < before) /* that was a commit */
-            before = kv->heap.retired_bytes;
-        remove_counted(kv, oldest(kv));
+        uint64_t before = kv->heap.retired_bytes;
+        remove_counted(kv, lru_oldest(&kv->lru));
+        gone += kv->heap.retired_bytes - before;
         any = true;
     }
     return any;
@@ -270,39 +261,42 @@ static bool try_blob(struct kv *kv, uint64_t len, uint32_t klen, bool whole,
            !recover_pays(kv) && make_chain(kv, len, klen, blob);
 }
 
-/* While a cache keeps no reserve it evicts for some puts at once, as each time
- * costs a commit. */
-static bool evict_for(struct kv *kv, uint64_t len)
+/*
+ * Before all of it has been looked at: a cache evicts once, of what it has
+ * seen, and for some puts at a time, as each eviction costs a commit. For what
+ * does not fit then the space may be in what is hidden.
+ */
+static enum kv_result look_further(struct kv *kv, uint64_t len, bool *evicted)
 {
-    uint64_t bytes = heap_round(len);
-    if (kv->recovery.active && bytes < EVICT_AHEAD)
-        bytes = EVICT_AHEAD;
-    return evict_bytes(kv, bytes);
+    if (!recover_pays(kv) && !*evicted && heap_round(len) <= EVICT_AHEAD &&
+        evict_bytes(kv, EVICT_AHEAD)) {
+        *evicted = true;
+        return space_commit(kv);
+    }
+    return recover_rest(kv) < 0 ? KV_IO : KV_OK;
 }
 
 enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
                           bool whole, struct item_blob *blob)
 {
-    bool swept = false;
+    bool swept = false, evicted = false;
     enum kv_result result;
 
     if (heap_round(len) > kv->heap.size)
         return KV_TOO_LARGE;
     while (!try_blob(kv, len, klen, whole, blob)) {
-        if (kv->heap.retired == HEAP_NONE) {
-            if (recover_pays(kv)) { /* the space may be in what is hidden */
-                if (recover_finish(kv) < 0)
-                    return KV_NO_SPACE;
-                continue;
-            }
-            if (!swept) {
+        if (kv->heap.retired != HEAP_NONE) {
+            result = space_commit(kv);
+        } else if (kv->recovery.active) {
+            result = look_further(kv, len, &evicted);
+        } else {
+            if (!swept)
                 sweep_all(kv);
-                swept = true;
-            } else if (!kv->evict || !evict_for(kv, len)) {
+            else if (!kv->evict || !evict_bytes(kv, heap_round(len)))
                 return kv->failed ? KV_IO : KV_NO_SPACE;
-            }
+            swept = true;
+            result = space_commit(kv);
         }
-        result = space_commit(kv);
         if (result != KV_OK)
             return result;
     }
@@ -386,8 +380,9 @@ static bool has_reserve(const struct kv *kv)
 void space_keep_reserve(struct kv *kv)
 {
     for (int i = 0; i < RESERVE_STEP && !has_reserve(kv); i++) {
-        if (oldest(kv) == LRU_NONE || space_begin(kv) != KV_OK)
+        uint32_t oldest = lru_oldest(&kv->lru);
+        if (oldest == LRU_NONE || space_begin(kv) != KV_OK)
             return;
-        remove_counted(kv, oldest(kv));
+        remove_counted(kv, oldest);
     }
 }

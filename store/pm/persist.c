@@ -209,6 +209,8 @@ static void *map_file(struct pm *pm, void *at, int fd, off_t from, size_t size)
 /* Addresses without memory for room bytes; whole large pages. */
 static void *room_of(size_t room, size_t *len)
 {
+    if (room > SIZE_MAX / 2) /* nowhere are so many addresses */
+        return NULL;
     *len = room + LARGE_PAGE;
     void *at = mmap(NULL, *len, PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -267,6 +267,25 @@ START_TEST(a_store_with_callbacks_and_shards_is_guarded_too)
 }
 END_TEST
 
+START_TEST(shards_of_a_cut_file_do_not_grow)
+{
+    struct kv_shared_options options = {
+        .shards = 3, .room = 4 * SIZE, .pool = guarded()};
+    struct kv_shared *shared;
+    options.pool.size = SIZE;
+    ck_assert_int_eq(kv_close(kv), 0);
+    kv = NULL;
+    ck_assert_int_eq(ftruncate(fd, 0), 0);
+    ck_assert_msg(
+        kv_shared_open(path, &options, &shared, error, sizeof(error)) == 0,
+        "%s", error);
+    ck_assert_int_eq(ftruncate(fd, 0), 0);
+    ck_assert_int_eq(kv_shared_grow(shared, SIZE, error, sizeof(error)), -EIO);
+    ck_assert_ptr_nonnull(strstr(error, "cut short"));
+    ck_assert_int_lt(kv_shared_close(shared), 0);
+}
+END_TEST
+
 int main(void)
 {
     log_threshold = LOG_NONE;
@@ -285,6 +304,7 @@ int main(void)
     tcase_add_loop_test(
         tcase, pools_of_a_file_that_is_cut_between_two_opens_are_refused, 0, 4);
     tcase_add_test(tcase, a_store_with_callbacks_and_shards_is_guarded_too);
+    tcase_add_test(tcase, shards_of_a_cut_file_do_not_grow);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }

@@ -217,6 +217,88 @@ START_TEST(a_full_cache_takes_puts_before_it_was_looked_at)
 }
 END_TEST
 
+static enum kv_result put_large(uint32_t k, uint32_t len)
+{
+    static unsigned char value[1 << 20];
+    return kv_store(kv, KV_SET, &k, sizeof(k), 0, 0, 0, value, len, NULL);
+}
+
+/* What the items that it has seen leave is here and there: it looks further. */
+START_TEST(a_larger_value_does_not_cost_a_full_cache_its_items)
+{
+    static const uint32_t lens[] = {8000, 300000};
+    make_pool(24 << 20);
+    put_some(0, 200000);
+    reopen();
+    ck_assert(is_here(199999));
+    ck_assert_int_eq(put_large(300000, lens[_i]), KV_OK);
+    look_at_all();
+    ck_assert_uint_le(kv->stats.evictions, 300);
+}
+END_TEST
+
+START_TEST(a_reservation_as_the_first_call_keeps_the_order)
+{
+    struct kv_reservation r;
+    make_pool(24 << 20);
+    put_some(0, 200000);
+    reopen();
+    ck_assert_int_eq(kv_reserve(kv, 4, 4000, &r), KV_OK);
+    kv_cancel(kv, &r);
+    look_at_all();
+    expect_order(200001);
+    put_some(300000, 5000);
+    ck_assert_uint_eq(count_here(190000, 10000), 10000);
+}
+END_TEST
+
+static bool note_key(void *context, const void *key, size_t klen,
+                     const struct kv_item *item)
+{
+    uint32_t *keys = context;
+    (void)item;
+    ck_assert_uint_eq(klen, sizeof(*keys));
+    memcpy(&keys[++keys[0]], key, sizeof(*keys));
+    return true;
+}
+
+/* What is free then lies between what nobody has looked at. */
+START_TEST(all_is_deleted_soon_after_two_restarts)
+{
+    static uint32_t keys[4096];
+    uint64_t cursor = 0;
+    make_pool(24 << 20);
+    put_some(0, 100000);
+    reopen();
+    reopen();
+    do {
+        keys[0] = 0;
+        cursor = kv_scan(kv, cursor, note_key, keys);
+        for (uint32_t i = 1; i <= keys[0]; i++)
+            ck_assert_int_eq(kv_delete(kv, &keys[i], sizeof(keys[i])), KV_OK);
+        ck_assert_int_eq(heap_check(&kv->heap), 0);
+    } while (cursor != 0);
+    ck_assert_uint_eq(kv->stats.items, 0);
+    look_at_all();
+    put_some(0, 1000);
+    ck_assert_uint_eq(count_here(0, 1000), 1000);
+}
+END_TEST
+
+START_TEST(with_no_items_left_there_is_space)
+{
+    make_pool(24 << 20);
+    put_some(0, 100000);
+    for (uint32_t k = 0; k < 100000; k++)
+        kv_delete(kv, &k, sizeof(k));
+    kv_commit(kv);
+    reopen();
+    for (uint32_t k = 0; k < 15; k++)
+        ck_assert_int_eq(put_large(k, 1 << 20), KV_OK);
+    ck_assert_uint_eq(kv->stats.evictions, 0);
+}
+END_TEST
+
 START_TEST(a_cache_with_room_evicts_nothing_for_puts_meanwhile)
 {
     make_pool(24 << 20);
@@ -253,6 +335,11 @@ int main(void)
     tcase_add_test(tcase, what_is_used_meanwhile_is_newer_than_what_is_found);
     tcase_add_test(tcase, after_a_crash_the_order_is_that_of_storing_too);
     tcase_add_test(tcase, a_full_cache_takes_puts_before_it_was_looked_at);
+    tcase_add_loop_test(
+        tcase, a_larger_value_does_not_cost_a_full_cache_its_items, 0, 2);
+    tcase_add_test(tcase, a_reservation_as_the_first_call_keeps_the_order);
+    tcase_add_test(tcase, all_is_deleted_soon_after_two_restarts);
+    tcase_add_test(tcase, with_no_items_left_there_is_space);
     tcase_add_test(tcase, a_cache_with_room_evicts_nothing_for_puts_meanwhile);
     tcase_add_test(tcase, a_cache_closed_too_soon_is_looked_at_the_next_time);
     suite_add_tcase(suite, tcase);

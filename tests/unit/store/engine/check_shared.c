@@ -307,6 +307,7 @@ START_TEST(what_was_stored_is_found_after_reopening_with_any_number)
     open_again();
     ck_assert_uint_eq(kv_shared_shards(shared), 4);
     ck_assert(stats().was_clean);
+    ck_assert_uint_gt(stats().scan_left, 4);
     for (int k = 0; k < 1000; k++)
         ck_assert_str_eq(get(k), "value");
 }
@@ -362,6 +363,14 @@ START_TEST(impossible_numbers_are_refused_in_words)
     ck_assert_int_eq(
         kv_shared_open("/nowhere", &bad, &none, error, sizeof(error)), -EINVAL);
     ck_assert_ptr_nonnull(strstr(error, "they need 67108864"));
+    bad = (struct kv_shared_options){
+        .shards = 2, .room = UINT64_MAX, .pool = {.size = 8u << 20}};
+    int other = memfd_create("pool", MFD_CLOEXEC);
+    char name[32];
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", other);
+    ck_assert_int_eq(kv_shared_open(name, &bad, &none, error, sizeof(error)),
+                     -ENOMEM);
+    close(other);
     bad = (struct kv_shared_options){.pool = {.size = 0}};
     ck_assert_int_lt(
         kv_shared_open("/nowhere/at/all", &bad, &none, error, sizeof(error)),

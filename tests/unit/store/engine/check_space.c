@@ -164,6 +164,29 @@ START_TEST(after_reopening_a_cache_evicts_what_was_stored_first)
 }
 END_TEST
 
+START_TEST(a_large_value_evicts_what_it_needs_and_no_more)
+{
+    static char value[POOL / 4];
+    char key[16];
+    kv_close(kv);
+    options.evict = true;
+    open_again();
+    for (int n = 0; n < 20000; n++) {
+        snprintf(key, sizeof(key), "key%d", n);
+        ck_assert_int_eq(
+            kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0, value, 100, NULL),
+            KV_OK);
+        if (n % 8 == 0)
+            kv_commit(kv);
+    }
+    uint64_t items = kv->stats.items, evictions = kv->stats.evictions;
+    ck_assert_int_eq(
+        kv_store(kv, KV_SET, "large", 5, 0, 0, 0, value, sizeof(value), NULL),
+        KV_OK);
+    ck_assert_uint_lt(kv->stats.evictions - evictions, items * 3 / 4);
+}
+END_TEST
+
 START_TEST(values_borrowed_long_ago_hold_nothing_when_the_epoch_wraps)
 {
     static char value[2000];
@@ -502,6 +525,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, a_full_store_reuses_what_has_expired);
     tcase_add_test(tcase, a_cache_evicts_the_least_recently_used);
     tcase_add_test(tcase, after_reopening_a_cache_evicts_what_was_stored_first);
+    tcase_add_test(tcase, a_large_value_evicts_what_it_needs_and_no_more);
     tcase_add_test(tcase,
                    values_borrowed_long_ago_hold_nothing_when_the_epoch_wraps);
     tcase_add_test(
