@@ -13,6 +13,7 @@
 #include "store/engine/guarded.h"
 #include "store/engine/memory.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -281,6 +282,7 @@ int kv_shared_grow(struct kv_shared *shared, uint64_t more, char *error,
             shared->region ? shared->region->region.path : "memory", error,
             error_size, -EINVAL, "cannot grow by %llu bytes",
             (unsigned long long)more);
+    assert(shared->n > 0);
     for (uint32_t i = 0; i < shared->n; i++)
         pthread_mutex_lock(&shared->shards[i].lock);
     int rc = shared->region ? grow_file(shared, more, error, error_size)

@@ -53,6 +53,8 @@ struct conn {
     uint32_t closed[2]; /* no holder left */
     uint32_t shut[2];   /* shutdown() of what that end sends */
     uint32_t acked[2];  /* the kernel told that this was acknowledged */
+    uint32_t deaf[2];   /* shutdown() of what that end reads */
+    uint32_t ended[2];  /* a deaf end was told by itself that the other shut */
     uint32_t reset[2];  /* bytes of that direction may be lost */
     uint64_t filled[2]; /* bytes that `fill` wrote and `drain` reads */
 };

@@ -166,9 +166,10 @@ static void step_shutdown(struct actor *a, struct outcome *o)
     int end = 0, how = a->step->arg[1];
     struct conn *c = slot_conn(a, a->step->arg[0], &end);
 
-    if (result(o, shutdown(slot_fd(a, a->step->arg[0]), how)) == 0 &&
-        c != NULL && how != SHUT_RD)
-        c->shut[end] = 1;
+    if (result(o, shutdown(slot_fd(a, a->step->arg[0]), how)) != 0 || c == NULL)
+        return;
+    c->shut[end] |= how != SHUT_RD;
+    c->deaf[end] |= how != SHUT_WR;
 }
 
 static void step_dup(struct actor *a, struct outcome *o)
