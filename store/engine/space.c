@@ -21,6 +21,7 @@
 #define PLACES_SHARE  8  /* and this part of the table */
 #define RESERVE_STEP  64 /* evictions per turn for that at most */
 #define EVICT_AHEAD   (16u << 10) /* bytes */
+#define EVICT_STEPS   8           /* of what a value needs, after the first */
 #define PLACE_TRIES   256
 #define PIECE_MIN     512  /* bytes of a piece, but of the last one */
 #define PIECES_MAX    4096 /* of one value */
@@ -279,6 +280,7 @@ static enum kv_result look_further(struct kv *kv, uint64_t len, bool *evicted)
 enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
                           bool whole, struct item_blob *blob)
 {
+    uint64_t more = heap_round(len); /* later less: holes grow together */
     bool swept = false, evicted = false;
     enum kv_result result;
 
@@ -292,8 +294,10 @@ enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
         } else {
             if (!swept)
                 sweep_all(kv);
-            else if (!kv->evict || !evict_bytes(kv, heap_round(len)))
+            else if (!kv->evict || !evict_bytes(kv, more))
                 return kv->failed ? KV_IO : KV_NO_SPACE;
+            else
+                more = heap_round(len) / EVICT_STEPS + 1;
             swept = true;
             result = space_commit(kv);
         }
