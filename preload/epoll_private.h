@@ -1,6 +1,7 @@
 /*
- * What epoll_set.c (membership), epoll_spent.c (of that, one-shots),
- * epoll_wait.c (events) and epoll_heat.c (where they are looked for) share.
+ * What epoll_life.c (begin and end), epoll_set.c (membership), epoll_spent.c
+ * (of that, one-shots), epoll_wait.c (events) and epoll_heat.c (where they are
+ * looked for) share.
  */
 #ifndef PRELOAD_EPOLL_PRIVATE_H
 #define PRELOAD_EPOLL_PRIVATE_H
@@ -16,7 +17,11 @@ struct epoll_peer {
 
 struct epoll_set {
     struct object object; /* first */
-    int epfd;
+    _Atomic int epfd;
+    _Atomic int inside; /* threads in calls on it, and close() */
+    _Atomic bool left;  /* its number was closed */
+    _Atomic bool ended;
+    bool kept; /* epfd is a descriptor of ours */
     struct lock lock;
     _Atomic unsigned n_managed;
     _Atomic bool taking;  /* a one-shot out of the kernel, just now */
@@ -41,8 +46,19 @@ struct epoll_set {
 
 extern const char epoll_bell_cookie, epoll_wake_cookie;
 
+extern struct epoll_set *epoll_all_sets; /* under the registry lock */
+
 void epoll_registry_lock(void);
 void epoll_registry_unlock(void);
+void epoll_registry_init(void); /* in the child of a fork */
+
+/* In the kernel's set; 0 or -errno. */
+int epoll_kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
+                     epoll_data_t data);
+/* Registry lock and the stream's held. */
+void epoll_drop_reg(struct epoll_reg *reg);
+/* Registry lock held. If nothing of ours makes the set ready any more. */
+void epoll_take_bell_out(struct epoll_set *set);
 
 /* Set lock held. */
 void epoll_make_hot(struct epoll_set *set, struct epoll_reg *reg);

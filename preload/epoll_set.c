@@ -14,7 +14,6 @@
 #include "transport/kernel_calls.h"
 
 static struct lock registry;
-static struct epoll_set *all_sets;
 
 /* The bell's registration in the kernel's set carries this address. */
 const char epoll_bell_cookie, epoll_wake_cookie;
@@ -29,29 +28,17 @@ void epoll_registry_unlock(void)
     lock_leave(&registry);
 }
 
-static int kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
-                      epoll_data_t data)
+void epoll_registry_init(void)
+{
+    lock_init(&registry);
+}
+
+int epoll_kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
+                     epoll_data_t data)
 {
     struct epoll_event event = {.events = events, .data = data};
 
     return syscall(SYS_epoll_ctl, set->epfd, op, fd, &event) < 0 ? -errno : 0;
-}
-
-struct epoll_set *epoll_set_create(int epfd)
-{
-    struct epoll_set *set = calloc(1, sizeof(struct epoll_set));
-
-    if (set == NULL)
-        return NULL;
-    set->object.kind = OBJECT_EPOLL;
-    set->object.plain = process.settings.poll_kernel_usec == 0;
-    set->epfd = epfd;
-    set->wake_fd = -1;
-    lock_enter(&registry);
-    set->next = all_sets;
-    all_sets = set;
-    lock_leave(&registry);
-    return set;
 }
 
 /* Set lock held. The kernel's set has the descriptor while a peer needs it. */
@@ -66,9 +53,9 @@ static void watch_devices(struct epoll_set *set)
     if (fd == set->wake_fd)
         return;
     if (set->wake_fd >= 0)
-        kernel_ctl(set, EPOLL_CTL_DEL, set->wake_fd, 0, cookie);
+        epoll_kernel_ctl(set, EPOLL_CTL_DEL, set->wake_fd, 0, cookie);
     if (fd >= 0)
-        kernel_ctl(set, EPOLL_CTL_ADD, fd, EPOLLIN, cookie);
+        epoll_kernel_ctl(set, EPOLL_CTL_ADD, fd, EPOLLIN, cookie);
     set->wake_fd = fd;
 }
 
@@ -153,7 +140,7 @@ static void out_of_kernel(struct epoll_reg *reg)
     atomic_store(&set->taking, one_shot);
     if (one_shot)
         reg->disarmed = epoll_spent_in_kernel(reg);
-    kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
+    epoll_kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
     reg->taken_at = atomic_fetch_add(&set->object.takeovers, 1) + 1;
     atomic_store(&set->taking, false);
 }
@@ -179,7 +166,8 @@ static void take_over(struct epoll_reg *reg)
         goto unlock;
     }
     if (!set->bell_in) {
-        kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN, cookie);
+        epoll_kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN,
+                         cookie);
         atomic_store(&set->bell_in, true);
         atomic_store(&set->object.plain, false);
     }
@@ -214,7 +202,8 @@ static void give_back(struct epoll_reg *reg, bool to_kernel)
         /* The kernel would report errors even of a spent one-shot. */
         reg->outside = to_kernel && reg->disarmed;
         if (to_kernel && !reg->outside)
-            kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, reg->events, reg->data);
+            epoll_kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, reg->events,
+                             reg->data);
     }
     lock_leave(&set->lock);
 }
@@ -262,8 +251,8 @@ static void unlink_reg(struct epoll_reg *reg)
     free(reg);
 }
 
-/* Registry lock held. The last registration of that set for the stream? */
-static void drop_reg(struct epoll_reg *reg)
+/* The last registration of that set for the stream? */
+void epoll_drop_reg(struct epoll_reg *reg)
 {
     struct endpoint *e = reg->endpoint;
     struct epoll_set *set = reg->set;
@@ -304,52 +293,11 @@ void epoll_sets_forget(struct endpoint *e, bool unlist)
         struct epoll_reg *r = e->regs;
 
         if (unlist && !r->managed && !r->outside)
-            kernel_ctl(r->set, EPOLL_CTL_DEL, r->fd, 0, r->data);
-        drop_reg(r);
+            epoll_kernel_ctl(r->set, EPOLL_CTL_DEL, r->fd, 0, r->data);
+        epoll_drop_reg(r);
     }
     lock_leave(&registry);
     lock_leave(&e->stream.rx);
-}
-
-/* The stream's lock comes before the registry's: find, then lock in order. */
-static void drop_all(struct epoll_set *set)
-{
-    for (;;) {
-        struct epoll_reg *reg;
-        struct endpoint *e;
-
-        lock_enter(&registry);
-        e = set->regs != NULL ? set->regs->endpoint : NULL;
-        lock_leave(&registry);
-        if (e == NULL)
-            return;
-        lock_enter(&e->stream.rx);
-        lock_enter(&registry);
-        for (reg = e->regs; reg != NULL && reg->set != set; reg = reg->next)
-            ;
-        if (reg != NULL)
-            drop_reg(reg);
-        else if (set->regs != NULL && set->regs->endpoint == e)
-            set->regs = set->regs->set_next; /* nobody's: never again */
-        lock_leave(&registry);
-        lock_leave(&e->stream.rx);
-    }
-}
-
-void epoll_set_free(struct epoll_set *set)
-{
-    struct epoll_set **at = &all_sets;
-
-    drop_all(set);
-    lock_enter(&registry);
-    while (*at != set)
-        at = &(*at)->next;
-    *at = set->next;
-    lock_leave(&registry);
-    waiter_destroy(set->waiter);
-    free(set->hot);
-    free(set->peers);
-    free(set);
 }
 
 static struct epoll_reg *find_reg(struct epoll_set *set, struct endpoint *e,
@@ -388,7 +336,8 @@ static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
     if (reg == NULL)
         return -ENOMEM;
     if (!managed)
-        rc = kernel_ctl(set, EPOLL_CTL_ADD, fd, event->events, event->data);
+        rc = epoll_kernel_ctl(set, EPOLL_CTL_ADD, fd, event->events,
+                              event->data);
     if (rc < 0) {
         free(reg);
         return rc;
@@ -415,8 +364,8 @@ static int change_reg(struct epoll_set *set, struct epoll_reg *reg,
     if (event->events & EPOLLEXCLUSIVE || reg->events & EPOLLEXCLUSIVE)
         return -EINVAL;
     if (!reg->managed)
-        rc = kernel_ctl(set, reg->outside ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
-                        reg->fd, event->events, event->data);
+        rc = epoll_kernel_ctl(set, reg->outside ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
+                              reg->fd, event->events, event->data);
     if (rc < 0)
         return rc;
     reg->outside = false;
@@ -456,9 +405,10 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     } else if (op == EPOLL_CTL_MOD) {
         rc = change_reg(set, reg, event);
     } else if (op == EPOLL_CTL_DEL) {
-        rc =
-            managed || reg->outside ? 0 : kernel_ctl(set, op, fd, 0, reg->data);
-        drop_reg(reg);
+        rc = managed || reg->outside
+                 ? 0
+                 : epoll_kernel_ctl(set, op, fd, 0, reg->data);
+        epoll_drop_reg(reg);
     } else {
         rc = -EINVAL;
     }
@@ -467,12 +417,12 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     return rc;
 }
 
-/* Registry lock held. Nothing of ours makes the set ready any more. */
-static void take_bell_out(struct epoll_set *set)
+void epoll_take_bell_out(struct epoll_set *set)
 {
     if (!set->bell_in || atomic_load(&set->n_managed) != 0)
         return;
-    kernel_ctl(set, EPOLL_CTL_DEL, set->waiter->bell, 0, (epoll_data_t){0});
+    epoll_kernel_ctl(set, EPOLL_CTL_DEL, set->waiter->bell, 0,
+                     (epoll_data_t){0});
     atomic_store(&set->bell_in, false);
 }
 
@@ -487,29 +437,12 @@ void epoll_set_nest(struct epoll_set *set)
             if (!atomic_load(&r->endpoint->ineligible))
                 e = r->endpoint;
         if (e == NULL)
-            take_bell_out(set);
+            epoll_take_bell_out(set);
         lock_leave(&registry);
         if (e == NULL)
             return;
         endpoint_banish(e, REASON_NESTED_EPOLL);
     }
-}
-
-static void take_bells_out(void)
-{
-    lock_enter(&registry);
-    for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
-        take_bell_out(set);
-    lock_leave(&registry);
-}
-
-void epoll_sets_before_fork(void)
-{
-    take_bells_out();
-    lock_enter(&registry);
-    for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
-        set->inherited = true;
-    lock_leave(&registry);
 }
 
 bool epoll_sets_inherited(struct endpoint *e)
@@ -521,32 +454,4 @@ bool epoll_sets_inherited(struct endpoint *e)
         found |= r->set->inherited;
     lock_leave(&registry);
     return found;
-}
-
-void epoll_sets_leave_alone(void)
-{
-    take_bells_out();
-    lock_enter(&registry);
-    for (struct epoll_set *set = all_sets; set != NULL; set = set->next)
-        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
-            if (r->outside)
-                kernel_ctl(set, EPOLL_CTL_ADD, r->fd, EPOLLONESHOT, r->data);
-    lock_leave(&registry);
-}
-
-/* The child has the sets, but no bells and no peers. */
-void epoll_sets_after_fork(void)
-{
-    lock_init(&registry);
-    for (struct epoll_set *set = all_sets; set != NULL; set = set->next) {
-        lock_init(&set->lock);
-        set->waiter = NULL; /* freed by waiters_forget() */
-        set->n_peers = set->n_hot = 0;
-        atomic_store(&set->sleepers, 0);
-        atomic_store(&set->n_managed, 0);
-        atomic_store(&set->bell_in, false);
-        set->wake_fd = -1;
-        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
-            r->managed = r->hot = false;
-    }
 }

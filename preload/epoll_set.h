@@ -42,14 +42,23 @@ struct epoll_reg {
 
 /* A new epoll descriptor; NULL when memory is out (then it is the kernel's). */
 struct epoll_set *epoll_set_create(int epfd);
-void epoll_set_free(struct epoll_set *set);
+/*
+ * A call is inside the set that it began with, whoever has the number by then.
+ * False: it has been closed.
+ */
+bool epoll_set_enter(struct epoll_set *set);
+void epoll_set_leave(struct epoll_set *set);
+/* Close of its descriptor, by how(arg), which does it; returns its result. */
+int epoll_set_close(struct epoll_set *set, int (*how)(void *arg), void *arg);
+/* It was closed past us. */
+void epoll_set_lost(struct epoll_set *set);
 
 /* epoll_ctl of an endpoint's descriptor; 0 or -errno. */
 int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
                   struct epoll_event *event);
 /* epoll_wait in all its forms; timeout_ns -1 is for ever. */
-int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
-                   int max, int64_t timeout_ns, const sigset_t *mask);
+int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
+                   int64_t timeout_ns, const sigset_t *mask);
 
 /*
  * object.plain: the events are all the kernel's, and nothing of ours is in the

@@ -240,8 +240,8 @@ int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
     return without_bell(set, events, n, false, since);
 }
 
-static int ask_kernel(struct epoll_set *set, int epfd,
-                      struct epoll_event *events, int max)
+static int ask_kernel(struct epoll_set *set, struct epoll_event *events,
+                      int max)
 {
     int n = 0;
 
@@ -249,7 +249,8 @@ static int ask_kernel(struct epoll_set *set, int epfd,
     /* What is our own may have taken the place of what is not. */
     for (int i = 0; i <= OWN_EVENTS && n == 0; i++) {
         uint32_t since = takeovers(set);
-        int all = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
+        int all =
+            (int)syscall(SYS_epoll_pwait, set->epfd, events, max, 0, NULL, 8);
 
         if (all < 0)
             return -errno;
@@ -260,9 +261,8 @@ static int ask_kernel(struct epoll_set *set, int epfd,
     return n;
 }
 
-static int sleep_in_kernel(struct epoll_set *set, int epfd,
-                           struct epoll_event *events, int max, int64_t left_ns,
-                           const sigset_t *mask)
+static int sleep_in_kernel(struct epoll_set *set, struct epoll_event *events,
+                           int max, int64_t left_ns, const sigset_t *mask)
 {
     int64_t ms = left_ns < 0 ? -1 : (left_ns + 999999) / 1000000;
     uint32_t since = takeovers(set);
@@ -271,7 +271,7 @@ static int sleep_in_kernel(struct epoll_set *set, int epfd,
     if (ms > INT_MAX)
         ms = INT_MAX;
     stats_count(STATS_SLEEP);
-    n = REAL(epoll_pwait)(epfd, events, max, (int)ms, mask);
+    n = REAL(epoll_pwait)(set->epfd, events, max, (int)ms, mask);
     return n < 0 ? -errno : without_bell(set, events, n, true, since);
 }
 
@@ -331,9 +331,9 @@ static bool peer_is_here(struct epoll_set *set)
 }
 
 /* > 0 events, 0 nothing within the budget, or -errno of the kernel's set. */
-static int look_for_a_while(struct epoll_set *set, int epfd,
-                            struct epoll_event *events, int max,
-                            struct spin *spin, struct held_signals *held)
+static int look_for_a_while(struct epoll_set *set, struct epoll_event *events,
+                            int max, struct spin *spin,
+                            struct held_signals *held)
 {
     uint64_t limit = set->poll_ns, kernel_ns;
     bool here = peer_is_here(set);
@@ -356,7 +356,7 @@ static int look_for_a_while(struct epoll_set *set, int epfd,
         n = collect(set, events, max);
         if (n == 0 && spin->looked_ns - kernel_ns >= KERNEL_LOOK_NS) {
             kernel_ns = spin->looked_ns;
-            n = ask_kernel(set, epfd, events, max);
+            n = ask_kernel(set, events, max);
         }
     } while (n == 0 && spin_round(spin, here));
     spin_end(spin, set->waiter, limit, n != 0);
@@ -377,14 +377,14 @@ static int64_t time_left(uint64_t until_ns)
  * What is ready. Now and then the kernel's descriptors come first, so that
  * streams which are always ready leave them a place; mostly they do not.
  */
-static int collect_fairly(struct epoll_set *set, int epfd,
-                          struct epoll_event *events, int max)
+static int collect_fairly(struct epoll_set *set, struct epoll_event *events,
+                          int max)
 {
     uint32_t since = takeovers(set);
     int n = 0, more;
 
     if (set->hits >= HITS_PER_KERNEL_LOOK) {
-        n = ask_kernel(set, epfd, events, max);
+        n = ask_kernel(set, events, max);
         if (n < 0 || n == max)
             return n;
     }
@@ -424,22 +424,21 @@ static int collect_again(struct epoll_set *set, struct epoll_event *events,
 }
 
 /* One round with streams in the set. 0: nothing came, ask again. */
-static int wait_round(struct epoll_set *set, int epfd,
-                      struct epoll_event *events, int max, uint64_t until_ns,
-                      const sigset_t *mask, struct held_signals *held,
-                      bool again)
+static int wait_round(struct epoll_set *set, struct epoll_event *events,
+                      int max, uint64_t until_ns, const sigset_t *mask,
+                      struct held_signals *held, bool again)
 {
     int n = again ? collect_again(set, events, max, held) : 0;
     pid_t pid = process.pid;
     struct spin spin;
 
     if (n == 0)
-        n = collect_fairly(set, epfd, events, max);
+        n = collect_fairly(set, events, max);
     if (n != 0)
         return n;
     if (until_ns <= 1)
-        return ask_kernel(set, epfd, events, max);
-    n = look_for_a_while(set, epfd, events, max, &spin, held);
+        return ask_kernel(set, events, max);
+    n = look_for_a_while(set, events, max, &spin, held);
     if (n != 0) {
         set->hits++;
         return n;
@@ -447,7 +446,7 @@ static int wait_round(struct epoll_set *set, int epfd,
     arm(set, true);
     n = collect(set, events, max);
     if (n == 0)
-        n = sleep_in_kernel(set, epfd, events, max, time_left(until_ns),
+        n = sleep_in_kernel(set, events, max, time_left(until_ns),
                             signals_mask(held, mask));
     else
         set->hits++; /* on a busy CPU they may always come this late */
@@ -464,9 +463,8 @@ static int wait_round(struct epoll_set *set, int epfd,
  * but one of the sleepers: the others are counted, so that they are armed for
  * and rings are passed on to them. 0: ask again.
  */
-static int sleep_bare(struct epoll_set *set, int epfd,
-                      struct epoll_event *events, int max, int ms,
-                      const sigset_t *mask)
+static int sleep_bare(struct epoll_set *set, struct epoll_event *events,
+                      int max, int ms, const sigset_t *mask)
 {
     uint32_t since = takeovers(set);
     pid_t pid = process.pid;
@@ -474,7 +472,7 @@ static int sleep_bare(struct epoll_set *set, int epfd,
 
     atomic_fetch_add(&set->sleepers, 1);
     if (atomic_load(&set->n_managed) == 0) {
-        n = REAL(epoll_pwait)(epfd, events, max, ms, mask);
+        n = REAL(epoll_pwait)(set->epfd, events, max, ms, mask);
         n = n < 0 ? -errno : without_bell(set, events, n, true, since);
     }
     if (is_forked(pid))
@@ -487,10 +485,9 @@ static int sleep_bare(struct epoll_set *set, int epfd,
 }
 
 /* The kernel alone: no stream of the set is on a link. */
-static int wait_kernel(struct epoll_set *set, int epfd,
-                       struct epoll_event *events, int max, uint64_t until_ns,
-                       int64_t timeout_ns, const sigset_t *mask,
-                       struct held_signals *held)
+static int wait_kernel(struct epoll_set *set, struct epoll_event *events,
+                       int max, uint64_t until_ns, int64_t timeout_ns,
+                       const sigset_t *mask, struct held_signals *held)
 {
     uint64_t spin_ns = process.settings.poll_kernel_usec * 1000;
     uint32_t since = takeovers(set);
@@ -502,7 +499,8 @@ static int wait_kernel(struct epoll_set *set, int epfd,
 
         signals_hold(held);
         do {
-            n = (int)syscall(SYS_epoll_pwait, epfd, events, max, 0, NULL, 8);
+            n = (int)syscall(SYS_epoll_pwait, set->epfd, events, max, 0, NULL,
+                             8);
             if (n != 0)
                 goto done;
         } while (clock_ns() < stop && clock_ns() < until_ns &&
@@ -514,9 +512,9 @@ static int wait_kernel(struct epoll_set *set, int epfd,
     if (left > INT_MAX)
         left = INT_MAX;
     if (left != 0)
-        return sleep_bare(set, epfd, events, max, (int)left,
+        return sleep_bare(set, events, max, (int)left,
                           signals_mask(held, mask));
-    n = REAL(epoll_pwait)(epfd, events, max, 0, signals_mask(held, mask));
+    n = REAL(epoll_pwait)(set->epfd, events, max, 0, signals_mask(held, mask));
 done:
     if (n < 0)
         return -errno;
@@ -525,8 +523,8 @@ done:
     return n;
 }
 
-int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
-                   int max, int64_t timeout_ns, const sigset_t *mask)
+int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
+                   int64_t timeout_ns, const sigset_t *mask)
 {
     struct held_signals held = {.on = false};
     uint64_t until = UINT64_MAX;
@@ -538,16 +536,17 @@ int epoll_set_wait(struct epoll_set *set, int epfd, struct epoll_event *events,
     else if (timeout_ns > 0)
         until = clock_ns() + (uint64_t)timeout_ns;
     if (max <= 0 || events == NULL)
-        return REAL(epoll_pwait)(epfd, events, max, 0, mask) < 0 ? -errno : 0;
+        return REAL(epoll_pwait)(set->epfd, events, max, 0, mask) < 0 ? -errno
+                                                                      : 0;
     if (!reach_ok(&process.reach, events, sizeof(*events), true))
         return -EFAULT; /* the kernel would wait for the first one */
     for (;; again = true) {
         if (atomic_load_explicit(&set->n_managed, memory_order_acquire) != 0) {
-            n = wait_round(set, epfd, events, max, until, mask, &held, again);
+            n = wait_round(set, events, max, until, mask, &held, again);
         } else {
             if (again)
                 signals_hold(&held);
-            n = wait_kernel(set, epfd, events, max, until,
+            n = wait_kernel(set, events, max, until,
                             until == UINT64_MAX ? -1 : time_left(until), mask,
                             &held);
         }

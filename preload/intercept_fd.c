@@ -27,8 +27,7 @@ static int give_up(int fd, struct object *o, int (*how)(void *arg), void *arg)
     fd_set_row(fd, NULL);
     if (o->kind != OBJECT_EPOLL)
         return endpoint_close((struct endpoint *)o, fd, how, arg);
-    epoll_set_free((struct epoll_set *)o);
-    return how(arg);
+    return epoll_set_close((struct epoll_set *)o, how, arg);
 }
 
 EXPORT int close(int fd)

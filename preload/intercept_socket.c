@@ -16,7 +16,9 @@ static void lost(struct object *old, int fd)
 {
     struct endpoint *e = (struct endpoint *)old;
 
-    if (old == NULL || old->kind != OBJECT_ENDPOINT)
+    if (old->kind == OBJECT_EPOLL)
+        epoll_set_lost((struct epoll_set *)old);
+    if (old->kind != OBJECT_ENDPOINT)
         return;
     if (atomic_fetch_sub(&e->fds, 1) > 1) {
         endpoint_leave_number(e, fd);

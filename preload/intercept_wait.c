@@ -50,6 +50,7 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     struct epoll_set *set = set_of(epfd);
     struct endpoint *e = intercepted(fd);
     struct object *o = fd_find(fd);
+    int rc;
 
     /* What the kernel is going to refuse. */
     if (fd_endpoint(epfd) != NULL || epfd == fd ||
@@ -61,7 +62,20 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
         endpoint_banish(e, REASON_NESTED_EPOLL); /* a set we do not know */
     if (likely(e == NULL) || set == NULL)
         return REAL(epoll_ctl)(epfd, op, fd, event);
-    return (int)posix_result(epoll_set_ctl(set, op, fd, e, event));
+    if (!epoll_set_enter(set))
+        return REAL(epoll_ctl)(epfd, op, fd, event);
+    rc = epoll_set_ctl(set, op, fd, e, event);
+    epoll_set_leave(set);
+    return (int)posix_result(rc);
+}
+
+static int wait_in(struct epoll_set *set, struct epoll_event *events, int max,
+                   int64_t timeout_ns, const sigset_t *mask)
+{
+    int rc = epoll_set_wait(set, events, max, timeout_ns, mask);
+
+    epoll_set_leave(set);
+    return (int)posix_result(rc);
 }
 
 EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max,
@@ -69,11 +83,10 @@ EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max,
 {
     struct epoll_set *set = set_of(epfd);
 
-    if (set == NULL)
+    if (set == NULL || !epoll_set_enter(set))
         return REAL(epoll_pwait)(epfd, events, max, timeout, mask);
-    return (int)posix_result(
-        epoll_set_wait(set, epfd, events, max,
-                       timeout < 0 ? -1 : (int64_t)timeout * 1000000, mask));
+    return wait_in(set, events, max,
+                   timeout < 0 ? -1 : (int64_t)timeout * 1000000, mask);
 }
 
 static bool is_plain(const struct object *o)
@@ -126,10 +139,9 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 
     if (set == NULL ||
         (timeout != NULL && !readable(timeout, sizeof(*timeout))) ||
-        bad_time(timeout))
+        bad_time(timeout) || !epoll_set_enter(set))
         return REAL(epoll_pwait2)(epfd, events, max, timeout, mask);
-    return (int)posix_result(
-        epoll_set_wait(set, epfd, events, max, nanoseconds(timeout), mask));
+    return wait_in(set, events, max, nanoseconds(timeout), mask);
 }
 
 /* More than we care for, or nowhere: the kernel has an answer. */

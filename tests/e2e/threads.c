@@ -244,6 +244,69 @@ static void dup2_beside_an_opener(void)
     talk("the last one", a, number);
 }
 
+/* A wait goes on with the set that it began with, whoever has its number. */
+struct set_wait {
+    int set, rc;
+    struct epoll_event event;
+};
+
+static void *waits_in_set(void *arg)
+{
+    struct set_wait *w = arg;
+
+    w->rc = epoll_wait(w->set, &w->event, 1, 3000);
+    return NULL;
+}
+
+static pthread_t begin_wait(struct set_wait *w)
+{
+    w->event = (struct epoll_event){.events = EPOLLIN, .data.u32 = 7};
+    w->set = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_ctl(w->set, EPOLL_CTL_ADD, b, &w->event) < 0)
+        die("epoll_ctl");
+    return start_asleep(waits_in_set, w);
+}
+
+static void end_wait(const struct set_wait *w, pthread_t waiter)
+{
+    end_of(waiter);
+    printf("  %d event, %u for %u\n", w->rc, w->event.events,
+           w->event.data.u32);
+}
+
+static void close_beside_a_set_waiter(void)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = 8};
+    struct set_wait w;
+
+    for (int i = 0; i < 3; i++) {
+        pthread_t waiter = begin_wait(&w);
+        int other;
+
+        said("close", close(w.set));
+        other = epoll_create1(EPOLL_CLOEXEC);
+        said("same number", other - w.set);
+        said("ctl", epoll_ctl(other, EPOLL_CTL_ADD, b, &event));
+        (void)!write(a, "x", 1);
+        end_wait(&w, waiter);
+        said("the other", epoll_wait(other, &w.event, 1, 1000));
+        said("read", read(b, &(char){0}, 1));
+        close(other);
+    }
+}
+
+static void dup2_over_a_set_waiter(void)
+{
+    struct set_wait w;
+    pthread_t waiter = begin_wait(&w);
+
+    said("dup2", dup2(STDERR_FILENO, w.set) - w.set);
+    sleep_ms(20);
+    (void)!write(a, "x", 1);
+    end_wait(&w, waiter);
+    talk("xafter it", b, a);
+}
+
 /* ---- out of a call, without its return ---- */
 
 static void *waits_in_read(void *arg)
@@ -414,6 +477,8 @@ static const struct test_case cases[] = {
     {"close_beside_a_poller", close_beside_a_poller, GOES_UP},
     {"dup_over_a_selecter", dup2_over_a_selecter, GOES_UP},
     {"dup_beside_an_opener", dup2_beside_an_opener, GOES_UP},
+    {"close_beside_a_set_waiter", close_beside_a_set_waiter, STAYS},
+    {"dup_over_a_set_waiter", dup2_over_a_set_waiter, STAYS},
     {"cancelled_reader", cancelled_reader, STAYS},
     {"cancelled_in_epoll", cancelled_in_epoll, STAYS},
     {"jumps_out", jumps_out, STAYS},

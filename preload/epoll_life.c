@@ -1,0 +1,232 @@
+/*
+ * See epoll_set.h: how sets begin and end.
+ *
+ * close() does not end a wait of another thread: it goes on with the set, by a
+ * descriptor of ours, and the last one to leave ends it. A thread that lost a
+ * race with close() finds a set and not a hole: they are reused late.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "preload/epoll_private.h"
+#include "preload/process.h"
+
+enum { REST = 64 }; /* so many others end before one is used again */
+
+struct epoll_set *epoll_all_sets;
+
+/* Under the registry lock. First in, first out. */
+static struct {
+    struct epoll_set *head, **tail;
+    unsigned n;
+} resting = {.tail = &resting.head};
+
+/* Registry lock held. */
+static struct epoll_set *take_rested(void)
+{
+    struct epoll_set *set = resting.head;
+
+    if (resting.n <= REST)
+        return NULL;
+    resting.head = set->next;
+    resting.n--;
+    memset(set, 0, sizeof(*set));
+    return set;
+}
+
+struct epoll_set *epoll_set_create(int epfd)
+{
+    struct epoll_set *set;
+
+    epoll_registry_lock();
+    set = take_rested();
+    if (set == NULL)
+        set = calloc(1, sizeof(struct epoll_set));
+    if (set == NULL)
+        goto unlock;
+    set->object.kind = OBJECT_EPOLL;
+    set->object.plain = process.settings.poll_kernel_usec == 0;
+    atomic_store(&set->epfd, epfd);
+    set->wake_fd = -1;
+    set->next = epoll_all_sets;
+    epoll_all_sets = set;
+unlock:
+    epoll_registry_unlock();
+    return set;
+}
+
+/* The stream's lock comes before the registry's: find, then lock in order. */
+static void drop_all(struct epoll_set *set)
+{
+    for (;;) {
+        struct epoll_reg *reg;
+        struct endpoint *e;
+
+        epoll_registry_lock();
+        e = set->regs != NULL ? set->regs->endpoint : NULL;
+        epoll_registry_unlock();
+        if (e == NULL)
+            return;
+        lock_enter(&e->stream.rx);
+        epoll_registry_lock();
+        for (reg = e->regs; reg != NULL && reg->set != set; reg = reg->next)
+            ;
+        if (reg != NULL)
+            epoll_drop_reg(reg);
+        else if (set->regs != NULL && set->regs->endpoint == e)
+            set->regs = set->regs->set_next; /* nobody's: never again */
+        epoll_registry_unlock();
+        lock_leave(&e->stream.rx);
+    }
+}
+
+/* Nobody is inside. Who came too late may be here a second time. */
+static void end(struct epoll_set *set)
+{
+    struct epoll_set **at = &epoll_all_sets;
+
+    if (atomic_exchange(&set->ended, true))
+        return;
+    drop_all(set);
+    epoll_registry_lock();
+    while (*at != set)
+        at = &(*at)->next;
+    *at = set->next;
+    waiter_destroy(set->waiter);
+    if (set->kept)
+        ours_close(atomic_load(&set->epfd));
+    free(set->hot);
+    free(set->peers);
+    set->waiter = NULL;
+    set->hot = NULL;
+    set->peers = NULL;
+    set->next = NULL;
+    if (resting.head == NULL)
+        resting.tail = &resting.head;
+    *resting.tail = set;
+    resting.tail = &set->next;
+    resting.n++;
+    epoll_registry_unlock();
+}
+
+bool epoll_set_enter(struct epoll_set *set)
+{
+    atomic_fetch_add(&set->inside, 1);
+    if (!atomic_load(&set->left))
+        return true;
+    epoll_set_leave(set);
+    return false;
+}
+
+void epoll_set_leave(struct epoll_set *set)
+{
+    int inside = atomic_fetch_sub(&set->inside, 1);
+
+    if (inside == 1 && atomic_load(&set->left))
+        end(set);
+    else if (inside <= 0)
+        atomic_store(&set->inside, 0); /* it forked in here: see below */
+}
+
+int epoll_set_close(struct epoll_set *set, int (*how)(void *arg), void *arg)
+{
+    int rc, error;
+
+    atomic_fetch_add(&set->inside, 1);
+    atomic_store(&set->left, true);
+    if (atomic_load(&set->inside) > 1) {
+        epoll_registry_lock();
+        atomic_store(&set->epfd, ours_copy(set->epfd));
+        set->kept = true;
+        epoll_registry_unlock();
+    } else {
+        drop_all(set);
+    }
+    rc = how(arg);
+    error = errno;
+    epoll_set_leave(set);
+    errno = error;
+    return rc;
+}
+
+void epoll_set_lost(struct epoll_set *set)
+{
+    epoll_registry_lock();
+    atomic_store(&set->epfd, -1);
+    epoll_registry_unlock();
+    atomic_fetch_add(&set->inside, 1);
+    atomic_store(&set->left, true);
+    epoll_set_leave(set);
+}
+
+/* ---- of the process ---- */
+
+static void take_bells_out(void)
+{
+    epoll_registry_lock();
+    for (struct epoll_set *set = epoll_all_sets; set != NULL; set = set->next)
+        epoll_take_bell_out(set);
+    epoll_registry_unlock();
+}
+
+void epoll_sets_before_fork(void)
+{
+    take_bells_out();
+    epoll_registry_lock();
+    for (struct epoll_set *set = epoll_all_sets; set != NULL; set = set->next)
+        set->inherited = true;
+    epoll_registry_unlock();
+}
+
+void epoll_sets_leave_alone(void)
+{
+    take_bells_out();
+    epoll_registry_lock();
+    for (struct epoll_set *set = epoll_all_sets; set != NULL; set = set->next)
+        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+            if (r->outside)
+                epoll_kernel_ctl(set, EPOLL_CTL_ADD, r->fd, EPOLLONESHOT,
+                                 r->data);
+    epoll_registry_unlock();
+}
+
+/* It was closed, and those who wait in it are threads of the parent. */
+static void forget_left(struct epoll_set **at)
+{
+    struct epoll_set *set = *at;
+
+    for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next) {
+        struct epoll_reg **of = &r->endpoint->regs;
+
+        while (*of != NULL && *of != r)
+            of = &(*of)->next;
+        if (*of == r)
+            *of = r->next;
+    }
+    atomic_store(&set->ended, true);
+    *at = set->next; /* not freed: another thread may have held the heap */
+}
+
+/* The child has the sets, but no bells and no peers. */
+void epoll_sets_after_fork(void)
+{
+    struct epoll_set *set;
+
+    epoll_registry_init();
+    for (struct epoll_set **at = &epoll_all_sets; (set = *at) != NULL;) {
+        lock_init(&set->lock);
+        set->waiter = NULL; /* freed by waiters_forget() */
+        set->n_peers = set->n_hot = 0;
+        atomic_store(&set->inside, 0);
+        atomic_store(&set->sleepers, 0);
+        atomic_store(&set->n_managed, 0);
+        atomic_store(&set->bell_in, false);
+        set->wake_fd = -1;
+        for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+            r->managed = r->hot = false;
+        if (atomic_load(&set->left))
+            forget_left(at);
+        else
+            at = &set->next;
+    }
+}
