@@ -97,9 +97,12 @@ static void end(struct epoll_set *set)
         ours_close(atomic_load(&set->epfd));
     free(set->hot);
     free(set->peers);
+    free(set->inner);
     set->waiter = NULL;
     set->hot = NULL;
     set->peers = NULL;
+    set->inner = NULL;
+    atomic_store(&set->n_inner, 0);
     set->next = NULL;
     if (resting.head == NULL)
         resting.tail = &resting.head;
@@ -132,6 +135,9 @@ int epoll_set_close(struct epoll_set *set, int (*how)(void *arg), void *arg)
 {
     int rc, error;
 
+    epoll_registry_lock();
+    epoll_nest_forget(set, true);
+    epoll_registry_unlock();
     atomic_fetch_add(&set->inside, 1);
     atomic_store(&set->left, true);
     if (atomic_load(&set->inside) > 1) {
@@ -152,6 +158,7 @@ int epoll_set_close(struct epoll_set *set, int (*how)(void *arg), void *arg)
 void epoll_set_lost(struct epoll_set *set)
 {
     epoll_registry_lock();
+    epoll_nest_forget(set, false);
     atomic_store(&set->epfd, -1);
     epoll_registry_unlock();
     atomic_fetch_add(&set->inside, 1);
@@ -219,6 +226,7 @@ void epoll_sets_after_fork(void)
         set->n_peers = set->n_hot = 0;
         atomic_store(&set->inside, 0);
         atomic_store(&set->sleepers, 0);
+        set->stale = 0;
         atomic_store(&set->n_managed, 0);
         atomic_store(&set->bell_in, false);
         set->wake_fd = -1;

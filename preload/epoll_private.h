@@ -1,12 +1,13 @@
 /*
  * What epoll_life.c (begin and end), epoll_set.c (membership), epoll_spent.c
- * (of that, one-shots), epoll_wait.c (events) and epoll_heat.c (where they are
- * looked for) share.
+ * (of that, one-shots), epoll_wait.c (events), epoll_heat.c (where they are
+ * looked for) and epoll_nest.c (sets in sets) share.
  */
 #ifndef PRELOAD_EPOLL_PRIVATE_H
 #define PRELOAD_EPOLL_PRIVATE_H
 
 #include "preload/epoll_set.h"
+#include "preload/held_signals.h"
 #include "transport/lock.h"
 
 struct epoll_peer {
@@ -27,7 +28,7 @@ struct epoll_set {
     _Atomic bool taking;  /* a one-shot out of the kernel, just now */
     _Atomic bool bell_in; /* the bell is in the kernel's set */
     int wake_fd;          /* and this, which devices wake by; -1: none */
-    _Atomic bool nested;  /* the kernel alone; see epoll_set_nest() */
+    _Atomic bool alone;   /* the kernel's; see epoll_set_to_kernel() */
     bool inherited;       /* it was there before a fork */
     _Atomic bool promote; /* some reg has `promote` set */
     struct waiter *waiter;
@@ -41,6 +42,12 @@ struct epoll_set {
     bool contended;       /* a stream was being changed during the last look */
     unsigned hits;        /* user-level events since the kernel was asked */
     uint32_t hit_scans;   /* looks that found something */
+    struct epoll_set **inner; /* sets in it; under the registry lock */
+    _Atomic unsigned n_inner;
+    _Atomic uint32_t nestings; /* so far */
+    int stale;          /* sleepers who do not know of the last of them */
+    int rings;          /* at most, for these */
+    uint64_t news_rung; /* what its bell was rung for, see settle() */
     struct epoll_set *next;
 };
 
@@ -76,6 +83,35 @@ bool epoll_want_room(struct epoll_reg *reg);
  * between this look and the removal is told twice.
  */
 bool epoll_spent_in_kernel(const struct epoll_reg *reg);
+/* What epoll would report for it now; 0 is nothing. Set lock held. */
+uint32_t epoll_events_of(struct epoll_reg *reg, bool peek);
+/*
+ * Events of streams, but for those that were the kernel's when the set had
+ * taken over *asked, if it is not NULL.
+ */
+int epoll_collect(struct epoll_set *set, struct epoll_event *events, int max,
+                  const uint32_t *asked);
+int epoll_ask_kernel(struct epoll_set *set, struct epoll_event *events,
+                     int max);
+void epoll_hear_devices(struct epoll_set *set);
+/* Before a sleep in the set, and after it, with what the former said. */
+uint32_t epoll_sleeps(struct epoll_set *set);
+void epoll_woke(struct epoll_set *set, uint32_t nestings);
+/* Set lock held: is a ring owed to sleepers who do not know of a new set? */
+bool epoll_wakes_next(struct epoll_set *set, uint32_t nestings);
+/* Set lock held. False: no bell can be had. */
+bool epoll_put_bell_in(struct epoll_set *set);
+static inline bool epoll_has_inner(struct epoll_set *set)
+{
+    return atomic_load(&set->n_inner) != 0 && !atomic_load(&set->alone);
+}
+
+/* One round of epoll_wait in a set with others in it. 0: ask again. */
+int epoll_wait_over(struct epoll_set *set, struct epoll_event *events, int max,
+                    uint64_t until_ns, const sigset_t *mask,
+                    struct held_signals *held);
+/* Registry lock held: the set is closed; its number is open still. */
+void epoll_nest_forget(struct epoll_set *inner, bool open);
 /* A stream was counted in n_managed: for those who sleep already. */
 void epoll_arm_sleepers(struct epoll_set *set);
 

@@ -145,6 +145,22 @@ static void out_of_kernel(struct epoll_reg *reg)
     atomic_store(&set->taking, false);
 }
 
+bool epoll_put_bell_in(struct epoll_set *set)
+{
+    epoll_data_t cookie = {.ptr = (void *)&epoll_bell_cookie};
+
+    if (set->waiter == NULL)
+        set->waiter = waiter_create(false);
+    if (set->waiter == NULL)
+        return false;
+    if (set->bell_in)
+        return true;
+    epoll_kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN, cookie);
+    atomic_store(&set->bell_in, true);
+    atomic_store(&set->object.plain, false);
+    return true;
+}
+
 /*
  * Into the set's own care. Registry held, stream locks held by the caller.
  * Whoever sleeps looks when the peer's news ring already, not before.
@@ -153,23 +169,14 @@ static void take_over(struct epoll_reg *reg)
 {
     struct epoll_set *set = reg->set;
     struct link *link = reg->endpoint->stream.link;
-    epoll_data_t cookie = {.ptr = (void *)&epoll_bell_cookie};
 
     lock_enter(&set->lock);
     if (reg->managed)
         goto unlock;
-    if (set->waiter == NULL)
-        set->waiter = waiter_create(false);
-    if (set->waiter == NULL || link == NULL || !get_peer(set, link->peer)) {
+    if (link == NULL || !epoll_put_bell_in(set) || !get_peer(set, link->peer)) {
         /* Cannot be woken: the kernel's view must do; it goes back. */
         helper_ask(reg->endpoint, WORK_RETURN);
         goto unlock;
-    }
-    if (!set->bell_in) {
-        epoll_kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN,
-                         cookie);
-        atomic_store(&set->bell_in, true);
-        atomic_store(&set->object.plain, false);
     }
     out_of_kernel(reg);
     reg->managed = true;
@@ -390,7 +397,7 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     bool managed;
     int rc;
 
-    if (atomic_load_explicit(&set->nested, memory_order_relaxed) &&
+    if (atomic_load_explicit(&set->alone, memory_order_relaxed) &&
         op == EPOLL_CTL_ADD)
         endpoint_banish(e, REASON_NESTED_EPOLL);
     /* Under the stream's locks a stream cannot leave TCP meanwhile. */
@@ -426,22 +433,34 @@ void epoll_take_bell_out(struct epoll_set *set)
     atomic_store(&set->bell_in, false);
 }
 
-void epoll_set_nest(struct epoll_set *set)
+void epoll_set_to_kernel(struct epoll_set *set)
 {
-    atomic_store(&set->nested, true);
+    if (atomic_exchange(&set->alone, true))
+        return;
     for (;;) {
+        struct epoll_set *inner = NULL;
         struct endpoint *e = NULL;
 
-        lock_enter(&registry);
+        epoll_registry_lock();
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
             if (!atomic_load(&r->endpoint->ineligible))
                 e = r->endpoint;
+        for (unsigned i = 0; i < atomic_load(&set->n_inner); i++)
+            if (!atomic_load(&set->inner[i]->alone))
+                inner = set->inner[i];
+        if (inner != NULL)
+            atomic_fetch_add(&inner->inside, 1);
         if (e == NULL)
             epoll_take_bell_out(set);
-        lock_leave(&registry);
-        if (e == NULL)
+        epoll_registry_unlock();
+        if (e != NULL)
+            endpoint_banish(e, REASON_NESTED_EPOLL);
+        if (inner != NULL) {
+            epoll_set_to_kernel(inner);
+            epoll_set_leave(inner);
+        }
+        if (e == NULL && inner == NULL)
             return;
-        endpoint_banish(e, REASON_NESTED_EPOLL);
     }
 }
 

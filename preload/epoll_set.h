@@ -84,10 +84,44 @@ bool epoll_sets_inherited(struct endpoint *e);
  */
 void epoll_sets_forget(struct endpoint *e, bool unlist);
 /*
- * The set is polled or nested or has a second descriptor: only the kernel can
- * see all of that. Its streams come back to TCP, now and in future.
+ * The set has a second descriptor, or is watched by what we do not see: only
+ * the kernel can serve that. Its streams come back to TCP, now and in future,
+ * and those of the sets in it.
  */
-void epoll_set_nest(struct epoll_set *set);
+void epoll_set_to_kernel(struct epoll_set *set);
+
+/* epoll_ctl of a set in another one; 0 or -errno. */
+int epoll_set_ctl_set(struct epoll_set *outer, int op, int fd,
+                      struct epoll_set *inner, struct epoll_event *event);
+
+/*
+ * Sets that a thread waits for, in poll or in another set, and those in them.
+ * Begin with {.n = 0}, end with epoll_watch_end().
+ */
+enum { WATCHED_MOST = 32 };
+
+struct epoll_watch {
+    struct epoll_set *set[WATCHED_MOST];
+    uint32_t slept[WATCHED_MOST]; /* see epoll_sleeps() */
+    unsigned n;
+    uint32_t nestings; /* of all of them, when they were gathered */
+};
+
+/* Those in the set, and itself. What there is no place for is the kernel's. */
+void epoll_watch_add(struct epoll_watch *w, struct epoll_set *set, bool itself);
+void epoll_watch_end(struct epoll_watch *w);
+/* Before the kernel is asked: it sees what their streams have to say. */
+void epoll_watch_settle(const struct epoll_watch *w);
+bool epoll_watch_has_events(const struct epoll_watch *w);
+/* Around a sleep: look once more, and whether the watch is whole, in between.
+ */
+void epoll_watch_sleep(struct epoll_watch *w);
+void epoll_watch_awake(const struct epoll_watch *w);
+/* No set has been put into one of them meanwhile. */
+bool epoll_watch_is_whole(const struct epoll_watch *w,
+                          const struct epoll_set *outer);
+/* How long to look before a sleep. */
+uint64_t epoll_watch_poll_ns(const struct epoll_watch *w);
 
 /* Around fork: the bell leaves the kernel's set. */
 void epoll_sets_before_fork(void);

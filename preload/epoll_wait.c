@@ -33,8 +33,7 @@ static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
                   POLLHUP == EPOLLHUP && POLLRDHUP == EPOLLRDHUP,
               "poll and epoll name the same bits");
 
-/* What epoll would report for it now; 0 is nothing. Set lock held. */
-static uint32_t events_of(struct epoll_reg *reg, bool peek)
+uint32_t epoll_events_of(struct epoll_reg *reg, bool peek)
 {
     struct stream *s = &reg->endpoint->stream;
     uint32_t told = atomic_load_explicit(&s->told, memory_order_relaxed);
@@ -114,7 +113,7 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
         reg = set->hot[at++];
         if (asked != NULL && is_taken_since(reg, *asked))
             continue;
-        hit = events_of(reg, false);
+        hit = epoll_events_of(reg, false);
         if (hit == 0) {
             if (epoll_is_quiet(set, reg))
                 cooled |= epoll_cool_down(set, reg);
@@ -139,8 +138,8 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
 }
 
 /* Whoever changes a stream holds its lock and then wants the set's: let go. */
-static int collect_beside(struct epoll_set *set, struct epoll_event *events,
-                          int max, const uint32_t *asked)
+int epoll_collect(struct epoll_set *set, struct epoll_event *events, int max,
+                  const uint32_t *asked)
 {
     int n;
 
@@ -151,11 +150,11 @@ static int collect_beside(struct epoll_set *set, struct epoll_event *events,
 
 static int collect(struct epoll_set *set, struct epoll_event *events, int max)
 {
-    return collect_beside(set, events, max, NULL);
+    return epoll_collect(set, events, max, NULL);
 }
 
 /* A device has something for links of the set, or of others in the process. */
-static void hear_devices(struct epoll_set *set)
+void epoll_hear_devices(struct epoll_set *set)
 {
     lock_enter(&set->lock);
     for (unsigned i = 0; i < set->n_peers; i++) {
@@ -172,7 +171,7 @@ static void hear_devices(struct epoll_set *set)
 
 /*
  * A ring belongs to a thread that sleeps, and it goes on for all of them
- * (arm()): one that only looks in passing leaves it to them.
+ * (epoll_woke()): one that only looks in passing leaves it to them.
  */
 static void drain(struct epoll_set *set, bool slept)
 {
@@ -225,7 +224,7 @@ static int without_bell(struct epoll_set *set, struct epoll_event *events,
             continue;
         }
         if (events[i].data.ptr == (const void *)&epoll_wake_cookie) {
-            hear_devices(set);
+            epoll_hear_devices(set);
             continue;
         }
         events[kept++] = events[i];
@@ -240,8 +239,7 @@ int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
     return without_bell(set, events, n, false, since);
 }
 
-static int ask_kernel(struct epoll_set *set, struct epoll_event *events,
-                      int max)
+int epoll_ask_kernel(struct epoll_set *set, struct epoll_event *events, int max)
 {
     int n = 0;
 
@@ -282,24 +280,43 @@ static int sleep_in_kernel(struct epoll_set *set, struct epoll_event *events,
  */
 static void arm(struct epoll_set *set, bool on)
 {
-    bool leaving = !on, pass_on = false;
-
-    lock_enter(&set->lock);
-    atomic_fetch_add(&set->sleepers, on ? 1 : -1);
-    on = atomic_load(&set->sleepers) > 0;
+    if (set->waiter == NULL) /* there has never been a stream in it */
+        return;
     atomic_store(&set->waiter->asleep, on);
     for (unsigned i = 0; i < set->n_peers; i++)
         peer_ops(set->peers[i].peer)
             ->peer_arm(set->peers[i].peer, set->waiter->id, on);
-    for (unsigned i = 0; i < set->n_hot && !leaving; i++)
+}
+
+uint32_t epoll_sleeps(struct epoll_set *set)
+{
+    uint32_t nestings;
+
+    lock_enter(&set->lock);
+    nestings = atomic_load(&set->nestings);
+    atomic_fetch_add(&set->sleepers, 1);
+    arm(set, true);
+    for (unsigned i = 0; i < set->n_hot; i++)
         epoll_want_room(set->hot[i]);
     full_fence();
+    lock_leave(&set->lock);
+    return nestings;
+}
+
+void epoll_woke(struct epoll_set *set, uint32_t nestings)
+{
+    bool pass_on = false, on;
+
+    lock_enter(&set->lock);
+    on = atomic_fetch_sub(&set->sleepers, 1) > 1;
+    arm(set, on);
+    full_fence();
     set->contended = false;
-    if (leaving && on)
+    if (on && atomic_load(&set->n_managed) != 0)
         pass_on = epoll_is_marked(set);
-    if (leaving && on)
-        for (unsigned i = 0; i < set->n_hot && !pass_on; i++)
-            pass_on = events_of(set->hot[i], true) != 0 || set->contended;
+    for (unsigned i = 0; i < set->n_hot && on && !pass_on; i++)
+        pass_on = epoll_events_of(set->hot[i], true) != 0 || set->contended;
+    pass_on |= epoll_wakes_next(set, nestings);
     lock_leave(&set->lock);
     if (pass_on)
         waiter_ring(set->waiter->id);
@@ -307,12 +324,8 @@ static void arm(struct epoll_set *set, bool on)
 
 void epoll_arm_sleepers(struct epoll_set *set)
 {
-    if (atomic_load(&set->sleepers) == 0)
-        return;
-    atomic_store(&set->waiter->asleep, 1);
-    for (unsigned i = 0; i < set->n_peers; i++)
-        peer_ops(set->peers[i].peer)
-            ->peer_arm(set->peers[i].peer, set->waiter->id, true);
+    if (atomic_load(&set->sleepers) != 0)
+        arm(set, true);
 }
 
 /* The peer of the first hot link last ran here: it needs this CPU. */
@@ -356,7 +369,7 @@ static int look_for_a_while(struct epoll_set *set, struct epoll_event *events,
         n = collect(set, events, max);
         if (n == 0 && spin->looked_ns - kernel_ns >= KERNEL_LOOK_NS) {
             kernel_ns = spin->looked_ns;
-            n = ask_kernel(set, events, max);
+            n = epoll_ask_kernel(set, events, max);
         }
     } while (n == 0 && spin_round(spin, here));
     spin_end(spin, set->waiter, limit, n != 0);
@@ -384,12 +397,12 @@ static int collect_fairly(struct epoll_set *set, struct epoll_event *events,
     int n = 0, more;
 
     if (set->hits >= HITS_PER_KERNEL_LOOK) {
-        n = ask_kernel(set, events, max);
+        n = epoll_ask_kernel(set, events, max);
         if (n < 0 || n == max)
             return n;
     }
     /* A list has nobody twice: who left the kernel meanwhile may be in it. */
-    more = collect_beside(set, events + n, max - n, n > 0 ? &since : NULL);
+    more = epoll_collect(set, events + n, max - n, n > 0 ? &since : NULL);
     if (more > 0)
         set->hits++;
     return n + more;
@@ -430,6 +443,7 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
 {
     int n = again ? collect_again(set, events, max, held) : 0;
     pid_t pid = process.pid;
+    uint32_t nestings;
     struct spin spin;
 
     if (n == 0)
@@ -437,24 +451,24 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
     if (n != 0)
         return n;
     if (until_ns <= 1)
-        return ask_kernel(set, events, max);
+        return epoll_ask_kernel(set, events, max);
     n = look_for_a_while(set, events, max, &spin, held);
     if (n != 0) {
         set->hits++;
         return n;
     }
-    arm(set, true);
+    nestings = epoll_sleeps(set);
     n = collect(set, events, max);
-    if (n == 0)
+    if (n != 0)
+        set->hits++; /* on a busy CPU they may always come this late */
+    else if (!epoll_has_inner(set))
         n = sleep_in_kernel(set, events, max, time_left(until_ns),
                             signals_mask(held, mask));
-    else
-        set->hits++; /* on a busy CPU they may always come this late */
     if (is_forked(pid))
         return n;
     if (spin.began_ns != 0)
         spin_slept(&spin, set->waiter, set->poll_ns);
-    arm(set, false);
+    epoll_woke(set, nestings);
     return n;
 }
 
@@ -466,21 +480,16 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
 static int sleep_bare(struct epoll_set *set, struct epoll_event *events,
                       int max, int ms, const sigset_t *mask)
 {
-    uint32_t since = takeovers(set);
+    uint32_t since = takeovers(set), nestings = epoll_sleeps(set);
     pid_t pid = process.pid;
     int n = 0;
 
-    atomic_fetch_add(&set->sleepers, 1);
-    if (atomic_load(&set->n_managed) == 0) {
+    if (atomic_load(&set->n_managed) == 0 && !epoll_has_inner(set)) {
         n = REAL(epoll_pwait)(set->epfd, events, max, ms, mask);
         n = n < 0 ? -errno : without_bell(set, events, n, true, since);
     }
-    if (is_forked(pid))
-        return n;
-    if (atomic_load(&set->n_managed) == 0)
-        atomic_fetch_sub(&set->sleepers, 1);
-    else
-        arm(set, false);
+    if (!is_forked(pid))
+        epoll_woke(set, nestings);
     return n;
 }
 
@@ -541,7 +550,12 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
     if (!reach_ok(&process.reach, events, sizeof(*events), true))
         return -EFAULT; /* the kernel would wait for the first one */
     for (;; again = true) {
-        if (atomic_load_explicit(&set->n_managed, memory_order_acquire) != 0) {
+        if (epoll_has_inner(set)) {
+            if (again)
+                signals_hold(&held);
+            n = epoll_wait_over(set, events, max, until, mask, &held);
+        } else if (atomic_load_explicit(&set->n_managed,
+                                        memory_order_acquire) != 0) {
             n = wait_round(set, events, max, until, mask, &held, again);
         } else {
             if (again)

@@ -96,7 +96,7 @@ static void duplicated(int old, int new, bool over)
     int saved = errno;
 
     if (o != NULL && o->kind == OBJECT_EPOLL)
-        epoll_set_nest((struct epoll_set *)o);
+        epoll_set_to_kernel((struct epoll_set *)o);
     if (e != NULL)
         atomic_fetch_add(&e->fds, 1);
     if (over)

@@ -45,6 +45,27 @@ static struct epoll_set *set_of(int epfd)
                : NULL;
 }
 
+/* A set in another one, or in one that we did not see being made. */
+static int ctl_set(struct epoll_set *outer, int epfd, int op, int fd,
+                   struct epoll_event *event)
+{
+    struct epoll_set *inner = set_of(fd);
+    int rc;
+
+    if (inner == NULL || !epoll_set_enter(inner))
+        return REAL(epoll_ctl)(epfd, op, fd, event);
+    if (outer != NULL && epoll_set_enter(outer)) {
+        rc = epoll_set_ctl_set(outer, op, fd, inner, event);
+        epoll_set_leave(outer);
+    } else {
+        if (op == EPOLL_CTL_ADD)
+            epoll_set_to_kernel(inner);
+        rc = REAL(epoll_ctl)(epfd, op, fd, event) < 0 ? -errno : 0;
+    }
+    epoll_set_leave(inner);
+    return (int)posix_result(rc);
+}
+
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     struct epoll_set *set = set_of(epfd);
@@ -56,8 +77,8 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     if (fd_endpoint(epfd) != NULL || epfd == fd ||
         (op != EPOLL_CTL_DEL && !readable(event, sizeof(*event))))
         return REAL(epoll_ctl)(epfd, op, fd, event);
-    if (op == EPOLL_CTL_ADD && o != NULL && o->kind == OBJECT_EPOLL)
-        epoll_set_nest((struct epoll_set *)o);
+    if (o != NULL && o->kind == OBJECT_EPOLL)
+        return ctl_set(set, epfd, op, fd, event);
     if (e != NULL && set == NULL && process.ready)
         endpoint_banish(e, REASON_NESTED_EPOLL); /* a set we do not know */
     if (likely(e == NULL) || set == NULL)
@@ -214,10 +235,8 @@ static bool select_has_endpoints(int n, const fd_set *in, const fd_set *out,
 
         if (o != NULL &&
             (in_set(fd, in) || in_set(fd, out) || in_set(fd, except))) {
-            if (o->kind == OBJECT_ENDPOINT)
+            if (o->kind != OBJECT_OURS)
                 return true;
-            if (o->kind == OBJECT_EPOLL)
-                epoll_set_nest((struct epoll_set *)o);
         }
     }
     return false;

@@ -5,7 +5,8 @@
  * marks. With managed streams it looks at them itself, at the others through
  * the kernel, climbs down the same ladder as a read, and sleeps in the kernel
  * on a copy of the array: managed streams are replaced by their socket while
- * bytes may still come by TCP, or by nothing, and the bell is added.
+ * bytes may still come by TCP, or by nothing, and the bell is added. Epoll sets
+ * are the kernel's, which sees their bells (epoll_nest.c).
  */
 #include "preload/poll_wait.h"
 
@@ -39,6 +40,7 @@ struct poll_work {
     struct peer **peer;         /* armed, with a reference */
     bool *bare;
     unsigned managed;
+    struct epoll_watch sets;
     uint64_t poll_ns;
     struct held_signals held;
 };
@@ -48,13 +50,8 @@ bool poll_has_endpoints(struct pollfd *fds, nfds_t n)
     for (nfds_t i = 0; i < n; i++) {
         struct object *o = fds[i].fd < 0 ? NULL : fd_find(fds[i].fd);
 
-        if (o == NULL)
-            continue;
-        if (o->kind == OBJECT_ENDPOINT)
+        if (o != NULL && o->kind != OBJECT_OURS)
             return true;
-        /* A set with streams that is itself polled: streams come back. */
-        if (o->kind == OBJECT_EPOLL && !in_vfork_child())
-            epoll_set_nest((struct epoll_set *)o);
     }
     return false;
 }
@@ -66,6 +63,13 @@ static struct endpoint *connected_at(int fd)
     return e != NULL && e->state == ENDPOINT_CONNECTED ? e : NULL;
 }
 
+static struct epoll_set *set_at(int fd)
+{
+    struct object *o = fd < 0 ? NULL : fd_find(fd);
+
+    return o != NULL && o->kind == OBJECT_EPOLL ? (struct epoll_set *)o : NULL;
+}
+
 /* Marks bare streams and counts the managed ones. */
 static void enter(struct poll_work *w)
 {
@@ -73,10 +77,13 @@ static void enter(struct poll_work *w)
     w->poll_ns = 0;
     for (nfds_t i = 0; i < w->n; i++) {
         struct endpoint *e = connected_at(w->fds[i].fd);
+        struct epoll_set *set = set_at(w->fds[i].fd);
 
         w->endpoint[i] = e;
         w->peer[i] = NULL;
         w->bare[i] = false;
+        if (set != NULL)
+            epoll_watch_add(&w->sets, set, true);
         if (e == NULL)
             continue;
         if (stream_bare_enter(&e->stream)) {
@@ -87,6 +94,8 @@ static void enter(struct poll_work *w)
         if (e->settings.poll_usec * 1000 > w->poll_ns)
             w->poll_ns = e->settings.poll_usec * 1000;
     }
+    if (epoll_watch_poll_ns(&w->sets) > w->poll_ns)
+        w->poll_ns = epoll_watch_poll_ns(&w->sets);
 }
 
 static void leave(struct poll_work *w)
@@ -98,6 +107,7 @@ static void leave(struct poll_work *w)
             stream_bare_leave(&w->endpoint[i]->stream);
             w->bare[i] = false;
         }
+    epoll_watch_end(&w->sets);
     errno = saved;
 }
 
@@ -184,6 +194,7 @@ static int look_at_all(struct poll_work *w)
 
     if (w->managed == w->n)
         return ready;
+    epoll_watch_settle(&w->sets);
     rc = look_kernel(w, 0, &none, NULL);
     return rc < 0 ? rc : ready + rc;
 }
@@ -201,7 +212,7 @@ static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
         return false;
     kernel_ns = s->looked_ns;
     do {
-        hit = look(w) > 0;
+        hit = look(w) > 0 || epoll_watch_has_events(&w->sets);
         if (!hit && w->managed < w->n && s->looked_ns - kernel_ns >= 10000) {
             kernel_ns = s->looked_ns;
             hit = look_at_all(w) != 0;
@@ -274,7 +285,14 @@ static const struct timespec *left(uint64_t until, struct timespec *out)
     return out;
 }
 
-/* At least one managed stream. 0: nothing yet, ask again. */
+/* Nothing came between the last look and the marks for a sleep. */
+static bool is_quiet(struct poll_work *w)
+{
+    return look(w) == 0 && epoll_watch_is_whole(&w->sets, NULL) &&
+           !epoll_watch_has_events(&w->sets);
+}
+
+/* At least one managed stream or set. 0: nothing yet, ask again. */
 static int wait_managed(struct poll_work *w, uint64_t until,
                         const sigset_t *mask)
 {
@@ -291,18 +309,24 @@ static int wait_managed(struct poll_work *w, uint64_t until,
         for (nfds_t i = 0; i < w->n; i++)
             if (w->endpoint[i] != NULL && !w->bare[i])
                 endpoint_banish(w->endpoint[i], REASON_LIMIT);
+        for (unsigned i = 0; i < w->sets.n; i++)
+            epoll_set_to_kernel(w->sets.set[i]);
         return 0;
     }
     atomic_store(&waiter->busy, 1);
     if (watch_all(w, waiter) && !spin(w, waiter, &s)) {
+        pid_t pid = process.pid;
+
+        epoll_watch_sleep(&w->sets);
         arm(w, waiter);
-        rc = look(w);
-        if (rc == 0) {
+        if (is_quiet(w)) {
             stats_count(STATS_SLEEP);
             rc = look_kernel(w, EXTRA, left(until, &t),
                              signals_mask(&w->held, mask));
         }
         disarm(w, waiter);
+        if (process.pid == pid)
+            epoll_watch_awake(&w->sets);
         if (s.began_ns != 0)
             spin_slept(&s, waiter, w->poll_ns);
     }
@@ -343,7 +367,7 @@ static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
         bool bare, changed;
 
         enter(w);
-        bare = w->managed == 0;
+        bare = w->managed == 0 && w->sets.n == 0;
         rc = bare ? wait_bare(w, until, mask) : wait_managed(w, until, mask);
         changed = rc >= 0 && have_changed(w);
         leave(w);

@@ -73,7 +73,8 @@ static const struct {
                                   "epoll set after a fork"},
     [REASON_NESTED_EPOLL] = {"nested_epoll",
                              "the socket is watched in a way that only the "
-                             "kernel can serve, such as nested epoll sets"},
+                             "kernel can serve, such as an epoll set with "
+                             "two descriptors"},
     [REASON_LINK_BROKEN] = {"link_broken",
                             "the link failed: the connection returned to "
                             "kernel TCP"},

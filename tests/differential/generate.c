@@ -310,6 +310,7 @@ static const struct action actions[] = {
     {gen_poll, {6, 15, 12, 5, 5, 10}},
     {gen_epoll_ctl, {1, 20, 4, 5, 3, 8}},
     {gen_epoll_wait, {1, 25, 8, 5, 5, 10}},
+    {gen_nest, {0, 6, 1, 2, 1, 3}},
     {gen_edge, {0, 12, 2, 2, 1, 4}},
     {gen_exclusive, {0, 3, 0, 0, 0, 1}},
     {gen_event, {0, 5, 0, 2, 0, 2}},

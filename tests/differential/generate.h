@@ -9,7 +9,7 @@
 #include "tests/differential/program.h"
 
 /* Slots by their use; connection k is at k, its duplicate at AGAIN + k. */
-enum { AGAIN = 4, LISTENER = 8, SETS = 9, EVENT = 11, N_SETS = 2 };
+enum { AGAIN = 4, LISTENER = 8, SETS = 9, INNER = 10, EVENT = 11, N_SETS = 2 };
 enum { NOBODY = CONNS };
 
 struct gen_end {
@@ -31,7 +31,8 @@ struct gen_conn {
 };
 
 struct gen_set {
-    bool made, nested, shared;
+    bool made, shared;
+    bool nested; /* has been: no edges in it, they may be told once more */
     uint32_t reg[SLOTS]; /* events, 0: not a member */
 };
 
@@ -70,6 +71,7 @@ void gen_timeout(struct gen *g);
 /* generate_wait.c */
 void gen_poll(struct gen *g);
 void gen_epoll_ctl(struct gen *g);
+void gen_nest(struct gen *g);
 void gen_epoll_wait(struct gen *g);
 void gen_edge(struct gen *g);
 void gen_exclusive(struct gen *g);

@@ -178,6 +178,8 @@ void gen_full(struct gen *g)
         c->end[0].lowat || c->end[1].lowat)
         return;
     its = &g->set[end][N_SETS - 1];
+    if (its->nested)
+        return;
     if (!its->made) {
         gen_emit(g, (unsigned)end, OP_EPOLL_NEW, set, 0, 0, 0, 0);
         its->made = true;

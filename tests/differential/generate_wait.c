@@ -7,9 +7,22 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+/* What it says of itself is the same after a stream has moved. */
+static bool is_level(const struct gen_set *set)
+{
+    for (int i = 0; i < SLOTS; i++)
+        if (set->reg[i] & EPOLLET)
+            return false;
+    return set->made;
+}
+
 static int some_slots(struct gen *g, int process)
 {
     int mask = 0;
+
+    for (int i = 0; i < N_SETS; i++)
+        if (is_level(&g->set[process][i]) && gen_chance(g, 20))
+            mask |= 1 << (SETS + i);
 
     for (int i = 0; i < g->conns; i++) {
         if (g->conn[i].end[process].open && gen_chance(g, 70))
@@ -98,6 +111,8 @@ void gen_epoll_ctl(struct gen *g)
         return;
     i = a_set(g, process);
     set = &g->set[process][i];
+    if (set->nested)
+        events &= ~(uint32_t)EPOLLET;
     op = set->reg[slot] == 0 ? OP_EPOLL_ADD
          : gen_chance(g, 70) ? OP_EPOLL_MOD
                              : OP_EPOLL_DEL;
@@ -108,6 +123,26 @@ void gen_epoll_ctl(struct gen *g)
         set->reg[slot] = 0;
     else if (op == OP_EPOLL_ADD || set->reg[slot] != 0)
         set->reg[slot] = events;
+}
+
+/* The last set as a member of the first one, or no longer. */
+void gen_nest(struct gen *g)
+{
+    int process = (int)gen_below(g, 2);
+    struct gen_set *outer = &g->set[process][0];
+    struct gen_set *inner = &g->set[process][INNER - SETS];
+    uint32_t events = EPOLLIN | (gen_chance(g, 25) ? EPOLLONESHOT : 0);
+    unsigned op = OP_EPOLL_DEL;
+
+    if (!outer->made || !is_level(inner))
+        return;
+    if (outer->reg[INNER] == 0)
+        op = OP_EPOLL_ADD;
+    else if (gen_chance(g, 70))
+        op = OP_EPOLL_MOD;
+    gen_emit(g, (unsigned)process, op, SETS, INNER, (int)events, 0, 0);
+    outer->reg[INNER] = op == OP_EPOLL_DEL ? 0 : events;
+    inner->nested = true;
 }
 
 void gen_epoll_wait(struct gen *g)
@@ -137,6 +172,8 @@ void gen_edge(struct gen *g)
         return;
     i = a_set(g, end);
     set = SETS + i;
+    if (g->set[end][i].nested)
+        return;
     if (g->set[end][i].reg[conn] == 0)
         gen_emit(g, (unsigned)end, OP_EPOLL_ADD, set, conn,
                  (int)(EPOLLIN | EPOLLRDHUP | how), 0, 0);
@@ -171,7 +208,7 @@ void gen_exclusive(struct gen *g)
     if (conn == NOBODY)
         return;
     i = a_set(g, end);
-    if (g->set[end][i].reg[conn] != 0)
+    if (g->set[end][i].reg[conn] != 0 || g->set[end][i].nested)
         return;
     if (gen_chance(g, 30))
         events |= EPOLLRDHUP;
@@ -282,6 +319,26 @@ static void read_in_background(struct gen *g, int conn, int end, int k)
         c->end[end].unread > len ? c->end[end].unread - len : 0;
 }
 
+/* Two new sets, the connection in the inner one; waits for the outer one. */
+static void wait_for_nested(struct gen *g, int conn, int end, unsigned thread)
+{
+    struct gen_set *set = g->set[end];
+
+    for (int i = 0; i < N_SETS; i++) {
+        gen_emit(g, (unsigned)end, OP_EPOLL_NEW, SETS + i, 0, 0, 0, 0);
+        set[i] = (struct gen_set){.made = true, .nested = i > 0};
+    }
+    gen_emit(g, (unsigned)end, OP_EPOLL_ADD, INNER, conn, EPOLLIN, 0, 0);
+    gen_emit(g, (unsigned)end, OP_EPOLL_ADD, SETS, INNER, EPOLLIN, 0, 0);
+    set[INNER - SETS].reg[conn] = set[0].reg[INNER] = EPOLLIN;
+    if (gen_chance(g, 50))
+        gen_emit(g, thread, OP_EPOLL_WAIT, SETS, -1, (int)gen_below(g, 3), 0,
+                 0);
+    else
+        gen_emit(g, thread, OP_POLL, (int)gen_below(g, 4), -1, EPOLLIN,
+                 1 << (SETS + (int)gen_below(g, 2)), 0);
+}
+
 static void wait_in_background(struct gen *g, int conn, int end, int k)
 {
     struct gen_conn *c = &g->conn[conn];
@@ -290,7 +347,10 @@ static void wait_in_background(struct gen *g, int conn, int end, int k)
     int i = 0;
 
     gen_recv_all(g, conn, end);
-    if (poll) {
+    if (!poll && !g->set[end][0].made && !g->set[end][1].made &&
+        gen_chance(g, 50)) {
+        wait_for_nested(g, conn, end, thread);
+    } else if (poll) {
         gen_emit(g, thread, OP_POLL, (int)gen_below(g, 4), -1,
                  (int)(EPOLLIN | EPOLLRDHUP), 1 << conn, 0);
     } else {

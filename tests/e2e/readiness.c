@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/e2e/support/asleep.h"
 #include "tests/e2e/support/cases.h"
 
 static int set;
@@ -142,6 +143,174 @@ static void nested_before(void)
     waits("inner", inner, 0);
     take(b, 1);
     waits("outer", outer, 0);
+}
+
+/* Two sets in one, which is in another one. */
+static void nested_deep(void)
+{
+    int outer, middle, inner, other, c, d;
+
+    tcp_pair("4", 0, &c, &d);
+    settle_pair(c, d);
+    new_set();
+    inner = set;
+    add(b, EPOLLIN, 1);
+    new_set();
+    other = set;
+    add(d, EPOLLIN | EPOLLOUT, 2);
+    new_set();
+    middle = set;
+    add(inner, EPOLLIN, 3);
+    add(other, EPOLLIN, 4);
+    add(a, EPOLLIN | EPOLLET, 5);
+    new_set();
+    outer = set;
+    add(middle, EPOLLIN, 6);
+    waits("outer", outer, 1000);
+    waits("middle", middle, 1000);
+    waits("other", other, 1000);
+    put(a, "x");
+    put(c, "y");
+    put(b, "z");
+    waits("middle", middle, 1000);
+    waits("inner", inner, 1000);
+    waits("other", other, 1000);
+    waits("middle again", middle, 0);
+    take(b, 1);
+    waits("middle without b", middle, 0);
+    set = other;
+    said("removed", ctl(EPOLL_CTL_DEL, d, 0, 0));
+    waits("middle without d", middle, 0);
+    waits("outer", outer, 0);
+    said("closed", close(inner));
+    put(a, "x");
+    waits("outer without inner", outer, 50);
+    close(middle);
+    waits("outer without middle", outer, 0);
+}
+
+/* Whoever asked for edges is told of news, not of what is still there. */
+static void nested_edges(void)
+{
+    int inner;
+
+    new_set();
+    inner = set;
+    add(b, EPOLLIN, 1);
+    new_set();
+    add(inner, EPOLLIN | EPOLLET, 2);
+    waits("outer", set, 0);
+    for (int i = 0; i < 3; i++) {
+        put(a, "x");
+        waits("outer", set, 1000);
+        waits("outer again", set, 0);
+    }
+    take(b, 3);
+    waits("outer, all read", set, 0);
+    waits("inner", inner, 0);
+    put(a, "y");
+    waits("outer", set, 1000);
+    waits("inner", inner, 0);
+    take(b, 1);
+    for (int i = 0; i < 3; i++) {
+        put(a, "x");
+        said("modified", ctl(EPOLL_CTL_MOD, inner, EPOLLIN | EPOLLONESHOT, 3));
+        waits("one shot", set, 1000);
+        waits("one shot again", set, 0);
+        take(b, 1);
+    }
+}
+
+struct nested_wait {
+    int set, n;
+    struct epoll_event event;
+};
+
+static void *waits_in_nested(void *arg)
+{
+    struct nested_wait *w = arg;
+
+    w->n = epoll_wait(w->set, &w->event, 1, 3000);
+    return NULL;
+}
+
+static void *polls_set(void *arg)
+{
+    struct nested_wait *w = arg;
+    struct pollfd p = {w->set, POLLIN, 0};
+
+    w->n = poll(&p, 1, 3000);
+    w->event.events = (uint32_t)p.revents;
+    return NULL;
+}
+
+/* A thread that sleeps is woken by what comes, and by nothing else. */
+static void nested_asleep(void)
+{
+    static void *(*const ways[])(void *) = {waits_in_nested, polls_set};
+    struct nested_wait w = {.n = 0};
+    int inner, c, d;
+
+    tcp_pair("4", 0, &c, &d);
+    new_set();
+    inner = set;
+    add(b, EPOLLIN, 1);
+    add(d, EPOLLIN | EPOLLET, 2);
+    new_set();
+    add(inner, EPOLLIN, 3);
+    w.set = set;
+    for (int i = 0; i < 8; i++) {
+        pthread_t waiter = start_asleep(ways[i % 2], &w);
+
+        put(i < 4 ? a : c, "x");
+        end_of(waiter);
+        printf("  %d: %d %x\n", i, w.n, w.event.events);
+        take(i < 4 ? b : d, 1);
+        if (i == 5)
+            settle_pair(c, d); /* now it is on a link as well */
+        waits("then", set, 0);
+    }
+}
+
+/* The stream comes and goes while it is in an inner set. */
+static void nested_moves(void)
+{
+    int inner;
+
+    new_set();
+    inner = set;
+    add(b, EPOLLIN, 1);
+    new_set();
+    add(inner, EPOLLIN, 2);
+    for (int i = 0; i < 3; i++) {
+        put(a, "x");
+        waits("outer", set, 1000);
+        spawn_true();
+        waits("outer", set, 1000);
+        take(b, 1);
+        waits("outer", set, 0);
+        settle_pair(a, b);
+    }
+}
+
+/* Put in while a thread sleeps outside already. */
+static void nested_late(void)
+{
+    struct nested_wait w = {.n = 0};
+    pthread_t waiter;
+    int inner;
+
+    new_set();
+    inner = set;
+    add(b, EPOLLIN, 1);
+    new_set();
+    w.set = set;
+    waiter = start_asleep(waits_in_nested, &w);
+    add(inner, EPOLLIN, 2);
+    sleep_ms(20);
+    put(a, "x");
+    end_of(waiter);
+    printf("  %d %x\n", w.n, w.event.events);
 }
 
 static void set_polled(void)
@@ -566,9 +735,14 @@ static void sleepers_wake(void)
 
 static const struct test_case cases[] = {
     {"two_sets", two_sets, STAYS},
-    {"nested", nested, RETURNS},
-    {"nested_before", nested_before, RETURNS},
-    {"set_polled", set_polled, RETURNS},
+    {"nested", nested, STAYS},
+    {"nested_before", nested_before, STAYS},
+    {"nested_deep", nested_deep, STAYS},
+    {"nested_edges", nested_edges, STAYS},
+    {"nested_asleep", nested_asleep, STAYS},
+    {"nested_moves", nested_moves, GOES_UP},
+    {"nested_late", nested_late, STAYS},
+    {"set_polled", set_polled, STAYS},
     {"set_with_two_numbers", set_with_two_numbers, RETURNS},
     {"user_data", user_data, STAYS},
     {"edges", edges, STAYS},
