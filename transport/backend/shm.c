@@ -40,10 +40,12 @@ static struct shm_waiter *waiters_of(struct arena *p, int side)
 
 static struct shm_link_words *words_of(struct arena *p, unsigned idx)
 {
-    char *at =
-        (char *)p->base + sizeof(struct shm_header) + 2 * shm_waiters_size();
+    return (struct shm_link_words *)((char *)p->base + shm_words_at(idx));
+}
 
-    return (struct shm_link_words *)(at + idx * shm_link_size(p->ring_size));
+static uint8_t *ring_of(struct arena *p, unsigned idx, int from)
+{
+    return (uint8_t *)p->base + shm_ring_at(idx, from, p->ring_size);
 }
 
 static void mark_waiter(struct shm_waiter *w, unsigned idx)
@@ -500,7 +502,6 @@ struct shm_link *link_take(struct arena *peer, unsigned idx)
 {
     struct shm *shm = peer->channel->shm;
     struct shm_link *l = calloc(1, sizeof(*l));
-    uint8_t *rings;
 
     if (l == NULL)
         return NULL;
@@ -509,13 +510,12 @@ struct shm_link *link_take(struct arena *peer, unsigned idx)
     l->side = peer->side;
     l->ring_size = peer->ring_size;
     l->words = words_of(peer, idx);
-    rings = (uint8_t *)l->words + SHM_LINK_WORDS_SIZE;
     l->link.ops = &shm_ops;
     l->link.peer = &peer->peer;
     l->link.peer_pid = peer->channel->pid;
     l->link.tx.size = l->link.rx.size = peer->ring_size;
-    l->link.tx.bytes = rings + (uint64_t)l->side * peer->ring_size;
-    l->link.rx.bytes = rings + (uint64_t)!l->side * peer->ring_size;
+    l->link.tx.bytes = ring_of(peer, idx, l->side);
+    l->link.rx.bytes = ring_of(peer, idx, !l->side);
     atomic_store(&l->words->side[l->side].aborted, 0);
     atomic_store(&l->words->side[l->side].started, 0);
     atomic_store(&l->words->side[l->side].watchers, 0);

@@ -7,8 +7,12 @@
  * rightful writer, named here, but both can write every byte: each value is
  * read once and checked, and nothing in here is a lock or a pointer.
  *
- *     header | waiters of side 0 | waiters of side 1 | link 0 | link 1 | ...
- *     link = words (4 KiB) | ring 0 -> 1 | ring 1 -> 0
+ *     header | waiters of side 0 | of side 1 | words of all links | all rings
+ *     words = link 0 | link 1 | ...
+ *     rings = link 0: 0 -> 1 | 1 -> 0 | link 1: 0 -> 1 | ...
+ *
+ * The words of many links share a page: that is what a link keeps while it
+ * rests, and their lines do not all fall into the same sets of a cache.
  */
 #ifndef TRANSPORT_BACKEND_SHM_LAYOUT_H
 #define TRANSPORT_BACKEND_SHM_LAYOUT_H
@@ -24,10 +28,9 @@
 #define SHM_MAGIC UINT64_C(0x414d485353415346) /* "FSASSHMA" */
 
 enum {
-    SHM_VERSION = 2,
+    SHM_VERSION = 3,
     SHM_LINKS = 512, /* links of one arena */
-    SHM_MARK_WORDS = SHM_LINKS / 64,
-    SHM_LINK_WORDS_SIZE = 4096
+    SHM_MARK_WORDS = SHM_LINKS / 64
 };
 
 /* Written once by the host before the guest sees it. */
@@ -64,22 +67,36 @@ struct shm_link_words {
     struct ring_words direction[2]; /* [side that sends] */
     struct shm_side side[2];
 };
-static_assert(sizeof(struct shm_link_words) <= SHM_LINK_WORDS_SIZE, "fits");
+static_assert(sizeof(struct shm_link_words) == 512, "eight lines");
+static_assert(SHM_LINKS * sizeof(struct shm_link_words) % 4096 == 0, "pages");
 
 static inline uint64_t shm_waiters_size(void)
 {
     return (sizeof(struct shm_waiter) * WAITERS_MAX + 4095) & ~UINT64_C(4095);
 }
 
+/* Of a link, together. */
 static inline uint64_t shm_link_size(uint32_t ring_size)
 {
-    return SHM_LINK_WORDS_SIZE + 2 * (uint64_t)ring_size;
+    return sizeof(struct shm_link_words) + 2 * (uint64_t)ring_size;
+}
+
+/* Where they are in the arena. */
+static inline uint64_t shm_words_at(unsigned idx)
+{
+    return sizeof(struct shm_header) + 2 * shm_waiters_size() +
+           idx * sizeof(struct shm_link_words);
+}
+
+static inline uint64_t shm_ring_at(unsigned idx, int from, uint32_t ring_size)
+{
+    return shm_words_at(SHM_LINKS) +
+           (2 * (uint64_t)idx + (unsigned)from) * ring_size;
 }
 
 static inline uint64_t shm_arena_size(uint32_t ring_size)
 {
-    return sizeof(struct shm_header) + 2 * shm_waiters_size() +
-           SHM_LINKS * shm_link_size(ring_size);
+    return shm_ring_at(SHM_LINKS, 0, ring_size);
 }
 
 #endif

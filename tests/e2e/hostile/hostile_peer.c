@@ -169,11 +169,9 @@ static void meet(void)
     map_arena(fd);
     p.link = m.link;
     p.bell = body.bell;
-    p.words = (struct shm_link_words *)(p.arena + sizeof(struct shm_header) +
-                                        2 * shm_waiters_size() +
-                                        (m.link & 0xffff) *
-                                            shm_link_size(p.ring_size));
-    p.out_ring = (uint8_t *)p.words + SHM_LINK_WORDS_SIZE + p.ring_size;
+    p.words =
+        (struct shm_link_words *)(p.arena + shm_words_at(m.link & 0xffff));
+    p.out_ring = p.arena + shm_ring_at(m.link & 0xffff, 1, p.ring_size);
 }
 
 static void propose(struct control_message *answer)
