@@ -12,7 +12,11 @@
 #include "transport/stream/overlay.h"
 #include "transport/stream/stream.h"
 
-enum { ANSWER_LINES = 3, LINE = 64 }; /* what a short answer takes */
+enum {
+    ANSWER_LINES = 3, /* what a short answer takes */
+    LINE = 64,
+    PIECE = 16384 /* both ends copy at the same time: see decision 0038 */
+};
 
 static size_t length_of(const struct iovec *iov, int n)
 {
@@ -45,24 +49,44 @@ static bool reaches(const struct stream *s, const struct iovec *iov, int n,
     return reach_ok_vector(reach, iov, n, skip, len, write);
 }
 
-/* Up to len bytes of [took, until) out of the ring. */
+static void copy_out(struct stream *s, const struct iovec *iov, int n,
+                     size_t skip, size_t len)
+{
+    if (n == 1)
+        ring_get(&s->link->rx, s->h.took, (char *)iov[0].iov_base + skip, len);
+    else
+        ring_get_iov(&s->link->rx, s->h.took, iov, n, skip, len);
+}
+
+/*
+ * Up to len bytes of [took, until) out of the ring. Each piece is released
+ * before the next one, if the peer is to have the room.
+ */
 static ssize_t take(struct stream *s, const struct iovec *iov, int n,
-                    size_t len, uint64_t until, int flags)
+                    size_t len, uint64_t until, int flags, bool release)
 {
     uint64_t there = until - s->h.took;
+    size_t done = 0;
 
     if (len > there)
         len = (size_t)there;
-    if (!(flags & MSG_TRUNC)) {
-        if (!reaches(s, iov, n, 0, len, true))
-            return -EFAULT;
-        if (n == 1)
-            ring_get(&s->link->rx, s->h.took, iov[0].iov_base, len);
-        else
-            ring_get_iov(&s->link->rx, s->h.took, iov, n, 0, len);
+    if (!(flags & MSG_TRUNC) && !reaches(s, iov, n, 0, len, true))
+        return -EFAULT;
+    if (flags & MSG_PEEK) {
+        if (!(flags & MSG_TRUNC))
+            copy_out(s, iov, n, 0, len);
+        return (ssize_t)len;
     }
-    if (!(flags & MSG_PEEK))
-        count_in(s, len);
+    while (done < len) {
+        size_t piece = len - done < PIECE ? len - done : PIECE;
+
+        if (!(flags & MSG_TRUNC))
+            copy_out(s, iov, n, done, piece);
+        count_in(s, piece);
+        if (release)
+            s->link->ops->release(s->link, s->h.took);
+        done += piece;
+    }
     return (ssize_t)len;
 }
 
@@ -105,9 +129,7 @@ static ssize_t recv_link(struct stream *s, const struct iovec *iov, int n,
         return -EAGAIN;
     }
     expect_answer(s);
-    done = take(s, iov, n, len, s->h.landed, flags);
-    if (!(flags & MSG_PEEK) && done > 0)
-        s->link->ops->release(s->link, s->h.took);
+    done = take(s, iov, n, len, s->h.landed, flags, true);
     stir(s);
     return done;
 }
@@ -167,7 +189,7 @@ static ssize_t recv_dead(struct stream *s, const struct iovec *iov, int n,
     ssize_t rc;
 
     if (s->link != NULL && s->h.took < s->h.have)
-        return take(s, iov, n, len, s->h.have, flags);
+        return take(s, iov, n, len, s->h.have, flags, false);
     if (len == 0 && s->raw_left && s->h.took < s->raw_until)
         return 0; /* it takes none of them */
     rc = s->raw_left ? recv_raw_left(s, iov, n, flags) : 0;
@@ -198,7 +220,7 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
         rc = recv_link(s, iov, n, len, flags);
         break;
     case RX_LEFTOVER:
-        rc = take(s, iov, n, len, s->h.have, flags);
+        rc = take(s, iov, n, len, s->h.have, flags, false);
         boundary = s->h.took == s->h.have;
         break;
     case RX_RAW:
@@ -249,6 +271,7 @@ static ssize_t send_link(struct stream *s, const struct iovec *iov, int n,
 {
     struct byte_ring *tx = &s->link->tx;
     uint64_t room = tx->size - (s->h.wrote - s->h.freed);
+    size_t done = 0;
 
     /* Early enough that ready_link() need not look at the peer's line, too. */
     if (room < len || room - len < tx->size / 2) {
@@ -265,13 +288,19 @@ static ssize_t send_link(struct stream *s, const struct iovec *iov, int n,
     }
     if (!reaches(s, iov, n, skip, len, false))
         return -EFAULT;
-    if (n == 1)
-        ring_put(tx, s->h.wrote, (const char *)iov[0].iov_base + skip, len);
-    else
-        len = ring_put_iov(tx, s->h.wrote, iov, n, skip, len);
-    __atomic_store_n(&s->h.wrote, s->h.wrote + len, __ATOMIC_RELAXED);
+    while (done < len) {
+        size_t piece = len - done < PIECE ? len - done : PIECE;
+
+        if (n == 1)
+            ring_put(tx, s->h.wrote,
+                     (const char *)iov[0].iov_base + skip + done, piece);
+        else
+            ring_put_iov(tx, s->h.wrote, iov, n, skip + done, piece);
+        __atomic_store_n(&s->h.wrote, s->h.wrote + piece, __ATOMIC_RELAXED);
+        s->link->ops->commit(s->link, s->h.wrote);
+        done += piece;
+    }
     s->link_bytes_out += len;
-    s->link->ops->commit(s->link, s->h.wrote);
     atomic_store_explicit(&s->bytes->out, s->h.wrote, memory_order_relaxed);
     atomic_store_explicit(&s->bytes->link_out, s->link_bytes_out,
                           memory_order_relaxed);
