@@ -344,6 +344,7 @@ static void wait_in_background(struct gen *g, int conn, int end, int k)
     struct gen_conn *c = &g->conn[conn];
     unsigned thread = CLIENT_1 + (unsigned)(end * WORKERS + k);
     bool poll = gen_chance(g, 40);
+    uint32_t events;
     int i = 0;
 
     gen_recv_all(g, conn, end);
@@ -360,11 +361,11 @@ static void wait_in_background(struct gen *g, int conn, int end, int k)
         a_set(g, end);
         if (!g->set[end][i].made)
             return;
-        gen_emit(g, (unsigned)end, OP_EPOLL_ADD, SETS + i, conn,
-                 (int)(EPOLLIN | (gen_chance(g, 50) ? EPOLLET : 0) |
-                       (gen_chance(g, 30) ? EPOLLONESHOT : 0)),
-                 0, 0);
-        g->set[end][i].reg[conn] = EPOLLIN;
+        events = EPOLLIN | (gen_chance(g, 50) ? EPOLLET : 0) |
+                 (gen_chance(g, 30) ? EPOLLONESHOT : 0);
+        gen_emit(g, (unsigned)end, OP_EPOLL_ADD, SETS + i, conn, (int)events, 0,
+                 0);
+        g->set[end][i].reg[conn] = events;
         gen_emit(g, thread, OP_EPOLL_WAIT, SETS + i, -1, (int)gen_below(g, 3),
                  0, 0);
     }
