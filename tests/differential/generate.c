@@ -111,8 +111,9 @@ void gen_close(struct gen *g)
         c->may_rise = false; /* its registrations may outlive its number */
     gen_emit(g, (unsigned)end, OP_CLOSE, again ? AGAIN + conn : conn, 0, 0, 0,
              0);
-    for (int i = 0; i < N_SETS; i++)
-        g->set[end][i].reg[again ? AGAIN + conn : conn] = 0;
+    /* It stays in its sets as long as anybody has it open. */
+    for (int i = 0; i < N_SETS && !e->again && !e->kid && !e->kid_again; i++)
+        g->set[end][i].reg[conn] = 0;
     if (again)
         e->again = false;
     else
