@@ -28,21 +28,24 @@ struct place {
 };
 
 static struct {
-    struct place *places;
-    uint32_t next;
+    _Atomic(struct place *) places;
+    _Atomic uint32_t next;
 } family;
 
 static bool have_memory(void)
 {
+    size_t size = PLACES * sizeof(struct place);
+    struct place *none = NULL;
     void *at;
 
-    if (family.places != NULL)
+    if (atomic_load(&family.places) != NULL)
         return true;
-    at = mmap(NULL, PLACES * sizeof(*family.places), PROT_READ | PROT_WRITE,
+    at = mmap(NULL, size, PROT_READ | PROT_WRITE,
               MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         return false;
-    family.places = at;
+    if (!atomic_compare_exchange_strong(&family.places, &none, at))
+        munmap(at, size); /* another thread forks, too */
     return true;
 }
 
@@ -86,7 +89,7 @@ static void look_for_exec(struct place *p)
 static uint32_t take_place(void)
 {
     for (int i = 0; i < LOOKS; i++) {
-        uint32_t at = family.next++ % PLACES, none = 0;
+        uint32_t at = atomic_fetch_add(&family.next, 1) % PLACES, none = 0;
         struct place *p = &family.places[at];
 
         look_for_exec(p); /* it may have been the last one */
@@ -105,18 +108,35 @@ static uint32_t place_of(const struct endpoint *e)
     return place != 0 ? place : e->exec_place;
 }
 
+/* Of threads that fork at once one finds the place, for all of them. */
+static uint32_t find_place(struct endpoint *e)
+{
+    uint32_t place = place_of(e), none = 0;
+
+    if (place != 0)
+        return place;
+    place = take_place();
+    if (place == 0 || atomic_compare_exchange_strong(&e->place, &none, place))
+        return place;
+    atomic_store(&family.places[place].holders, 0);
+    return none;
+}
+
 void family_grows(struct endpoint *e)
 {
-    uint32_t place = place_of(e);
-
     if (!have_memory())
         return;
-    if (place == 0) {
-        place = take_place();
-        atomic_store(&e->place, place);
-    }
-    if (place != 0)
+    for (;;) {
+        uint32_t place = find_place(e);
+
+        if (place == 0)
+            return;
         atomic_fetch_add(&family.places[place].holders, 1);
+        if (place_of(e) == place)
+            return;
+        /* Another thread has found it alone just before. */
+        atomic_fetch_sub(&family.places[place].holders, 1);
+    }
 }
 
 bool family_counts(const struct endpoint *e)
@@ -134,7 +154,8 @@ void family_leave(struct endpoint *e)
 
 /*
  * Other threads may ask the same, close it or fork meanwhile, so the place is
- * taken out of their sight first. A fork then counts in a place of its own.
+ * taken out of their sight first. A fork then counts in a place of its own; if
+ * there are others in this one, too, it is never alone again.
  */
 bool family_is_alone(struct endpoint *e)
 {
@@ -150,7 +171,8 @@ bool family_is_alone(struct endpoint *e)
         return false;
     if (atomic_compare_exchange_strong(&family.places[place].holders, &one, 0))
         return true;
-    atomic_compare_exchange_strong(&e->place, &none, place);
+    if (!atomic_compare_exchange_strong(&e->place, &none, place))
+        family_grows(e);
     return false;
 }
 

@@ -3,6 +3,7 @@
 #include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -289,6 +290,50 @@ START_TEST(of_threads_that_ask_at_once_one_is_told)
 }
 END_TEST
 
+static void *grow_all(void *arg)
+{
+    (void)arg;
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < ASKED; i++)
+        family_grows(&asked[i]);
+    return NULL;
+}
+
+START_TEST(threads_that_fork_at_once_count_in_one_place)
+{
+    ck_assert_int_eq(pthread_barrier_init(&together, NULL, 2), 0);
+    for (int pass = 0; pass < PASSES; pass++) {
+        pthread_t other;
+
+        memset(asked, 0, sizeof(asked));
+        ck_assert_int_eq(pthread_create(&other, NULL, grow_all, NULL), 0);
+        grow_all(NULL);
+        ck_assert_int_eq(pthread_join(other, NULL), 0);
+        for (int i = 0; i < ASKED; i++) {
+            struct endpoint one = {.place = asked[i].place}, two = one;
+
+            family_leave(&one);
+            ck_assert(!family_is_alone(&asked[i]));
+            family_leave(&two);
+            ck_assert(family_is_alone(&asked[i]));
+        }
+    }
+}
+END_TEST
+
+START_TEST(what_is_passed_on_counts_whatever_kept_it_on_tcp_before)
+{
+    struct endpoint e = {.place = 0};
+
+    family_grows(&e);
+    e.ineligible = true;
+    endpoint_banish(&e, REASON_PASSED_ON);
+    in_child(&e, closes);
+    family_leave(&(struct endpoint){.place = e.place});
+    ck_assert(!family_is_alone(&e));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("family");
@@ -306,6 +351,8 @@ int main(void)
     tcase_add_test(tc, places_are_used_again);
     tcase_add_test(tc, without_a_free_place_nothing_is_counted);
     tcase_add_test(tc, of_threads_that_ask_at_once_one_is_told);
+    tcase_add_test(tc, threads_that_fork_at_once_count_in_one_place);
+    tcase_add_test(tc, what_is_passed_on_counts_whatever_kept_it_on_tcp_before);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
