@@ -222,7 +222,10 @@ static bool still_shared(struct endpoint *e)
     }
     e->stream.why = REASON_YOUNG;
     atomic_store(&e->shared, false);
-    return false;
+    if (!family_counts(e))
+        return false;
+    atomic_store(&e->shared, true); /* another thread has forked meanwhile */
+    return true;
 }
 
 void endpoint_grown_up(struct endpoint *e)
@@ -506,7 +509,8 @@ int endpoint_close(struct endpoint *e, int fd, int (*how)(void *arg), void *arg)
 void endpoint_banish(struct endpoint *e, enum reason why)
 {
     atomic_store(&process.careful, true);
-    if (!atomic_exchange(&e->ineligible, true) && family_counts(e))
+    atomic_store(&e->ineligible, true);
+    if (family_counts(e) && !atomic_exchange(&e->given, true))
         family_grows(e); /* who else may have it now is not known */
     if (e->proof != NULL)
         endpoint_forget_proof(e);

@@ -7,6 +7,11 @@
  * have gone (get_robust_list(2)), and marks them. So who is about to call it
  * holds one. The mark alone would not do: a thread that ends in the midst of
  * a look leaves one, too.
+ *
+ * Of a process that ended without a word the place has a name, its number as
+ * a member of the family. A name stands for one of the holders, always: it
+ * comes after that was counted, and goes before. A holder that finds its name
+ * gone was counted out by somebody else.
  */
 #include "preload/family.h"
 
@@ -17,32 +22,40 @@
 #include <sys/mman.h>
 
 #include "preload/endpoint.h"
+#include "preload/members.h"
 
-enum { PLACES = 65536, LOOKS = 256 };
+enum { PLACES = 65536, LOOKS = 256, NAMES = 6 };
+
+/* In an endpoint's word, beside the place: this process has its name there. */
+#define NAMED UINT32_C(0x80000000)
 
 struct place {
     _Atomic uint32_t holders; /* processes; 0: the place is free */
     _Atomic bool made;        /* the mutex, once and for ever */
     _Atomic bool execs;       /* who holds the mutex is about to exec */
     pthread_mutex_t mutex;
+    _Atomic uint32_t name[NAMES]; /* of as many of the holders */
 };
 
 static struct {
-    struct place *places;
-    uint32_t next;
+    _Atomic(struct place *) places;
+    _Atomic uint32_t next;
 } family;
 
 static bool have_memory(void)
 {
+    size_t size = PLACES * sizeof(struct place);
+    struct place *none = NULL;
     void *at;
 
-    if (family.places != NULL)
+    if (atomic_load(&family.places) != NULL)
         return true;
-    at = mmap(NULL, PLACES * sizeof(*family.places), PROT_READ | PROT_WRITE,
+    at = mmap(NULL, size, PROT_READ | PROT_WRITE,
               MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         return false;
-    family.places = at;
+    if (!atomic_compare_exchange_strong(&family.places, &none, at))
+        munmap(at, size); /* another thread forks, too */
     return true;
 }
 
@@ -82,17 +95,82 @@ static void look_for_exec(struct place *p)
     pthread_mutex_unlock(&p->mutex);
 }
 
+static void look_for_ended(struct place *p)
+{
+    for (int i = 0; i < NAMES; i++) {
+        uint32_t name = atomic_load(&p->name[i]);
+
+        if (member_is_gone(name) &&
+            atomic_compare_exchange_strong(&p->name[i], &name, 0))
+            atomic_fetch_sub(&p->holders, 1);
+    }
+}
+
+static bool put_name(struct place *p, uint32_t before, uint32_t name)
+{
+    for (int i = 0; i < NAMES; i++) {
+        uint32_t there = before;
+
+        if (atomic_compare_exchange_strong(&p->name[i], &there, name))
+            return true;
+    }
+    return false;
+}
+
+static bool add_name(struct place *p)
+{
+    uint32_t self = member_self();
+
+    if (self == 0)
+        return false;
+    if (put_name(p, 0, self))
+        return true;
+    look_for_ended(p);
+    return put_name(p, 0, self);
+}
+
+static bool take_name(struct place *p)
+{
+    uint32_t self = member_self();
+
+    return self != 0 && put_name(p, self, 0);
+}
+
+/* For a process that is counted there. */
+static void look(struct place *p)
+{
+    look_for_exec(p);
+    if (atomic_load(&p->holders) > 1)
+        look_for_ended(p);
+}
+
+static struct place *place_at(uint32_t word)
+{
+    return &family.places[word & ~NAMED];
+}
+
+/* This process is one of its holders no more; it is no place of `e` now. */
+static void give_up(uint32_t word)
+{
+    struct place *p = place_at(word);
+
+    if (!(word & NAMED) || take_name(p))
+        atomic_fetch_sub(&p->holders, 1);
+}
+
 /* Place 0 is nobody's: "not counted". A fork does not look for long. */
 static uint32_t take_place(void)
 {
     for (int i = 0; i < LOOKS; i++) {
-        uint32_t at = family.next++ % PLACES, none = 0;
+        uint32_t at = atomic_fetch_add(&family.next, 1) % PLACES, none = 0;
         struct place *p = &family.places[at];
 
         look_for_exec(p); /* it may have been the last one */
         if (at != 0 && atomic_compare_exchange_strong(&p->holders, &none, 1)) {
             make(p);
-            return at;
+            for (int n = 0; n < NAMES; n++)
+                atomic_store(&p->name[n], 0); /* who became another program */
+            return add_name(p) ? at | NAMED : at;
         }
     }
     return 0;
@@ -105,18 +183,35 @@ static uint32_t place_of(const struct endpoint *e)
     return place != 0 ? place : e->exec_place;
 }
 
+/* Of threads that fork at once one finds the place, for all of them. */
+static uint32_t find_place(struct endpoint *e)
+{
+    uint32_t place = place_of(e), none = 0;
+
+    if (place != 0)
+        return place;
+    place = take_place();
+    if (place == 0 || atomic_compare_exchange_strong(&e->place, &none, place))
+        return place;
+    give_up(place);
+    return none;
+}
+
 void family_grows(struct endpoint *e)
 {
-    uint32_t place = place_of(e);
-
     if (!have_memory())
         return;
-    if (place == 0) {
-        place = take_place();
-        atomic_store(&e->place, place);
+    for (;;) {
+        uint32_t place = find_place(e);
+
+        if (place == 0)
+            return;
+        atomic_fetch_add(&place_at(place)->holders, 1);
+        if (place_of(e) == place)
+            return;
+        /* Another thread has found it alone just before. */
+        atomic_fetch_sub(&place_at(place)->holders, 1);
     }
-    if (place != 0)
-        atomic_fetch_add(&family.places[place].holders, 1);
 }
 
 bool family_counts(const struct endpoint *e)
@@ -129,28 +224,35 @@ void family_leave(struct endpoint *e)
     uint32_t place = atomic_exchange(&e->place, 0);
 
     if (place != 0)
-        atomic_fetch_sub(&family.places[place].holders, 1);
+        give_up(place);
 }
 
 /*
  * Other threads may ask the same, close it or fork meanwhile, so the place is
- * taken out of their sight first. A fork then counts in a place of its own.
+ * taken out of their sight first. A fork then counts in a place of its own; if
+ * there are others in this one, too, it is never alone again.
  */
 bool family_is_alone(struct endpoint *e)
 {
     uint32_t place = atomic_load(&e->place), one = 1, none = 0;
+    bool counted;
 
     if (place == 0)
         return false;
-    look_for_exec(&family.places[place]);
-    if (atomic_load(&family.places[place].holders) != 1)
+    look(place_at(place));
+    if (atomic_load(&place_at(place)->holders) != 1)
         return false;
     place = atomic_exchange(&e->place, 0);
     if (place == 0)
         return false;
-    if (atomic_compare_exchange_strong(&family.places[place].holders, &one, 0))
+    counted = !(place & NAMED) || take_name(place_at(place));
+    if (counted &&
+        atomic_compare_exchange_strong(&place_at(place)->holders, &one, 0))
         return true;
-    atomic_compare_exchange_strong(&e->place, &none, place);
+    if (counted && (place & NAMED) && !add_name(place_at(place)))
+        place &= ~NAMED;
+    if (!atomic_compare_exchange_strong(&e->place, &none, place))
+        family_grows(e);
     return false;
 }
 
@@ -160,8 +262,8 @@ bool family_is_alone(struct endpoint *e)
  */
 bool family_execs(struct endpoint *e)
 {
-    uint32_t at = atomic_load(&e->place);
-    struct place *p = &family.places[at];
+    uint32_t at = atomic_load(&e->place), there = at;
+    struct place *p = place_at(at);
     int rc;
 
     if (at == 0 || !atomic_load(&p->made))
@@ -171,29 +273,43 @@ bool family_execs(struct endpoint *e)
         return false; /* another one is at it: not counted out */
     count_out(p, rc);
     e->exec_place = at;
-    if (atomic_exchange(&e->place, 0) == 0) { /* just closed */
-        e->exec_place = 0;
-        pthread_mutex_unlock(&p->mutex);
-        return false;
+    if (!atomic_compare_exchange_strong(&e->place, &there, 0))
+        goto not_there; /* just closed */
+    /* From now on by the mutex, not by the name. */
+    if ((at & NAMED) && !take_name(p)) {
+        atomic_store(&e->place, at);
+        goto not_there;
     }
+    e->exec_place = at & ~NAMED;
     atomic_store(&p->execs, true);
     return true;
+not_there:
+    e->exec_place = 0;
+    pthread_mutex_unlock(&p->mutex);
+    return false;
 }
 
 void family_exec_failed(struct endpoint *e)
 {
-    struct place *p = &family.places[e->exec_place];
+    uint32_t at = e->exec_place;
 
-    if (e->exec_place == 0)
+    if (at == 0)
         return;
-    atomic_store(&p->execs, false);
-    pthread_mutex_unlock(&p->mutex);
-    family_forked(e);
+    atomic_store(&place_at(at)->execs, false);
+    pthread_mutex_unlock(&place_at(at)->mutex);
+    if (add_name(place_at(at)))
+        at |= NAMED;
+    atomic_store(&e->place, at);
+    e->exec_place = 0;
 }
 
+/* The name that is there is the parent's. */
 void family_forked(struct endpoint *e)
 {
-    if (e->exec_place != 0)
-        atomic_store(&e->place, e->exec_place);
+    uint32_t at = place_of(e) & ~NAMED;
+
     e->exec_place = 0;
+    if (at != 0 && add_name(place_at(at)))
+        at |= NAMED;
+    atomic_store(&e->place, at);
 }

@@ -5,8 +5,8 @@
  * counted in memory that the family shares, so the last holder knows that it
  * is alone and may leave TCP again: the child of a server that forks for each
  * connection, once its parent has closed it; the server, once its child has
- * become another program that does not get the connection. A holder that is
- * killed is never counted out: then it stays.
+ * become another program that does not get the connection. A holder that ends
+ * in another way, as one that is killed, is found out when somebody looks.
  */
 #ifndef PRELOAD_FAMILY_H
 #define PRELOAD_FAMILY_H
@@ -15,7 +15,8 @@
 
 struct endpoint;
 
-/* In the parent, before the child is made: one holder more. */
+/* In the parent, before the child is made: one holder more. The child then says
+ * family_forked(), after members_forked(). */
 void family_grows(struct endpoint *e);
 /* Counted by family_grows(), and not alone for all that is known. */
 bool family_counts(const struct endpoint *e);
@@ -24,8 +25,7 @@ void family_leave(struct endpoint *e);
 /*
  * This thread is about to run another program, for which the kernel closes
  * the connection: counted out once that program runs, if this is true. If it
- * does not run: _failed, by the same thread. In the child of a fork that
- * another thread made meanwhile: _forked. At most FAMILY_EXECS at once: the
+ * does not run: _failed, by the same thread. At most FAMILY_EXECS at once: the
  * kernel looks at 2,048 mutexes of a thread, the application's among them.
  */
 enum { FAMILY_EXECS = 1024 };

@@ -21,6 +21,7 @@
 #include "preload/fd_table.h"
 #include "preload/helper.h"
 #include "preload/kernel.h"
+#include "preload/members.h"
 #include "preload/stats.h"
 #include "preload/waiter.h"
 #include "transport/kernel_calls.h"
@@ -200,7 +201,7 @@ static void close_ours(void)
     for (unsigned fd = 0; fd < rows; fd++) {
         struct object *o = fd_find((int)fd);
 
-        if (o != NULL && o->kind == OBJECT_OURS)
+        if (o != NULL && o->kind == OBJECT_OURS && (int)fd != members_fd())
             ours_close((int)fd);
     }
 }
@@ -219,6 +220,7 @@ static void after_fork_child(void)
     stats_after_fork();
     waiters_forget();
     epoll_sets_after_fork();
+    members_forked();
     each_endpoint(start_over);
     endpoint_pool_after_fork();
     helper_after_fork();
@@ -258,6 +260,7 @@ void process_before_exec(enum reason why, bool image_goes)
     if (!process.ready || in_vfork_child())
         return;
     not_back = helper_gather(WISH_RETURN, why);
+    member_hides(); /* a child, or the new image, may have what we have */
     if (image_goes)
         leave_families_by_exec();
     if (not_back == 0)
@@ -277,6 +280,7 @@ void process_exec_failed(void)
     if (!process.ready || in_vfork_child())
         return;
     each_endpoint(family_exec_failed);
+    member_shows();
     helper_release();
 }
 
@@ -356,6 +360,7 @@ void process_withdraw(bool for_ever)
         lock_give(&withdrawal);
         return;
     }
+    member_hides(); /* its forks are not seen any more */
     process.withdrawn = true;
     process.ready = false;
     each_endpoint(leave_alone);

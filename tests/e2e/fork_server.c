@@ -6,12 +6,15 @@
  * child's own; "parent", the child closes and lives on; "exits", the same, but
  * the child only ends; "execs", it becomes another program that does not get
  * the connection; "inherits", one that does; "killed", it is killed without
- * closing; "set", the child, by an epoll set that the parent had made and
- * filled before.
+ * closing; "spawned", the same while a command of its own runs, which has the
+ * connection; "unseen", the same when it has a child that the library has not
+ * seen; "set", the child, by an epoll set that the parent had made and filled
+ * before.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -55,11 +58,28 @@ static int set_with(int fd)
     return set;
 }
 
+/* Behind this call the library sees nothing of the process. */
+static void fork_unseen(void)
+{
+    pid_t pid = unshare(CLONE_FILES) == 0 ? fork() : -1;
+
+    if (pid < 0)
+        die("unshare, fork");
+    if (pid == 0) {
+        sleep_ms(2000);
+        _exit(0);
+    }
+}
+
 static _Noreturn void child(int fd, int set, const char *who)
 {
     if (strcmp(who, "exits") == 0)
         exit(0);
-    if (strcmp(who, "killed") == 0)
+    if (strcmp(who, "unseen") == 0)
+        fork_unseen();
+    if (strcmp(who, "spawned") == 0)
+        (void)!system("kill -KILL $PPID; exec sleep 2");
+    if (strcmp(who, "killed") == 0 || strcmp(who, "unseen") == 0)
         kill(getpid(), SIGKILL);
     if (strcmp(who, "execs") == 0) {
         fcntl(fd, F_SETFD, FD_CLOEXEC);

@@ -56,6 +56,8 @@ static void forks_beside_threads(void)
 
         sleep_ms(4);
         pid = fork();
+        if (pid == 0 && i % 6 == 0)
+            kill(getpid(), SIGKILL);
         if (pid == 0 && i % 3 == 0)
             _exit(0);
         if (pid == 0 && i % 3 == 1)

@@ -47,7 +47,7 @@ client() {
     ours rsync "$at/none" "$dir/back/" 2>&1 | grep -c 'No such file'
 }
 
-# Two processes share its connections for most of the time.
+# The end that receives is two processes: one reads the connection, one writes.
 stays=shared_after_fork least=1 resets=yes
 combine
 done_with "$(rsync --version | sed -n '1s/.*version \([^ ]*\).*/\1/p')"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# OpenSSH: commands, their exit codes, large transfers both ways. Its
-# connections pass through forks, and stay on TCP.
+# OpenSSH: commands, their exit codes, large transfers both ways. The server
+# runs itself anew with the connection as 0 and 1, so that stays on TCP.
 . "$(dirname "$0")/frame.inc"
 needs sshd ssh scp ssh-keygen
 sshd=$(command -v sshd)
