@@ -5,6 +5,7 @@
  * descriptor of ours, and the last one to leave ends it. A thread that lost a
  * race with close() finds a set and not a hole: they are reused late.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,12 +26,16 @@ static struct {
 static struct epoll_set *take_rested(void)
 {
     struct epoll_set *set = resting.head;
+    char *rest = (char *)&set->epfd;
 
     if (resting.n <= REST)
         return NULL;
     resting.head = set->next;
     resting.n--;
-    memset(set, 0, sizeof(*set));
+    memset(&set->object, 0, sizeof(set->object));
+    memset(rest, 0, (size_t)((char *)(set + 1) - rest));
+    /* Who came too late counts himself out yet. */
+    atomic_fetch_and(&set->inside, ~(uint32_t)SET_CLOSED);
     return set;
 }
 
@@ -80,8 +85,7 @@ static void drop_all(struct epoll_set *set)
     }
 }
 
-/* Nobody is inside. Who came too late may be here a second time. */
-static void end(struct epoll_set *set)
+void epoll_end(struct epoll_set *set)
 {
     struct epoll_set **at = &epoll_all_sets;
 
@@ -112,35 +116,31 @@ static void end(struct epoll_set *set)
     epoll_registry_unlock();
 }
 
-bool epoll_set_enter(struct epoll_set *set)
+/* ---- close ---- */
+
+static void forget_number(struct epoll_set *set, int fd)
 {
-    atomic_fetch_add(&set->inside, 1);
-    if (!atomic_load(&set->left))
-        return true;
-    epoll_set_leave(set);
-    return false;
+    struct object *o = &set->object;
+
+    atomic_compare_exchange_strong(&fd_rows[fd], &o, NULL);
 }
 
-void epoll_set_leave(struct epoll_set *set)
+int epoll_set_close(struct epoll_set *set, int fd, int (*how)(void *arg),
+                    void *arg)
 {
-    int inside = atomic_fetch_sub(&set->inside, 1);
-
-    if (inside == 1 && atomic_load(&set->left))
-        end(set);
-    else if (inside <= 0)
-        atomic_store(&set->inside, 0); /* it forked in here: see below */
-}
-
-int epoll_set_close(struct epoll_set *set, int (*how)(void *arg), void *arg)
-{
+    uint32_t before;
     int rc, error;
 
     epoll_registry_lock();
     epoll_nest_forget(set, true);
     epoll_registry_unlock();
     atomic_fetch_add(&set->inside, 1);
-    atomic_store(&set->left, true);
-    if (atomic_load(&set->inside) > 1) {
+    before = atomic_fetch_or(&set->inside, SET_CLOSED);
+    if (before & SET_CLOSED) {
+        epoll_count_out(set); /* two threads close it */
+        return how(arg);
+    }
+    if (before > 1) {
         epoll_registry_lock();
         atomic_store(&set->epfd, ours_copy(set->epfd));
         set->kept = true;
@@ -150,7 +150,8 @@ int epoll_set_close(struct epoll_set *set, int (*how)(void *arg), void *arg)
     }
     rc = how(arg);
     error = errno;
-    epoll_set_leave(set);
+    forget_number(set, fd); /* unless it stands for something else by now */
+    epoll_count_out(set);
     errno = error;
     return rc;
 }
@@ -159,11 +160,11 @@ void epoll_set_lost(struct epoll_set *set)
 {
     epoll_registry_lock();
     epoll_nest_forget(set, false);
-    atomic_store(&set->epfd, -1);
     epoll_registry_unlock();
     atomic_fetch_add(&set->inside, 1);
-    atomic_store(&set->left, true);
-    epoll_set_leave(set);
+    if (!(atomic_fetch_or(&set->inside, SET_CLOSED) & SET_CLOSED))
+        atomic_store(&set->epfd, -1); /* else it is just being closed */
+    epoll_count_out(set);
 }
 
 /* ---- of the process ---- */
@@ -180,8 +181,10 @@ void epoll_sets_before_fork(void)
 {
     take_bells_out();
     epoll_registry_lock();
-    for (struct epoll_set *set = epoll_all_sets; set != NULL; set = set->next)
+    for (struct epoll_set *set = epoll_all_sets; set != NULL; set = set->next) {
         set->inherited = true;
+        atomic_store(&set->object.plain, false); /* others' bells may come */
+    }
     epoll_registry_unlock();
 }
 
@@ -220,19 +223,23 @@ void epoll_sets_after_fork(void)
     struct epoll_set *set;
 
     epoll_registry_init();
+    epoll_nest_forked();
+    epoll_forget_places();
     for (struct epoll_set **at = &epoll_all_sets; (set = *at) != NULL;) {
         lock_init(&set->lock);
         set->waiter = NULL; /* freed by waiters_forget() */
         set->n_peers = set->n_hot = 0;
-        atomic_store(&set->inside, 0);
+        atomic_fetch_and(&set->inside, SET_CLOSED);
         atomic_store(&set->sleepers, 0);
+        atomic_store(&set->direct, 0);
         set->stale = 0;
+        set->rouses = false;
         atomic_store(&set->n_managed, 0);
         atomic_store(&set->bell_in, false);
         set->wake_fd = -1;
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
             r->managed = r->hot = false;
-        if (atomic_load(&set->left))
+        if (atomic_load(&set->inside) & SET_CLOSED)
             forget_left(at);
         else
             at = &set->next;

@@ -9,6 +9,8 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
 
 #include "preload/epoll_private.h"
 #include "preload/held_signals.h"
@@ -19,7 +21,7 @@
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
-enum { KERNEL_LOOK_NS = 10000, RINGS_PER_SLEEPER = 8 };
+enum { KERNEL_LOOK_NS = 10000, LOOKS_PER_SLEEPER = 20000 /* of 50 us */ };
 
 /* ---- who is in whom; under the registry lock ---- */
 
@@ -33,19 +35,58 @@ static void take_out(struct epoll_set *outer, const struct epoll_set *inner)
         }
 }
 
+/* Readable for ever: whoever sleeps where this is wakes up. */
+static int rouser = -1;
+
+/* Registry and set locks held. False: they do not wake. */
+static bool rouse(struct epoll_set *set)
+{
+    epoll_data_t cookie = {.ptr = (void *)&epoll_rouse_cookie};
+
+    set->stale = atomic_load(&set->sleepers);
+    set->looks = LOOKS_PER_SLEEPER * set->stale;
+    if (set->rouses || set->stale == 0)
+        return true;
+    atomic_store(&set->object.plain, false);
+    if (rouser < 0)
+        rouser = ours_keep((int)syscall(SYS_eventfd2, 1, EFD_CLOEXEC));
+    set->rouses =
+        epoll_kernel_ctl(set, EPOLL_CTL_ADD, rouser, EPOLLIN, cookie) == 0;
+    return set->rouses;
+}
+
 /*
- * False: it cannot be seen from there. Who sleeps in the outer one already is
- * not counted in the inner one: a ring wakes them all, one after the other.
+ * Those who did not know wake up one after the other, however often those who
+ * do look meanwhile. But one that has left its sleep by a jump never comes.
  */
+void epoll_roused(struct epoll_set *set, uint32_t nestings)
+{
+    if (set->stale > 0 && nestings != atomic_load(&set->nestings))
+        set->stale--;
+    else if (set->stale > 0 && --set->looks <= 0)
+        set->stale = 0;
+    if (set->stale > 0 || !set->rouses)
+        return;
+    epoll_kernel_ctl(set, EPOLL_CTL_DEL, rouser, 0, (epoll_data_t){0});
+    set->rouses = false;
+}
+
+void epoll_nest_forked(void)
+{
+    rouser = -1;
+}
+
+/* False: it cannot be seen from there. */
 static bool put_in(struct epoll_set *outer, struct epoll_set *inner)
 {
     unsigned n = atomic_load(&outer->n_inner);
     struct epoll_set **grown;
-    bool rouse, done = false;
+    bool roused;
 
-    if (atomic_load(&inner->alone))
+    if (atomic_load(&inner->alone) ||
+        (atomic_load(&inner->inside) & SET_CLOSED))
         return true;
-    if (atomic_load(&outer->alone) || n == WATCHED_MOST)
+    if (atomic_load(&outer->alone) || outer->inherited || n == WATCHED_MOST)
         return false;
     grown = realloc(outer->inner, (n + 1) * sizeof(struct epoll_set *));
     if (grown == NULL)
@@ -54,28 +95,11 @@ static bool put_in(struct epoll_set *outer, struct epoll_set *inner)
     grown[n] = inner;
     atomic_store(&outer->object.plain, false);
     lock_enter(&outer->lock);
-    rouse = atomic_load(&outer->sleepers) > 0;
-    if (!rouse || epoll_put_bell_in(outer)) {
-        atomic_fetch_add(&outer->nestings, 1);
-        atomic_store(&outer->n_inner, n + 1);
-        outer->stale = atomic_load(&outer->sleepers);
-        outer->rings = RINGS_PER_SLEEPER * outer->stale;
-        done = true;
-    }
+    atomic_fetch_add(&outer->nestings, 1);
+    atomic_store(&outer->n_inner, n + 1);
+    roused = rouse(outer);
     lock_leave(&outer->lock);
-    if (done && rouse)
-        waiter_ring(outer->waiter->id);
-    return done;
-}
-
-/* A thread that left its sleep by a jump is counted for ever: not for ever. */
-bool epoll_wakes_next(struct epoll_set *set, uint32_t nestings)
-{
-    if (set->stale > 0 && nestings != atomic_load(&set->nestings))
-        set->stale--;
-    if (set->stale > 0 && --set->rings <= 0)
-        set->stale = 0;
-    return set->stale > 0;
+    return roused;
 }
 
 int epoll_set_ctl_set(struct epoll_set *outer, int op, int fd,
@@ -106,19 +130,36 @@ void epoll_nest_forget(struct epoll_set *inner, bool open)
             if (o->inner[i] == inner) {
                 take_out(o, inner);
                 /* Those inside will have it open a while longer. */
-                if (open && atomic_load(&inner->inside) > 0 &&
-                    !inner->inherited)
+                if (open && atomic_load(&inner->inside) != 0 &&
+                    !inner->inherited && !atomic_load(&inner->alone))
                     epoll_kernel_ctl(o, EPOLL_CTL_DEL, inner->epfd, 0, none);
             }
 }
 
 /* ---- what the set's bell has to say ---- */
 
-/* Is something there for an epoll_wait on it? And which news it is. */
-static bool has_events(struct epoll_set *set, uint64_t *news)
+static uint64_t news_of(const struct epoll_reg *reg)
+{
+    struct stream *s = &reg->endpoint->stream;
+
+    return 1 + stream_news_pinned(s) + atomic_load(&s->refused) +
+           ((uint64_t)atomic_load(&s->told) << 32);
+}
+
+bool epoll_is_fresh(const struct epoll_reg *reg)
+{
+    return reg->news_rung != news_of(reg);
+}
+
+/*
+ * Is there something for an epoll_wait on it, and is there news? If it is told
+ * here, it is not news any more.
+ */
+static bool has_events(struct epoll_set *set, bool tell, bool *news)
 {
     bool ready, again;
 
+    *news = false;
     if (atomic_load(&set->n_managed) == 0)
         return false;
     do {
@@ -129,16 +170,16 @@ static bool has_events(struct epoll_set *set, uint64_t *news)
             lock_enter(&set->lock);
         }
         set->contended = ready = false;
-        *news = 0;
         for (unsigned i = 0; i < set->n_hot; i++) {
-            struct stream *s = &set->hot[i]->endpoint->stream;
-            uint64_t of = stream_news_pinned(s) + atomic_load(&s->refused) +
-                          atomic_load(&s->told);
+            struct epoll_reg *reg = set->hot[i];
+            uint64_t now = news_of(reg); /* before the look */
 
-            if (epoll_events_of(set->hot[i], true) == 0)
+            if (epoll_events_of(reg, true) == 0)
                 continue;
             ready = true;
-            *news += of + 1;
+            *news |= reg->news_rung != now;
+            if (tell)
+                reg->news_rung = now;
         }
         again = !ready && set->contended;
         lock_leave(&set->lock);
@@ -169,21 +210,25 @@ static void quieten(struct epoll_set *set)
     full_fence();
 }
 
-/* Who asked for edges of the set has one when there is news, and not before. */
+/*
+ * Who asked for edges of the set has one when there is news, and not before. A
+ * bell that is full does not ring: it is emptied first.
+ */
 static void settle(struct epoll_set *set)
 {
-    uint64_t news;
+    bool news;
 
     if (!atomic_load(&set->bell_in))
         return;
-    if (!has_events(set, &news)) {
+    if (!has_events(set, true, &news)) {
         quieten(set);
-        if (!has_events(set, &news))
+        if (!has_events(set, true, &news))
             return;
     }
-    if (news != set->news_rung || !is_rung(set))
+    if (news)
+        bell_drain(set->waiter->bell);
+    if (news || !is_rung(set))
         waiter_ring(set->waiter->id);
-    set->news_rung = news;
 }
 
 /* ---- watching several ---- */
@@ -197,48 +242,54 @@ static bool have(const struct epoll_watch *w, const struct epoll_set *set)
 }
 
 /*
- * Registry lock held; outer is in the list, or waited in. Returns one for which
- * there is no place, or NULL.
+ * Registry lock held. Those in the outer one and, from `first` on, in those of
+ * the list, which grows meanwhile. Returns one for which there is no place.
  */
-static struct epoll_set *gather(struct epoll_watch *w, struct epoll_set *outer)
+static struct epoll_set *gather(struct epoll_watch *w, struct epoll_set *outer,
+                                unsigned first)
 {
-    struct epoll_set *left_out = NULL;
+    while (outer != NULL) {
+        for (unsigned i = 0; i < atomic_load(&outer->n_inner); i++) {
+            struct epoll_set *inner = outer->inner[i];
 
-    w->nestings += atomic_load(&outer->nestings);
-    for (unsigned i = 0; i < atomic_load(&outer->n_inner); i++) {
-        struct epoll_set *inner = outer->inner[i];
-
-        if (atomic_load(&inner->alone) || have(w, inner))
-            continue;
-        if (w->n == WATCHED_MOST)
-            return inner;
-        atomic_fetch_add(&inner->inside, 1); /* it is listed: not closed yet */
-        w->set[w->n++] = inner;
-        if (left_out == NULL)
-            left_out = gather(w, inner);
+            if (atomic_load(&inner->alone) || have(w, inner))
+                continue;
+            if (w->n == WATCHED_MOST || !epoll_set_enter(inner))
+                return inner;
+            w->nestings += atomic_load(&inner->nestings);
+            w->set[w->n++] = inner;
+        }
+        outer = first < w->n ? w->set[first++] : NULL;
     }
-    return left_out;
+    return NULL;
 }
 
+/* What is left out goes to the kernel, and then the next one, if there is. */
 void epoll_watch_add(struct epoll_watch *w, struct epoll_set *set, bool itself)
 {
     struct epoll_set *left_out = NULL;
+    unsigned first = w->n;
 
-    if (have(w, set) || atomic_load(&set->alone))
+    if (have(w, set) || (itself && atomic_load(&set->alone)))
         return; /* whoever is alone has only such sets in it */
-    if (itself && w->n < WATCHED_MOST) {
-        if (!epoll_set_enter(set))
-            return;
-        w->set[w->n++] = set;
-    } else if (itself) {
-        left_out = set;
+    if (itself && w->n == WATCHED_MOST) {
+        epoll_set_to_kernel(set);
+        return;
     }
-    epoll_registry_lock();
-    if (left_out == NULL)
-        left_out = gather(w, set);
-    epoll_registry_unlock();
-    if (left_out != NULL)
-        epoll_set_to_kernel(left_out);
+    if (itself && !epoll_set_enter(set))
+        return;
+    w->nestings += atomic_load(&set->nestings);
+    if (itself)
+        w->set[w->n++] = set;
+    while (left_out != NULL || atomic_load(&set->n_inner) != 0) {
+        if (left_out != NULL)
+            epoll_set_to_kernel(left_out);
+        epoll_registry_lock();
+        left_out = gather(w, set, first);
+        epoll_registry_unlock();
+        if (left_out == NULL)
+            break;
+    }
 }
 
 void epoll_watch_end(struct epoll_watch *w)
@@ -254,31 +305,43 @@ void epoll_watch_settle(const struct epoll_watch *w)
         settle(w->set[i]);
 }
 
-bool epoll_watch_has_events(const struct epoll_watch *w)
+bool epoll_watch_has_news(const struct epoll_watch *w)
 {
-    uint64_t news;
+    bool news = false;
 
-    for (unsigned i = 0; i < w->n; i++)
-        if (has_events(w->set[i], &news))
-            return true;
-    return false;
+    for (unsigned i = 0; i < w->n && !news; i++)
+        has_events(w->set[i], false, &news);
+    return news;
 }
 
-void epoll_watch_sleep(struct epoll_watch *w)
+bool epoll_watch_is_plain(const struct epoll_watch *w)
 {
     for (unsigned i = 0; i < w->n; i++)
-        w->slept[i] = epoll_sleeps(w->set[i]);
+        if (!atomic_load(&w->set[i]->object.plain))
+            return false;
+    return true;
 }
 
-/* What was news while it was armed for has been rung for, or will be. */
+void epoll_watch_sleep(const struct epoll_watch *w)
+{
+    for (unsigned i = 0; i < w->n; i++)
+        epoll_sleeps(w->set[i], false);
+}
+
+/* What wakes others who sleep where this one does keeps it awake, too. */
+static void let_others_wake(const struct epoll_set *set)
+{
+    static const struct timespec t = {0, 50000};
+
+    if (set->stale > 0)
+        nanosleep(&t, NULL);
+}
+
 void epoll_watch_awake(const struct epoll_watch *w)
 {
-    uint64_t news;
-
     for (unsigned i = 0; i < w->n; i++) {
-        if (has_events(w->set[i], &news))
-            w->set[i]->news_rung = news;
-        epoll_woke(w->set[i], w->slept[i]);
+        epoll_woke(w->set[i]);
+        let_others_wake(w->set[i]);
     }
 }
 
@@ -311,75 +374,74 @@ bool epoll_watch_is_whole(const struct epoll_watch *w,
 
 /* ---- a wait in a set with others in it ---- */
 
-/* The kernel's part first: it is where the inner sets are; or in turns. */
+/*
+ * The kernel's part first: it is where the inner sets are. Every other time it
+ * leaves a place for a stream of the set itself.
+ */
 static int look(struct epoll_set *set, const struct epoll_watch *w,
                 struct epoll_event *events, int max)
 {
-    uint32_t since;
-    int n, more;
+    uint32_t since = atomic_load(&set->object.takeovers);
+    int places = max, n = 0, more;
+    bool news;
 
-    if (set->hits++ % 2 != 0) {
-        n = epoll_collect(set, events, max, NULL);
-        if (n != 0)
-            return n;
-    }
-    since = atomic_load(&set->object.takeovers);
+    if (set->turns++ % 2 != 0 && has_events(set, false, &news))
+        places--;
     epoll_watch_settle(w);
-    n = epoll_ask_kernel(set, events, max);
+    if (places > 0)
+        n = epoll_ask_kernel(set, events, places);
     if (n < 0 || n == max)
         return n;
     more = epoll_collect(set, events + n, max - n, n > 0 ? &since : NULL);
     return n + more;
 }
 
-static bool kernel_has(struct epoll_set *set, const struct timespec *wait,
-                       const sigset_t *mask, int *error)
+static int kernel_has(struct epoll_set *set, const struct timespec *wait,
+                      const sigset_t *mask)
 {
     struct pollfd p = {.fd = set->epfd, .events = POLLIN};
     int rc = REAL(ppoll)(&p, 1, wait, mask);
 
-    *error = rc < 0 ? -errno : 0;
-    return rc > 0;
+    return rc < 0 ? -errno : rc;
 }
 
 static bool spin(struct epoll_set *set, const struct epoll_watch *w,
-                 struct spin *s, uint64_t limit, struct held_signals *held)
+                 struct spin *s, uint64_t limit)
 {
     static const struct timespec none;
     struct waiter *waiter = set->waiter;
-    uint64_t kernel_ns, news;
-    bool hit = false;
-    int error;
+    uint64_t kernel_ns;
+    bool hit = false, news;
 
     for (unsigned i = 0; i < w->n && waiter == NULL; i++)
         waiter = w->set[i]->waiter;
     s->began_ns = 0;
-    if (limit == 0 || waiter == NULL)
-        return false;
-    signals_hold(held);
-    if (!spin_begin(s, waiter, limit))
+    if (limit == 0 || waiter == NULL || !spin_begin(s, waiter, limit))
         return false;
     kernel_ns = s->looked_ns;
     do {
-        hit = epoll_watch_has_events(w) || has_events(set, &news);
+        hit = epoll_watch_has_news(w) || has_events(set, false, &news);
         if (!hit && s->looked_ns - kernel_ns >= KERNEL_LOOK_NS) {
             kernel_ns = s->looked_ns;
-            hit = kernel_has(set, &none, NULL, &error);
+            hit = kernel_has(set, &none, NULL) > 0;
         }
     } while (!hit && spin_round(s, false));
     spin_end(s, waiter, limit, hit);
     return hit;
 }
 
-/* In poll: it takes no event that would then have to be looked at again. */
-static int doze(struct epoll_set *set, struct epoll_watch *w, uint64_t until_ns,
-                const sigset_t *mask)
+/*
+ * In poll: it takes no event that would then have to be looked at again. What
+ * of the bells matters there, edges being edges, the kernel knows.
+ */
+static int doze(struct epoll_set *set, const struct epoll_watch *w,
+                uint64_t until_ns, const sigset_t *mask)
 {
-    uint64_t news, now = clock_ns();
+    uint64_t now = clock_ns();
     pid_t pid = process.pid;
-    uint32_t nestings;
     struct timespec t;
-    int error = 0;
+    bool news;
+    int rc = 0;
 
     if (until_ns != UINT64_MAX) {
         now = now < until_ns ? until_ns - now : 0;
@@ -387,19 +449,20 @@ static int doze(struct epoll_set *set, struct epoll_watch *w, uint64_t until_ns,
         t.tv_nsec = (long)(now % 1000000000u);
     }
     epoll_watch_sleep(w);
-    nestings = epoll_sleeps(set);
-    if (epoll_watch_is_whole(w, set) && !epoll_watch_has_events(w) &&
-        !has_events(set, &news)) {
+    epoll_sleeps(set, true);
+    epoll_watch_settle(w);
+    if (epoll_watch_is_whole(w, set) && !has_events(set, false, &news)) {
         stats_count(STATS_SLEEP);
-        kernel_has(set, until_ns == UINT64_MAX ? NULL : &t, mask, &error);
+        rc = kernel_has(set, until_ns == UINT64_MAX ? NULL : &t, mask);
     }
     if (process.pid != pid)
-        return error; /* a handler forked: nobody is counted in the child */
+        return rc; /* a handler forked: nobody is counted in the child */
     if (atomic_load(&set->bell_in))
         quieten(set);
-    epoll_woke(set, nestings);
+    epoll_woke(set);
+    let_others_wake(set);
     epoll_watch_awake(w);
-    return error;
+    return rc;
 }
 
 int epoll_wait_over(struct epoll_set *set, struct epoll_event *events, int max,
@@ -418,14 +481,15 @@ int epoll_wait_over(struct epoll_set *set, struct epoll_event *events, int max,
         limit = set->poll_ns;
     n = look(set, &w, events, max);
     if (n == 0 && until_ns > 1) {
-        if (!spin(set, &w, &s, limit, held)) {
+        signals_hold(held); /* one before the next look would be lost */
+        if (!spin(set, &w, &s, limit)) {
             n = doze(set, &w, until_ns, signals_mask(held, mask));
             if (process.pid != pid)
-                return n;
+                return n < 0 ? n : 0;
             if (s.began_ns != 0)
                 spin_slept(&s, s.waiter, limit);
         }
-        if (n == 0)
+        if (n >= 0)
             n = look(set, &w, events, max);
     }
     epoll_watch_end(&w);

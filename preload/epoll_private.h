@@ -1,5 +1,6 @@
 /*
- * What epoll_life.c (begin and end), epoll_set.c (membership), epoll_spent.c
+ * What epoll_life.c (begin and end), epoll_sleep.c (who is inside, who sleeps),
+ * epoll_set.c (membership), epoll_spent.c
  * (of that, one-shots), epoll_wait.c (events), epoll_heat.c (where they are
  * looked for) and epoll_nest.c (sets in sets) share.
  */
@@ -17,10 +18,9 @@ struct epoll_peer {
 };
 
 struct epoll_set {
-    struct object object; /* first */
+    struct object object;    /* first */
+    _Atomic uint32_t inside; /* threads in calls on it, and SET_CLOSED */
     _Atomic int epfd;
-    _Atomic int inside; /* threads in calls on it, and close() */
-    _Atomic bool left;  /* its number was closed */
     _Atomic bool ended;
     bool kept; /* epfd is a descriptor of ours */
     struct lock lock;
@@ -39,19 +39,23 @@ struct epoll_set {
     struct epoll_peer *peers;
     unsigned n_peers;
     _Atomic int sleepers; /* threads, in the kernel with or without streams */
+    _Atomic int direct;   /* of these, in epoll_wait on this very set */
     bool contended;       /* a stream was being changed during the last look */
     unsigned hits;        /* user-level events since the kernel was asked */
     uint32_t hit_scans;   /* looks that found something */
     struct epoll_set **inner; /* sets in it; under the registry lock */
     _Atomic unsigned n_inner;
     _Atomic uint32_t nestings; /* so far */
-    int stale;          /* sleepers who do not know of the last of them */
-    int rings;          /* at most, for these */
-    uint64_t news_rung; /* what its bell was rung for, see settle() */
+    int stale;      /* sleepers who do not know of the last of them */
+    int looks;      /* of others, at most, while there are such */
+    bool rouses;    /* and what wakes them is in the kernel's set */
+    uint32_t turns; /* looks at it while others are in it */
     struct epoll_set *next;
 };
 
-extern const char epoll_bell_cookie, epoll_wake_cookie;
+enum { SET_CLOSED = 1 << 30 };
+
+extern const char epoll_bell_cookie, epoll_wake_cookie, epoll_rouse_cookie;
 
 extern struct epoll_set *epoll_all_sets; /* under the registry lock */
 
@@ -94,11 +98,22 @@ int epoll_collect(struct epoll_set *set, struct epoll_event *events, int max,
 int epoll_ask_kernel(struct epoll_set *set, struct epoll_event *events,
                      int max);
 void epoll_hear_devices(struct epoll_set *set);
-/* Before a sleep in the set, and after it, with what the former said. */
-uint32_t epoll_sleeps(struct epoll_set *set);
-void epoll_woke(struct epoll_set *set, uint32_t nestings);
-/* Set lock held: is a ring owed to sleepers who do not know of a new set? */
-bool epoll_wakes_next(struct epoll_set *set, uint32_t nestings);
+/*
+ * Before a sleep of this thread, and after it. Direct: in epoll_wait on this
+ * very set; else in what waits for it.
+ */
+void epoll_sleeps(struct epoll_set *set, bool direct);
+void epoll_woke(struct epoll_set *set);
+/* One fewer inside. */
+void epoll_count_out(struct epoll_set *set);
+/* The last one has left a closed set. */
+void epoll_end(struct epoll_set *set);
+/* In the child of a fork: its thread is nowhere. */
+void epoll_forget_places(void);
+/* Set lock held. A sleeper since so many nestings is back. */
+void epoll_roused(struct epoll_set *set, uint32_t nestings);
+/* News that the bell has not been rung for. */
+bool epoll_is_fresh(const struct epoll_reg *reg);
 /* Set lock held. False: no bell can be had. */
 bool epoll_put_bell_in(struct epoll_set *set);
 static inline bool epoll_has_inner(struct epoll_set *set)
@@ -112,6 +127,8 @@ int epoll_wait_over(struct epoll_set *set, struct epoll_event *events, int max,
                     struct held_signals *held);
 /* Registry lock held: the set is closed; its number is open still. */
 void epoll_nest_forget(struct epoll_set *inner, bool open);
+/* In the child of a fork. */
+void epoll_nest_forked(void);
 /* A stream was counted in n_managed: for those who sleep already. */
 void epoll_arm_sleepers(struct epoll_set *set);
 

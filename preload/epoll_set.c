@@ -16,7 +16,7 @@
 static struct lock registry;
 
 /* The bell's registration in the kernel's set carries this address. */
-const char epoll_bell_cookie, epoll_wake_cookie;
+const char epoll_bell_cookie, epoll_wake_cookie, epoll_rouse_cookie;
 
 void epoll_registry_lock(void)
 {
@@ -155,9 +155,9 @@ bool epoll_put_bell_in(struct epoll_set *set)
         return false;
     if (set->bell_in)
         return true;
+    atomic_store(&set->object.plain, false);
     epoll_kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN, cookie);
     atomic_store(&set->bell_in, true);
-    atomic_store(&set->object.plain, false);
     return true;
 }
 
@@ -206,6 +206,8 @@ static void give_back(struct epoll_reg *reg, bool to_kernel)
         reg->managed = reg->promote = false;
         atomic_fetch_sub(&set->n_managed, 1);
         put_peer(set, reg->peer);
+        if (atomic_load(&set->alone))
+            epoll_take_bell_out(set);
         /* The kernel would report errors even of a spent one-shot. */
         reg->outside = to_kernel && reg->disarmed;
         if (to_kernel && !reg->outside)

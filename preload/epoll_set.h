@@ -37,19 +37,27 @@ struct epoll_reg {
     uint32_t hit_at;   /* the set's hit_scans when it was last ready */
     uint32_t taken_at; /* the set's take-overs, with this one; 0: none yet */
     uint64_t news_seen;
-    struct peer *peer; /* while managed */
+    uint64_t news_rung; /* as settle() has it */
+    struct peer *peer;  /* while managed */
 };
 
+/* Once, before the first set. 0 or a negative errno. */
+int epoll_sets_start(void);
 /* A new epoll descriptor; NULL when memory is out (then it is the kernel's). */
 struct epoll_set *epoll_set_create(int epfd);
 /*
  * A call is inside the set that it began with, whoever has the number by then.
- * False: it has been closed.
+ * False: it has been closed. A thread that is cancelled leaves as it ends.
  */
 bool epoll_set_enter(struct epoll_set *set);
 void epoll_set_leave(struct epoll_set *set);
-/* Close of its descriptor, by how(arg), which does it; returns its result. */
-int epoll_set_close(struct epoll_set *set, int (*how)(void *arg), void *arg);
+/*
+ * Close of its descriptor, by how(arg), which does it; returns its result. The
+ * row stays until then: nobody finds the number without the set, and the bell
+ * in what the kernel says of it.
+ */
+int epoll_set_close(struct epoll_set *set, int fd, int (*how)(void *arg),
+                    void *arg);
 /* It was closed past us. */
 void epoll_set_lost(struct epoll_set *set);
 
@@ -102,7 +110,6 @@ enum { WATCHED_MOST = 32 };
 
 struct epoll_watch {
     struct epoll_set *set[WATCHED_MOST];
-    uint32_t slept[WATCHED_MOST]; /* see epoll_sleeps() */
     unsigned n;
     uint32_t nestings; /* of all of them, when they were gathered */
 };
@@ -112,10 +119,12 @@ void epoll_watch_add(struct epoll_watch *w, struct epoll_set *set, bool itself);
 void epoll_watch_end(struct epoll_watch *w);
 /* Before the kernel is asked: it sees what their streams have to say. */
 void epoll_watch_settle(const struct epoll_watch *w);
-bool epoll_watch_has_events(const struct epoll_watch *w);
-/* Around a sleep: look once more, and whether the watch is whole, in between.
- */
-void epoll_watch_sleep(struct epoll_watch *w);
+/* Is there news that it has not said yet? */
+bool epoll_watch_has_news(const struct epoll_watch *w);
+/* None of them has a stream on a link, or had: the kernel knows it all. */
+bool epoll_watch_is_plain(const struct epoll_watch *w);
+/* Around a sleep: settle again, and see that the watch is whole, in between. */
+void epoll_watch_sleep(const struct epoll_watch *w);
 void epoll_watch_awake(const struct epoll_watch *w);
 /* No set has been put into one of them meanwhile. */
 bool epoll_watch_is_whole(const struct epoll_watch *w,

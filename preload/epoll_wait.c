@@ -25,7 +25,7 @@ enum {
     HITS_PER_KERNEL_LOOK = 8,
     KERNEL_LOOK_NS = 10000,
     QUICK_LOOKS = 24,
-    OWN_EVENTS = 2, /* at once, in the kernel's set: bell and device */
+    OWN_EVENTS = 3, /* at once, in the kernel's set: bell, device, rouser */
     READABLE = EPOLLIN | EPOLLRDNORM /* whom the kernel tells of bytes */
 };
 
@@ -227,6 +227,8 @@ static int without_bell(struct epoll_set *set, struct epoll_event *events,
             epoll_hear_devices(set);
             continue;
         }
+        if (events[i].data.ptr == (const void *)&epoll_rouse_cookie)
+            continue;
         events[kept++] = events[i];
     }
     mark_spent(set, events, kept, since);
@@ -271,61 +273,6 @@ static int sleep_in_kernel(struct epoll_set *set, struct epoll_event *events,
     stats_count(STATS_SLEEP);
     n = REAL(epoll_pwait)(set->epfd, events, max, (int)ms, mask);
     return n < 0 ? -errno : without_bell(set, events, n, true, since);
-}
-
-/*
- * Several threads may sleep on one set and its one bell. While any of them
- * does, the bell stays armed; who wakes up and leaves something behind rings
- * for the next one.
- */
-static void arm(struct epoll_set *set, bool on)
-{
-    if (set->waiter == NULL) /* there has never been a stream in it */
-        return;
-    atomic_store(&set->waiter->asleep, on);
-    for (unsigned i = 0; i < set->n_peers; i++)
-        peer_ops(set->peers[i].peer)
-            ->peer_arm(set->peers[i].peer, set->waiter->id, on);
-}
-
-uint32_t epoll_sleeps(struct epoll_set *set)
-{
-    uint32_t nestings;
-
-    lock_enter(&set->lock);
-    nestings = atomic_load(&set->nestings);
-    atomic_fetch_add(&set->sleepers, 1);
-    arm(set, true);
-    for (unsigned i = 0; i < set->n_hot; i++)
-        epoll_want_room(set->hot[i]);
-    full_fence();
-    lock_leave(&set->lock);
-    return nestings;
-}
-
-void epoll_woke(struct epoll_set *set, uint32_t nestings)
-{
-    bool pass_on = false, on;
-
-    lock_enter(&set->lock);
-    on = atomic_fetch_sub(&set->sleepers, 1) > 1;
-    arm(set, on);
-    full_fence();
-    set->contended = false;
-    if (on && atomic_load(&set->n_managed) != 0)
-        pass_on = epoll_is_marked(set);
-    for (unsigned i = 0; i < set->n_hot && on && !pass_on; i++)
-        pass_on = epoll_events_of(set->hot[i], true) != 0 || set->contended;
-    pass_on |= epoll_wakes_next(set, nestings);
-    lock_leave(&set->lock);
-    if (pass_on)
-        waiter_ring(set->waiter->id);
-}
-
-void epoll_arm_sleepers(struct epoll_set *set)
-{
-    if (atomic_load(&set->sleepers) != 0)
-        arm(set, true);
 }
 
 /* The peer of the first hot link last ran here: it needs this CPU. */
@@ -443,7 +390,6 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
 {
     int n = again ? collect_again(set, events, max, held) : 0;
     pid_t pid = process.pid;
-    uint32_t nestings;
     struct spin spin;
 
     if (n == 0)
@@ -457,7 +403,7 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
         set->hits++;
         return n;
     }
-    nestings = epoll_sleeps(set);
+    epoll_sleeps(set, true);
     n = collect(set, events, max);
     if (n != 0)
         set->hits++; /* on a busy CPU they may always come this late */
@@ -468,7 +414,7 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
         return n;
     if (spin.began_ns != 0)
         spin_slept(&spin, set->waiter, set->poll_ns);
-    epoll_woke(set, nestings);
+    epoll_woke(set);
     return n;
 }
 
@@ -480,16 +426,17 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
 static int sleep_bare(struct epoll_set *set, struct epoll_event *events,
                       int max, int ms, const sigset_t *mask)
 {
-    uint32_t since = takeovers(set), nestings = epoll_sleeps(set);
+    uint32_t since = takeovers(set);
     pid_t pid = process.pid;
     int n = 0;
 
+    epoll_sleeps(set, true);
     if (atomic_load(&set->n_managed) == 0 && !epoll_has_inner(set)) {
         n = REAL(epoll_pwait)(set->epfd, events, max, ms, mask);
         n = n < 0 ? -errno : without_bell(set, events, n, true, since);
     }
     if (!is_forked(pid))
-        epoll_woke(set, nestings);
+        epoll_woke(set);
     return n;
 }
 
@@ -527,9 +474,8 @@ static int wait_kernel(struct epoll_set *set, struct epoll_event *events,
 done:
     if (n < 0)
         return -errno;
-    if (atomic_load_explicit(&set->bell_in, memory_order_relaxed))
-        n = epoll_set_without_bell(set, events, n, since);
-    return n;
+    /* Another process may have put a bell in, or the number is another's. */
+    return epoll_set_without_bell(set, events, n, since);
 }
 
 int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,

@@ -24,10 +24,10 @@ static int close_it(void *arg)
  */
 static int give_up(int fd, struct object *o, int (*how)(void *arg), void *arg)
 {
+    if (o->kind == OBJECT_EPOLL)
+        return epoll_set_close((struct epoll_set *)o, fd, how, arg);
     fd_set_row(fd, NULL);
-    if (o->kind != OBJECT_EPOLL)
-        return endpoint_close((struct endpoint *)o, fd, how, arg);
-    return epoll_set_close((struct epoll_set *)o, how, arg);
+    return endpoint_close((struct endpoint *)o, fd, how, arg);
 }
 
 EXPORT int close(int fd)

@@ -83,19 +83,23 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
         endpoint_banish(e, REASON_NESTED_EPOLL); /* a set we do not know */
     if (likely(e == NULL) || set == NULL)
         return REAL(epoll_ctl)(epfd, op, fd, event);
-    if (!epoll_set_enter(set))
-        return REAL(epoll_ctl)(epfd, op, fd, event);
-    rc = epoll_set_ctl(set, op, fd, e, event);
-    epoll_set_leave(set);
+    rc = -EBADF; /* it is just being closed */
+    if (epoll_set_enter(set)) {
+        rc = epoll_set_ctl(set, op, fd, e, event);
+        epoll_set_leave(set);
+    }
     return (int)posix_result(rc);
 }
 
 static int wait_in(struct epoll_set *set, struct epoll_event *events, int max,
                    int64_t timeout_ns, const sigset_t *mask)
 {
-    int rc = epoll_set_wait(set, events, max, timeout_ns, mask);
+    int rc = -EBADF; /* it is just being closed */
 
-    epoll_set_leave(set);
+    if (epoll_set_enter(set)) {
+        rc = epoll_set_wait(set, events, max, timeout_ns, mask);
+        epoll_set_leave(set);
+    }
     return (int)posix_result(rc);
 }
 
@@ -104,7 +108,7 @@ EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max,
 {
     struct epoll_set *set = set_of(epfd);
 
-    if (set == NULL || !epoll_set_enter(set))
+    if (set == NULL)
         return REAL(epoll_pwait)(epfd, events, max, timeout, mask);
     return wait_in(set, events, max,
                    timeout < 0 ? -1 : (int64_t)timeout * 1000000, mask);
@@ -128,9 +132,12 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
         goto ours; /* who sleeps is counted: a stream may come meanwhile */
     since = atomic_load(&o->takeovers);
     n = FAST(epoll_wait)(epfd, events, max, timeout);
-    if (likely(n <= 0 || is_plain(o)))
+    if (likely(n <= 0 || (is_plain(o) && fd_find(epfd) == o)))
         return n;
-    /* A stream went up behind our back and its bell is among the events. */
+    /*
+     * A stream went up behind our back, or the number is another set's by now:
+     * a bell may be among the events.
+     */
     n = epoll_set_without_bell((struct epoll_set *)o, events, n, since);
     if (n > 0)
         return n;
@@ -160,7 +167,7 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 
     if (set == NULL ||
         (timeout != NULL && !readable(timeout, sizeof(*timeout))) ||
-        bad_time(timeout) || !epoll_set_enter(set))
+        bad_time(timeout))
         return REAL(epoll_pwait2)(epfd, events, max, timeout, mask);
     return wait_in(set, events, max, nanoseconds(timeout), mask);
 }

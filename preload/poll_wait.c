@@ -212,7 +212,7 @@ static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
         return false;
     kernel_ns = s->looked_ns;
     do {
-        hit = look(w) > 0 || epoll_watch_has_events(&w->sets);
+        hit = look(w) > 0 || epoll_watch_has_news(&w->sets);
         if (!hit && w->managed < w->n && s->looked_ns - kernel_ns >= 10000) {
             kernel_ns = s->looked_ns;
             hit = look_at_all(w) != 0;
@@ -285,14 +285,40 @@ static const struct timespec *left(uint64_t until, struct timespec *out)
     return out;
 }
 
-/* Nothing came between the last look and the marks for a sleep. */
-static bool is_quiet(struct poll_work *w)
+/*
+ * Sets, and perhaps bare streams: the kernel sees it all, once the bells of
+ * the sets say what their streams do. 0: nothing yet, ask again.
+ */
+static int wait_sets(struct poll_work *w, uint64_t until, const sigset_t *mask)
 {
-    return look(w) == 0 && epoll_watch_is_whole(&w->sets, NULL) &&
-           !epoll_watch_has_events(&w->sets);
+    bool plain = epoll_watch_is_plain(&w->sets);
+    pid_t pid = process.pid;
+    struct timespec t;
+    int rc;
+
+    make_copy(w);
+    if (!plain) {
+        rc = look_at_all(w);
+        if (rc != 0 || until <= 1)
+            return rc;
+        signals_hold(&w->held); /* one before the next look would be lost */
+    }
+    epoll_watch_sleep(&w->sets);
+    epoll_watch_settle(&w->sets);
+    if (!epoll_watch_is_whole(&w->sets, NULL))
+        rc = 0;
+    else
+        rc = look_kernel(w, 0, left(until, &t), signals_mask(&w->held, mask));
+    if (process.pid != pid)
+        return rc;
+    epoll_watch_awake(&w->sets);
+    if (rc < 0 || (plain && epoll_watch_is_plain(&w->sets)))
+        return rc;
+    make_copy(w);
+    return look_at_all(w);
 }
 
-/* At least one managed stream or set. 0: nothing yet, ask again. */
+/* At least one managed stream. 0: nothing yet, ask again. */
 static int wait_managed(struct poll_work *w, uint64_t until,
                         const sigset_t *mask)
 {
@@ -317,9 +343,12 @@ static int wait_managed(struct poll_work *w, uint64_t until,
     if (watch_all(w, waiter) && !spin(w, waiter, &s)) {
         pid_t pid = process.pid;
 
+        if (w->sets.n > 0)
+            signals_hold(&w->held); /* one before the next look would be lost */
         epoll_watch_sleep(&w->sets);
         arm(w, waiter);
-        if (is_quiet(w)) {
+        epoll_watch_settle(&w->sets);
+        if (look(w) == 0 && epoll_watch_is_whole(&w->sets, NULL)) {
             stats_count(STATS_SLEEP);
             rc = look_kernel(w, EXTRA, left(until, &t),
                              signals_mask(&w->held, mask));
@@ -368,7 +397,12 @@ static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
 
         enter(w);
         bare = w->managed == 0 && w->sets.n == 0;
-        rc = bare ? wait_bare(w, until, mask) : wait_managed(w, until, mask);
+        if (bare)
+            rc = wait_bare(w, until, mask);
+        else if (w->managed == 0 && w->poll_ns == 0)
+            rc = wait_sets(w, until, mask);
+        else
+            rc = wait_managed(w, until, mask);
         changed = rc >= 0 && have_changed(w);
         leave(w);
         if (changed)

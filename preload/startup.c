@@ -10,6 +10,7 @@
 #include "config/log.h"
 #include "preload/backends.h"
 #include "preload/endpoint.h"
+#include "preload/epoll_set.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
 #include "preload/waiter.h"
@@ -39,7 +40,8 @@ __attribute__((constructor)) static void start_up(void)
         return;
     }
     log_init("fastsock", process.settings.log_level);
-    if (process_watch_forks() != 0 || waiters_start() != 0) {
+    if (process_watch_forks() != 0 || waiters_start() != 0 ||
+        epoll_sets_start() != 0) {
         log_error("not enough memory: acceleration is off");
         return;
     }

@@ -2,7 +2,7 @@
  * usage: readiness [CASE]
  *
  * epoll, poll and select as man 7 epoll has them, where programs rely on the
- * fine print: several sets, nested sets, edges, one shots, half-closed ends,
+ * fine print: several sets, edges, one shots, half-closed ends,
  * members that are closed or have two numbers, arguments that are wrong.
  */
 #include <errno.h>
@@ -19,71 +19,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/e2e/support/asleep.h"
 #include "tests/e2e/support/cases.h"
-
-static int set;
+#include "tests/e2e/support/sets.h"
 
 /* What compilers would see through. */
 static void *volatile nowhere = (void *)8;
 static volatile int minus_one = -1;
 static volatile nfds_t too_many = 1u << 30;
-
-static int ctl(int op, int fd, uint32_t events, uint64_t data)
-{
-    struct epoll_event event = {.events = events, .data.u64 = data};
-
-    return epoll_ctl(set, op, fd, &event);
-}
-
-static void add(int fd, uint32_t events, uint64_t data)
-{
-    if (ctl(EPOLL_CTL_ADD, fd, events, data) < 0)
-        die("EPOLL_CTL_ADD");
-}
-
-static void new_set(void)
-{
-    set = epoll_create1(EPOLL_CLOEXEC);
-    if (set < 0)
-        die("epoll_create1");
-}
-
-static int by_data(const void *x, const void *y)
-{
-    const struct epoll_event *e = x, *f = y;
-
-    return e->data.u64 < f->data.u64 ? -1 : e->data.u64 > f->data.u64;
-}
-
-/* All that one call reports, in the order of the data. */
-static void waits(const char *what, int epfd, int ms)
-{
-    struct epoll_event events[8];
-    int n = epoll_wait(epfd, events, 8, ms);
-
-    printf("  %s: %d", what, n);
-    if (n > 0)
-        qsort(events, (size_t)n, sizeof(events[0]), by_data);
-    for (int i = 0; i < n; i++)
-        printf(" %x/%llx", events[i].events,
-               (unsigned long long)events[i].data.u64);
-    printf("%s\n", n < 0 ? error_name(errno) : "");
-}
-
-static void put(int fd, const char *text)
-{
-    if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        die("write");
-}
-
-static void take(int fd, size_t n)
-{
-    char buf[64];
-
-    if (recv(fd, buf, n, MSG_WAITALL) != (ssize_t)n)
-        die("recv %zu", n);
-}
 
 static void two_sets(void)
 {
@@ -105,212 +47,6 @@ static void two_sets(void)
     close(other);
     put(a, "y");
     waits("the one left", set, 1000);
-}
-
-static void nested(void)
-{
-    int inner;
-
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    add(inner, EPOLLIN, 2);
-    waits("outer", set, 0);
-    put(a, "x");
-    waits("outer", set, 1000);
-    waits("inner", inner, 0);
-    take(b, 1);
-    waits("outer", set, 0);
-    talk("afterwards", a, b);
-}
-
-/* The stream is on its link when it comes into a set that is nested. */
-static void nested_before(void)
-{
-    int outer, inner;
-
-    new_set();
-    outer = set;
-    new_set();
-    inner = set;
-    set = outer;
-    add(inner, EPOLLIN, 2);
-    set = inner;
-    add(b, EPOLLIN, 1);
-    put(a, "x");
-    waits("outer", outer, 1000);
-    waits("inner", inner, 0);
-    take(b, 1);
-    waits("outer", outer, 0);
-}
-
-/* Two sets in one, which is in another one. */
-static void nested_deep(void)
-{
-    int outer, middle, inner, other, c, d;
-
-    tcp_pair("4", 0, &c, &d);
-    settle_pair(c, d);
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    other = set;
-    add(d, EPOLLIN | EPOLLOUT, 2);
-    new_set();
-    middle = set;
-    add(inner, EPOLLIN, 3);
-    add(other, EPOLLIN, 4);
-    add(a, EPOLLIN | EPOLLET, 5);
-    new_set();
-    outer = set;
-    add(middle, EPOLLIN, 6);
-    waits("outer", outer, 1000);
-    waits("middle", middle, 1000);
-    waits("other", other, 1000);
-    put(a, "x");
-    put(c, "y");
-    put(b, "z");
-    waits("middle", middle, 1000);
-    waits("inner", inner, 1000);
-    waits("other", other, 1000);
-    waits("middle again", middle, 0);
-    take(b, 1);
-    waits("middle without b", middle, 0);
-    set = other;
-    said("removed", ctl(EPOLL_CTL_DEL, d, 0, 0));
-    waits("middle without d", middle, 0);
-    waits("outer", outer, 0);
-    said("closed", close(inner));
-    put(a, "x");
-    waits("outer without inner", outer, 50);
-    close(middle);
-    waits("outer without middle", outer, 0);
-}
-
-/* Whoever asked for edges is told of news, not of what is still there. */
-static void nested_edges(void)
-{
-    int inner;
-
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    add(inner, EPOLLIN | EPOLLET, 2);
-    waits("outer", set, 0);
-    for (int i = 0; i < 3; i++) {
-        put(a, "x");
-        waits("outer", set, 1000);
-        waits("outer again", set, 0);
-    }
-    take(b, 3);
-    waits("outer, all read", set, 0);
-    waits("inner", inner, 0);
-    put(a, "y");
-    waits("outer", set, 1000);
-    waits("inner", inner, 0);
-    take(b, 1);
-    for (int i = 0; i < 3; i++) {
-        put(a, "x");
-        said("modified", ctl(EPOLL_CTL_MOD, inner, EPOLLIN | EPOLLONESHOT, 3));
-        waits("one shot", set, 1000);
-        waits("one shot again", set, 0);
-        take(b, 1);
-    }
-}
-
-struct nested_wait {
-    int set, n;
-    struct epoll_event event;
-};
-
-static void *waits_in_nested(void *arg)
-{
-    struct nested_wait *w = arg;
-
-    w->n = epoll_wait(w->set, &w->event, 1, 3000);
-    return NULL;
-}
-
-static void *polls_set(void *arg)
-{
-    struct nested_wait *w = arg;
-    struct pollfd p = {w->set, POLLIN, 0};
-
-    w->n = poll(&p, 1, 3000);
-    w->event.events = (uint32_t)p.revents;
-    return NULL;
-}
-
-/* A thread that sleeps is woken by what comes, and by nothing else. */
-static void nested_asleep(void)
-{
-    static void *(*const ways[])(void *) = {waits_in_nested, polls_set};
-    struct nested_wait w = {.n = 0};
-    int inner, c, d;
-
-    tcp_pair("4", 0, &c, &d);
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    add(d, EPOLLIN | EPOLLET, 2);
-    new_set();
-    add(inner, EPOLLIN, 3);
-    w.set = set;
-    for (int i = 0; i < 8; i++) {
-        pthread_t waiter = start_asleep(ways[i % 2], &w);
-
-        put(i < 4 ? a : c, "x");
-        end_of(waiter);
-        printf("  %d: %d %x\n", i, w.n, w.event.events);
-        take(i < 4 ? b : d, 1);
-        if (i == 5)
-            settle_pair(c, d); /* now it is on a link as well */
-        waits("then", set, 0);
-    }
-}
-
-/* The stream comes and goes while it is in an inner set. */
-static void nested_moves(void)
-{
-    int inner;
-
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    add(inner, EPOLLIN, 2);
-    for (int i = 0; i < 3; i++) {
-        put(a, "x");
-        waits("outer", set, 1000);
-        spawn_true();
-        waits("outer", set, 1000);
-        take(b, 1);
-        waits("outer", set, 0);
-        settle_pair(a, b);
-    }
-}
-
-/* Put in while a thread sleeps outside already. */
-static void nested_late(void)
-{
-    struct nested_wait w = {.n = 0};
-    pthread_t waiter;
-    int inner;
-
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    w.set = set;
-    waiter = start_asleep(waits_in_nested, &w);
-    add(inner, EPOLLIN, 2);
-    sleep_ms(20);
-    put(a, "x");
-    end_of(waiter);
-    printf("  %d %x\n", w.n, w.event.events);
 }
 
 static void set_polled(void)
@@ -735,13 +471,6 @@ static void sleepers_wake(void)
 
 static const struct test_case cases[] = {
     {"two_sets", two_sets, STAYS},
-    {"nested", nested, STAYS},
-    {"nested_before", nested_before, STAYS},
-    {"nested_deep", nested_deep, STAYS},
-    {"nested_edges", nested_edges, STAYS},
-    {"nested_asleep", nested_asleep, STAYS},
-    {"nested_moves", nested_moves, GOES_UP},
-    {"nested_late", nested_late, STAYS},
     {"set_polled", set_polled, STAYS},
     {"set_with_two_numbers", set_with_two_numbers, RETURNS},
     {"user_data", user_data, STAYS},

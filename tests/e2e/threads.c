@@ -5,6 +5,7 @@
  * descriptor replaced or closed under a thread that waits, threads that are
  * cancelled or jump out, signals in a storm.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -309,6 +310,17 @@ static void dup2_over_a_set_waiter(void)
 
 /* ---- out of a call, without its return ---- */
 
+static int descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    int n = 0;
+
+    while (dir != NULL && readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n;
+}
+
 static void *waits_in_read(void *arg)
 {
     (void)arg;
@@ -350,6 +362,36 @@ static void cancelled_in_epoll(void)
         said("then", epoll_wait(set, &event, 1, 1000));
         said("read", read(b, &(char){0}, 1));
     }
+}
+
+static void *polls_set(void *arg)
+{
+    struct pollfd p = {.fd = *(int *)arg, .events = POLLIN};
+
+    poll(&p, 1, -1);
+    return NULL;
+}
+
+/* Sets that are closed after their waiter was cancelled leave nothing open. */
+static void cancelled_and_closed(void)
+{
+    int before = 0, after = 0;
+
+    for (int i = 0; i < 12; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        int set = epoll_create1(EPOLL_CLOEXEC);
+        pthread_t waiter;
+
+        epoll_ctl(set, EPOLL_CTL_ADD, b, &event);
+        waiter = start_asleep(i % 2 ? polls_set : waits_in_epoll, &set);
+        pthread_cancel(waiter);
+        end_of(waiter);
+        close(set);
+        if (i == 3)
+            before = descriptors();
+    }
+    after = descriptors();
+    printf("  %d more descriptors\n", after - before);
 }
 
 static sigjmp_buf away;
@@ -481,6 +523,7 @@ static const struct test_case cases[] = {
     {"dup_over_a_set_waiter", dup2_over_a_set_waiter, STAYS},
     {"cancelled_reader", cancelled_reader, STAYS},
     {"cancelled_in_epoll", cancelled_in_epoll, STAYS},
+    {"cancelled_and_closed", cancelled_and_closed, STAYS},
     {"jumps_out", jumps_out, STAYS},
     {"storm_of_signals", storm_of_signals, STAYS},
     {"handler_that_talks", handler_that_talks, STAYS},
