@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MARKS_AFTER 64    /* so that all of a neighbourhood is one run */
+#define MARKS_AFTER 64 /* so that all of a neighbourhood is one run */
 #define HINT_LINES  4
 #define DEEPER_STEP 4096u /* entries of a directory */
 #define REACH_MASK  (UINT64_MAX >> (64 - HOP_REACH))

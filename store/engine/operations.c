@@ -235,7 +235,7 @@ static uint64_t take_cas(struct kv *kv)
     return kv->next_cas++;
 }
 
-/* The new item is written: give its place to the bucket. */
+/* Give the place to the bucket, once the commit makes it so. */
 static void publish(struct kv *kv, const struct found *f, uint32_t place,
                     uint32_t len, bool expires)
 {
@@ -285,9 +285,11 @@ static enum kv_result replace(struct kv *kv, struct found *f,
                              .hash = f->hash,
                              .exptime = change->exptime,
                              .flags = change->flags};
+    /* Noted first: the place may be the bucket's own, and a line that is
+     * being written back is slow to read. */
+    publish(kv, f, place, change->len, change->exptime != 0);
     item_write(kv->pm, kv_entry(kv, place), &blob, f->key, f->klen,
                change->blob.offset ? NULL : &change->value, change->len, &meta);
-    publish(kv, f, place, change->len, change->exptime != 0);
     kv->stats.pieces += blob.chained;
     if (cas)
         *cas = meta.cas;
@@ -368,11 +370,14 @@ enum kv_result durable_store(struct kv *kv, enum kv_mode mode, const void *key,
 {
     if (len > kv->max_value)
         return KV_TOO_LARGE;
-    struct change change = {
-        .value.head = {.bytes = value, .len = (uint32_t)len},
-        .len = (uint32_t)len,
-        .flags = flags,
-        .exptime = exptime};
+    struct change change; /* a compiler clears all of it by a slow "rep stos" */
+    change.value.head =
+        (struct item_source){.bytes = value, .len = (uint32_t)len};
+    change.value.tail = (struct item_source){0};
+    change.len = (uint32_t)len;
+    change.flags = flags;
+    change.exptime = exptime;
+    change.blob = (struct item_blob){0};
     return store(kv, mode, key, klen, cas, &change, cas_out);
 }
 
