@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MARKS_AFTER 64 /* so that all of a neighbourhood is one run */
-#define HINT_LINES  4
+#define MARKS_AFTER 64    /* so that all of a neighbourhood is one run */
 #define DEEPER_STEP 4096u /* entries of a directory */
 #define REACH_MASK  (UINT64_MAX >> (64 - HOP_REACH))
 
@@ -223,16 +222,21 @@ uint32_t hop_fetch(const struct hop_table *table, uint64_t hash)
     return place;
 }
 
+/* Not by hop_fetch(): a compiler leaves out the call of a function that only
+ * prefetches when nobody uses its result. */
 void hop_hint(const struct hop_table *table, uint64_t hash, bool store)
 {
-    uint32_t bucket = hop_bucket(table, hash), idx = bucket & HOP_INDEX;
-    const struct hop_segment *segment = hop_segment(table, bucket >> HOP_SHIFT);
-    __builtin_prefetch(segment->marks + idx);
-    __builtin_prefetch(segment->marks + idx + 63);
-    for (uint32_t i = 0; i < HINT_LINES; i++)
-        __builtin_prefetch(&segment->entries[idx + i]);
-    if (store)
-        hop_fetch(table, hash);
+    uint32_t bucket = hop_bucket(table, hash);
+    const struct hop_entry *likely = hop_likely(
+        hop_segment(table, bucket >> HOP_SHIFT), bucket & HOP_INDEX, hash);
+    if (likely)
+        __builtin_prefetch(likely);
+    if (!store)
+        return;
+    uint32_t place = hop_free_place(table, bucket);
+    __builtin_prefetch(hop_entry(table, bucket), 1);
+    if (place != HOP_NONE)
+        __builtin_prefetch(hop_entry(table, place), 1);
 }
 
 static bool is_key(const struct hop_table *table, const struct hop_entry *entry,
