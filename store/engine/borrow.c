@@ -1,15 +1,12 @@
 /* Chunks filled from the start; one empty chunk is kept for the next turn. */
 #include "store/engine/borrow.h"
 
-#include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define CHUNK_BYTES 16384
 
 struct borrow_chunk {
     struct borrow_chunk *next;
-    size_t used; /* bytes */
     unsigned char bytes[CHUNK_BYTES];
 };
 
@@ -32,10 +29,18 @@ static void drop(struct borrow *borrow, struct borrow_chunk **list)
     }
 }
 
+static void leave_now(struct borrow *borrow)
+{
+    borrow->now = NULL;
+    borrow->at = NULL;
+    borrow->end = NULL;
+}
+
 void borrow_clear(struct borrow *borrow)
 {
     drop(borrow, &borrow->before);
     drop(borrow, &borrow->now);
+    leave_now(borrow);
 }
 
 void borrow_fini(struct borrow *borrow)
@@ -45,30 +50,24 @@ void borrow_fini(struct borrow *borrow)
     borrow->spare = NULL;
 }
 
-const void *borrow_put(struct borrow *borrow, const void *bytes, size_t len)
+bool borrow_more(struct borrow *borrow)
 {
-    struct borrow_chunk *chunk = borrow->now;
-    assert(len <= 64);
-    if (!chunk || CHUNK_BYTES - chunk->used < len) {
-        chunk = borrow->spare;
-        borrow->spare = NULL;
-        if (!chunk)
-            chunk = malloc(sizeof(*chunk));
-        if (!chunk)
-            return NULL;
-        chunk->used = 0;
-        chunk->next = borrow->now;
-        borrow->now = chunk;
-    }
-    void *copy = chunk->bytes + chunk->used;
-    memcpy(copy, bytes, len);
-    chunk->used += len;
-    return copy;
+    struct borrow_chunk *chunk = borrow->spare;
+    borrow->spare = NULL;
+    if (!chunk)
+        chunk = malloc(sizeof(*chunk));
+    if (!chunk)
+        return false;
+    chunk->next = borrow->now;
+    borrow->now = chunk;
+    borrow->at = chunk->bytes;
+    borrow->end = chunk->bytes + CHUNK_BYTES;
+    return true;
 }
 
 void borrow_turn(struct borrow *borrow)
 {
     drop(borrow, &borrow->before);
     borrow->before = borrow->now;
-    borrow->now = NULL;
+    leave_now(borrow);
 }

@@ -7,19 +7,14 @@
  */
 #include "store/engine/hop_table.h"
 
-#include "store/engine/item.h"
+#include "store/engine/hop_look.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
-#define MARKS_AFTER 64 /* so that all of a neighbourhood is one run */
-#define HINT_LINES  4
-#define NEAR_LINES  2     /* loaded by a look-up before it knows */
+#define MARKS_AFTER 64    /* so that all of a neighbourhood is one run */
 #define DEEPER_STEP 4096u /* entries of a directory */
 #define REACH_MASK  (UINT64_MAX >> (64 - HOP_REACH))
 
@@ -197,28 +192,6 @@ uint32_t hop_next_place(const struct hop_table *table, uint32_t place)
     }
 }
 
-/* Whether two runs of bytes are the same, mostly short ones. */
-static bool same_run(const void *a, const void *b, size_t len)
-{
-    uint64_t x, y, u, v;
-    if (len < 8 || len > 16)
-        return memcmp(a, b, len) == 0;
-    memcpy(&x, a, 8);
-    memcpy(&y, b, 8);
-    memcpy(&u, (const char *)a + len - 8, 8);
-    memcpy(&v, (const char *)b + len - 8, 8);
-    return ((x ^ y) | (u ^ v)) == 0;
-}
-
-static bool is_key(const struct hop_table *table, const struct hop_entry *entry,
-                   const void *key, size_t klen)
-{
-    if (!item_is_far(entry))
-        return item_klen(entry) == klen && same_run(entry->bytes, key, klen);
-    struct item_text text = item_read(table->base, entry);
-    return text.klen == klen && memcmp(text.key, key, klen) == 0;
-}
-
 /* The used bits of the 64 places from the idx-th of a segment on. */
 static inline uint64_t used_from(const struct hop_segment *segment,
                                  uint32_t idx)
@@ -239,18 +212,6 @@ uint32_t hop_free_place(const struct hop_table *table, uint32_t bucket)
     return hop_place_at(table, bucket, (uint32_t)__builtin_ctzll(unused));
 }
 
-void hop_hint(const struct hop_table *table, uint64_t hash, bool store)
-{
-    uint32_t bucket = hop_bucket(table, hash), idx = bucket & HOP_INDEX;
-    const struct hop_segment *segment = hop_segment(table, bucket >> HOP_SHIFT);
-    __builtin_prefetch(segment->marks + idx);
-    __builtin_prefetch(segment->marks + idx + 63);
-    for (uint32_t i = 0; i < HINT_LINES; i++)
-        __builtin_prefetch(&segment->entries[idx + i]);
-    if (store)
-        hop_fetch(table, hash);
-}
-
 uint32_t hop_fetch(const struct hop_table *table, uint64_t hash)
 {
     uint32_t bucket = hop_bucket(table, hash);
@@ -261,38 +222,43 @@ uint32_t hop_fetch(const struct hop_table *table, uint64_t hash)
     return place;
 }
 
-#ifdef __SSE2__
-static inline uint64_t same_of_16(const uint8_t *at, __m128i all)
+/* Not by hop_fetch(): a compiler leaves out the call of a function that only
+ * prefetches when nobody uses its result. */
+void hop_hint(const struct hop_table *table, uint64_t hash, bool store)
 {
-    __m128i some = _mm_loadu_si128((const __m128i *)(const void *)at);
-    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(some, all));
-}
-#endif
-
-/* Which of the 64 bytes are this one. */
-static uint64_t same_bytes(const uint8_t *at, uint8_t byte)
-{
-#ifdef __SSE2__
-    __m128i all = _mm_set1_epi8((char)byte);
-    return same_of_16(at, all) | same_of_16(at + 16, all) << 16 |
-           same_of_16(at + 32, all) << 32 | same_of_16(at + 48, all) << 48;
-#else
-    uint64_t same = 0;
-    for (int i = 0; i < 64; i++)
-        same |= (uint64_t)(at[i] == byte) << i;
-    return same;
-#endif
+    uint32_t bucket = hop_bucket(table, hash);
+    const struct hop_entry *likely = hop_likely(
+        hop_segment(table, bucket >> HOP_SHIFT), bucket & HOP_INDEX, hash);
+    if (likely)
+        __builtin_prefetch(likely);
+    if (!store)
+        return;
+    uint32_t place = hop_free_place(table, bucket);
+    __builtin_prefetch(hop_entry(table, bucket), 1);
+    if (place != HOP_NONE)
+        __builtin_prefetch(hop_entry(table, place), 1);
 }
 
-uint32_t hop_find(const struct hop_table *table, uint64_t hash, const void *key,
-                  size_t klen)
+static bool is_key(const struct hop_table *table, const struct hop_entry *entry,
+                   const void *key, size_t klen)
+{
+    if (!item_is_far(entry))
+        return item_klen(entry) == klen &&
+               hop_same_run(entry->bytes, key, klen);
+    struct item_text text = item_read(table->base, entry);
+    return text.klen == klen && memcmp(text.key, key, klen) == 0;
+}
+
+struct hop_found hop_seek(const struct hop_table *table, uint64_t hash,
+                          const void *key, size_t klen)
 {
     uint32_t number = hop_segment_of(table, hash);
     const struct hop_segment *segment = hop_segment(table, number);
-    uint32_t bucket = (uint32_t)(hash >> 24 & 0xffff) * segment->n >> 16;
-    for (uint32_t i = 0; i < NEAR_LINES; i++) /* most items are near */
-        __builtin_prefetch(&segment->entries[bucket + i]);
-    uint64_t near = same_bytes(segment->marks + bucket, hop_mark_of(hash));
+    uint32_t bucket = hop_index(segment, hash);
+    const uint8_t *marks = segment->marks + bucket;
+    uint8_t mark = hop_mark_of(hash);
+    uint64_t near = hop_same_bytes(marks, mark) |
+                    (uint64_t)hop_same_bytes(marks + HOP_RUN, mark) << HOP_RUN;
     for (near &= REACH_MASK; near != 0; near &= near - 1) {
         uint32_t idx = bucket + (uint32_t)__builtin_ctzll(near);
         if (idx >= segment->n)
@@ -300,9 +266,15 @@ uint32_t hop_find(const struct hop_table *table, uint64_t hash, const void *key,
         const struct hop_entry *entry = &segment->entries[idx];
         if (item_hash(entry) >> 24 == hash >> 24 &&
             is_key(table, entry, key, klen))
-            return number << HOP_SHIFT | idx;
+            return (struct hop_found){entry, number << HOP_SHIFT | idx};
     }
-    return HOP_NONE;
+    return (struct hop_found){NULL, HOP_NONE};
+}
+
+uint32_t hop_find(const struct hop_table *table, uint64_t hash, const void *key,
+                  size_t klen)
+{
+    return hop_look(table, hash, key, klen).place;
 }
 
 static void claim(struct hop_segment *s, uint32_t idx)

@@ -110,11 +110,17 @@ static inline uint32_t hop_segment_of(const struct hop_table *table,
     return table->directory[table->depth ? hash >> (64 - table->depth) : 0];
 }
 
+/* The number of the hash's bucket in a segment. */
+static inline uint32_t hop_index(const struct hop_segment *segment,
+                                 uint64_t hash)
+{
+    return ((uint32_t)(hash >> 24) & 0xffff) * segment->n >> 16;
+}
+
 static inline uint32_t hop_bucket_in(const struct hop_table *table,
                                      uint32_t segment, uint64_t hash)
 {
-    uint32_t spot = (uint32_t)(hash >> 24) & 0xffff;
-    return segment << HOP_SHIFT | spot * hop_segment(table, segment)->n >> 16;
+    return segment << HOP_SHIFT | hop_index(hop_segment(table, segment), hash);
 }
 
 static inline uint32_t hop_bucket(const struct hop_table *table, uint64_t hash)

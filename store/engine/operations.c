@@ -9,6 +9,7 @@
 #include "store/engine/durable.h"
 #include "store/engine/engine_state.h"
 #include "store/engine/grow.h"
+#include "store/engine/hop_look.h"
 #include "store/engine/item.h"
 #include "store/engine/number.h"
 #include "store/engine/recover.h"
@@ -100,35 +101,65 @@ void durable_hint(struct kv *kv, const void *key, size_t klen, bool store)
         hop_hint(&kv->table, kv_hash(kv, key, klen), store);
 }
 
-enum kv_result durable_get(struct kv *kv, const void *key, size_t klen,
-                           struct kv_item *out)
+/* A copy of a value in an entry, whose place need not wait for its reader. */
+static inline enum kv_result lend_copy(struct kv *kv,
+                                       const struct hop_entry *entry,
+                                       size_t klen, uint64_t meta,
+                                       struct kv_item *out)
+{
+    const unsigned char *copy =
+        borrow_put(&kv->borrow, entry->bytes, sizeof(entry->bytes));
+    if (!copy)
+        return KV_NO_SPACE;
+    *out = (struct kv_item){.value = copy + klen,
+                            .len = entry->vlen,
+                            .flags = (uint32_t)(meta >> 32),
+                            .exptime = (uint32_t)meta,
+                            .cas = entry->cas};
+    return KV_OK;
+}
+
+static enum kv_result lend(struct kv *kv, uint32_t place, struct kv_item *out)
+{
+    const struct hop_entry *entry = kv_entry(kv, place);
+    lru_touch(&kv->lru, place);
+    if (item_form(entry) == HOP_INLINE_ITEM)
+        return lend_copy(kv, entry, item_klen(entry), kv_meta(kv, place), out);
+    *lru_pin(&kv->lru, place) = kv->epoch;
+    durable_item(kv, place, out);
+    return KV_OK;
+}
+
+static enum kv_result get_rare(struct kv *kv, const void *key, size_t klen,
+                               struct kv_item *out)
 {
     struct found f;
     enum kv_result result = find_entry(kv, key, klen, LOOKUP_GET, &f);
-    if (result != KV_OK)
-        return result;
-    const struct hop_entry *entry = kv_entry(kv, f.place);
-    struct item_source source = {.len = entry->vlen};
-    uint64_t meta = kv_meta(kv, f.place);
-    if (item_form(entry) == HOP_INLINE_ITEM) {
-        const unsigned char *copy =
-            borrow_put(&kv->borrow, entry->bytes, sizeof(entry->bytes));
-        if (!copy)
-            return KV_NO_SPACE;
-        source.bytes = copy + item_klen(entry);
-    } else {
-        source = item_value_source(kv->pm->base, entry);
-        *lru_pin(&kv->lru, f.place) = kv->epoch;
+    return result == KV_OK ? lend(kv, f.place, out) : result;
+}
+
+/* What follows a miss of all caches is what waits for it, so it is little:
+ * all that is rare is elsewhere. */
+enum kv_result durable_get(struct kv *kv, const void *key, size_t klen,
+                           struct kv_item *out)
+{
+    if (!key_fits(klen) || kv->failed || kv->recovery.active)
+        return get_rare(kv, key, klen, out);
+    uint64_t hash = kv_hash(kv, key, klen);
+    if (kv->lru.ordered)
+        __builtin_prefetch(lru_node(&kv->lru, hop_bucket(&kv->table, hash)));
+    struct hop_found f = hop_look(&kv->table, hash, key, klen);
+    if (!f.entry) {
+        kv->stats.get_misses++;
+        return KV_MISS;
     }
-    lru_touch(&kv->lru, f.place);
-    *out = (struct kv_item){.value = source.bytes,
-                            .len = source.len,
-                            .flags = (uint32_t)(meta >> 32),
-                            .exptime = (uint32_t)meta,
-                            .cas = entry->cas,
-                            .chain = source.chain,
-                            .skip = source.skip};
-    return KV_OK;
+    uint64_t meta = commit_read_loose(&kv->commit, &f.entry->meta);
+    if (kv_expired(kv, (uint32_t)meta) || kv_flushed(kv, f.entry->cas))
+        return get_rare(kv, key, klen, out);
+    kv->stats.get_hits++;
+    if (kv->lru.ordered || item_form(f.entry) != HOP_INLINE_ITEM)
+        return lend(kv, f.place, out);
+    return lend_copy(kv, f.entry, klen, meta, out);
 }
 
 enum kv_result durable_exists(struct kv *kv, const void *key, size_t klen)
@@ -204,7 +235,7 @@ static uint64_t take_cas(struct kv *kv)
     return kv->next_cas++;
 }
 
-/* The new item is written: give its place to the bucket. */
+/* Give the place to the bucket, once the commit makes it so. */
 static void publish(struct kv *kv, const struct found *f, uint32_t place,
                     uint32_t len, bool expires)
 {
@@ -254,9 +285,11 @@ static enum kv_result replace(struct kv *kv, struct found *f,
                              .hash = f->hash,
                              .exptime = change->exptime,
                              .flags = change->flags};
+    /* Noted first: the place may be the bucket's own, and a line that is
+     * being written back is slow to read. */
+    publish(kv, f, place, change->len, change->exptime != 0);
     item_write(kv->pm, kv_entry(kv, place), &blob, f->key, f->klen,
                change->blob.offset ? NULL : &change->value, change->len, &meta);
-    publish(kv, f, place, change->len, change->exptime != 0);
     kv->stats.pieces += blob.chained;
     if (cas)
         *cas = meta.cas;
@@ -337,11 +370,14 @@ enum kv_result durable_store(struct kv *kv, enum kv_mode mode, const void *key,
 {
     if (len > kv->max_value)
         return KV_TOO_LARGE;
-    struct change change = {
-        .value.head = {.bytes = value, .len = (uint32_t)len},
-        .len = (uint32_t)len,
-        .flags = flags,
-        .exptime = exptime};
+    struct change change; /* a compiler clears all of it by a slow "rep stos" */
+    change.value.head =
+        (struct item_source){.bytes = value, .len = (uint32_t)len};
+    change.value.tail = (struct item_source){0};
+    change.len = (uint32_t)len;
+    change.flags = flags;
+    change.exptime = exptime;
+    change.blob = (struct item_blob){0};
     return store(kv, mode, key, klen, cas, &change, cas_out);
 }
 

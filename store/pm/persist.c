@@ -9,6 +9,8 @@
  */
 #include "store/pm/persist.h"
 
+#include "store/pm/large_pages.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <libpmem.h>
@@ -21,7 +23,6 @@
 #define PAGE_SHIFT 12
 #define PAGES_MAX  4096 /* more than that: msync everything */
 #define SMALL_COPY 64   /* bytes */
-#define LARGE_PAGE ((size_t)2 << 20)
 
 static bool inside(const struct pm *pm, const void *at, size_t len)
 {

@@ -9,6 +9,7 @@
  */
 #include "store/pm/region.h"
 
+#include "store/pm/large_pages.h"
 #include "store/pm/pool.h"
 
 #include <errno.h>
@@ -33,7 +34,6 @@
 #define WORDS_MIN     512u
 #define SLOTS         128u
 #define SLOTS_SMALL   32u
-#define LARGE_PAGE    (2u << 20)
 #define LARGE_REGION  (64u << 20) /* from here on grains have large pages */
 
 /* One open in progress. */
@@ -274,6 +274,8 @@ static int build(struct opening *o)
         (ftruncate(region->fd, 0) < 0 ||
          pwrite(region->fd, &unbuilt, sizeof(unbuilt), 0) < 0))
         return refuse(o, -errno, "cannot be written: %s", strerror(errno));
+    if (!region->device && o->header.size >= LARGE_REGION)
+        large_pages_take(region->fd, o->header.size);
     rc = allocate(region, o->header.size, o->error, o->error_size);
     if (rc < 0)
         return rc;

@@ -146,6 +146,38 @@ START_TEST(an_item_with_the_mark_of_another_one_is_not_taken_for_it)
 }
 END_TEST
 
+START_TEST(what_is_left_in_a_place_is_no_item)
+{
+    for (uint32_t place = 100; place < 163; place += 31) {
+        put_item(100, 7, place);
+        ck_assert_uint_eq(find(100, 7), place);
+        ck_assert_int_eq(commit_run(&commit), 0);
+        hop_unlink(&table, 100, place);
+        ck_assert_uint_eq(find(100, 7), HOP_NONE);
+        ck_assert_int_eq(commit_run(&commit), 0);
+        hop_settle(&table);
+        ck_assert_uint_eq(find(100, 7), HOP_NONE);
+    }
+}
+END_TEST
+
+/* Such an entry's first bytes are an offset, and its length of the key is 0. */
+START_TEST(a_key_of_one_byte_is_not_seen_in_the_entry_of_a_long_one)
+{
+    const enum hop_form forms[] = {HOP_FAR_ITEM, HOP_FAR_CHAIN};
+    for (uint32_t i = 0; i < 2; i++) {
+        put_item(10 + i, 7, 10 + i);
+        struct hop_entry *entry = hop_entry(&table, 10 + i);
+        entry->shape = (uint8_t)(forms[i] << 5);
+        entry->far = (struct hop_far){.offset = 32 + 'k', .klen = 20};
+        const uint8_t key = 32 + 'k';
+        ck_assert_mem_eq(entry->bytes, &key, 1);
+        ck_assert_uint_eq(hop_find(&table, hash_of(10 + i, 7), &key, 1),
+                          HOP_NONE);
+    }
+}
+END_TEST
+
 START_TEST(the_neighbourhood_goes_round_the_end)
 {
     for (uint32_t i = 0; i < HOP_REACH; i++)
@@ -274,6 +306,9 @@ int main(void)
     tcase_add_test(tcase, an_item_is_found_before_and_after_the_commit);
     tcase_add_test(tcase,
                    an_item_with_the_mark_of_another_one_is_not_taken_for_it);
+    tcase_add_test(tcase, what_is_left_in_a_place_is_no_item);
+    tcase_add_test(tcase,
+                   a_key_of_one_byte_is_not_seen_in_the_entry_of_a_long_one);
     tcase_add_test(tcase, the_neighbourhood_goes_round_the_end);
     tcase_add_test(tcase,
                    a_committed_place_is_reusable_only_after_the_next_commit);
