@@ -36,6 +36,19 @@ static bool is_ready(struct endpoint *e, short events)
     return stream_ready(&e->stream) & (events | POLLERR | POLLHUP);
 }
 
+bool endpoint_peer_is_here(struct endpoint *e)
+{
+    struct link *link;
+    bool here;
+
+    if (lock_take(&e->stream.rx) < 0)
+        return false;
+    link = e->stream.link;
+    here = link != NULL && link->ops->peer_is_here(link, cpu_now());
+    lock_give(&e->stream.rx);
+    return here;
+}
+
 /* Look for a while. True: it is ready. */
 static bool spin_for(struct endpoint *e, short events, struct waiter *w,
                      struct spin *spin, struct held_signals *held)
@@ -46,10 +59,7 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
     spin->began_ns = 0;
     if (!stream_is_up(&e->stream) || limit == 0)
         return false;
-    lock_take(&e->stream.rx);
-    here = e->stream.link != NULL &&
-           e->stream.link->ops->peer_is_here(e->stream.link, cpu_now());
-    lock_give(&e->stream.rx);
+    here = endpoint_peer_is_here(e);
     for (int i = 0; i < QUICK_LOOKS && !here; i++) {
         if (is_ready(e, events))
             return true;
