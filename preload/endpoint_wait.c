@@ -23,8 +23,6 @@
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
-enum { QUICK_LOOKS = 24 };
-
 /* What one blocking call carries from wait to wait. */
 struct call {
     bool inside; /* counted in the endpoint */
@@ -57,14 +55,15 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
     bool here, hit = false;
 
     spin->began_ns = 0;
-    if (!stream_is_up(&e->stream) || limit == 0)
+    if (!stream_is_up(&e->stream))
         return false;
     here = endpoint_peer_is_here(e);
-    for (int i = 0; i < QUICK_LOOKS && !here; i++) {
+    spin_first(spin, w, limit, here);
+    while (spin_glance(spin))
         if (is_ready(e, events))
             return true;
-        cpu_pause();
-    }
+    if (limit == 0)
+        return false;
     signals_hold(held);
     if (!spin_begin(spin, w, limit))
         return false;

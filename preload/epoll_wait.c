@@ -24,7 +24,6 @@
 enum {
     HITS_PER_KERNEL_LOOK = 8,
     KERNEL_LOOK_NS = 10000,
-    QUICK_LOOKS = 24,
     OWN_EVENTS = 2, /* at once, in the kernel's set: bell and device */
     READABLE = EPOLLIN | EPOLLRDNORM /* whom the kernel tells of bytes */
 };
@@ -339,15 +338,14 @@ static int look_for_a_while(struct epoll_set *set, int epfd,
     bool here = peer_is_here(set);
     int n = 0;
 
-    spin->began_ns = 0;
-    if (limit == 0)
-        return 0;
-    for (int i = 0; i < QUICK_LOOKS && !here; i++) {
+    spin_first(spin, set->waiter, limit, here);
+    while (spin_glance(spin)) {
         n = collect(set, events, max);
         if (n != 0)
             return n;
-        cpu_pause();
     }
+    if (limit == 0)
+        return 0;
     signals_hold(held);
     if (!spin_begin(spin, set->waiter, limit))
         return 0;

@@ -199,16 +199,18 @@ static bool peer_is_here(const struct poll_work *w)
 
 static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
 {
+    bool here = peer_is_here(w), hit = false;
     uint64_t kernel_ns;
-    bool here, hit = false;
 
-    s->began_ns = 0;
+    spin_first(s, waiter, w->poll_ns, here);
+    while (spin_glance(s))
+        if (look(w) > 0)
+            return true;
     if (w->poll_ns == 0)
         return false;
     signals_hold(&w->held);
     if (!spin_begin(s, waiter, w->poll_ns))
         return false;
-    here = peer_is_here(w);
     kernel_ns = s->looked_ns;
     do {
         hit = look(w) > 0;
