@@ -38,12 +38,9 @@ static struct shm_waiter *waiters_of(struct arena *p, int side)
     return (struct shm_waiter *)(at + (uint64_t)side * shm_waiters_size());
 }
 
-static struct shm_link_words *words_of(struct arena *p, unsigned idx)
+static uint8_t *link_of(struct arena *p, unsigned idx)
 {
-    char *at =
-        (char *)p->base + sizeof(struct shm_header) + 2 * shm_waiters_size();
-
-    return (struct shm_link_words *)(at + idx * shm_link_size(p->ring_size));
+    return (uint8_t *)p->base + shm_link_at(idx, p->ring_size);
 }
 
 static void mark_waiter(struct shm_waiter *w, unsigned idx)
@@ -508,8 +505,9 @@ struct shm_link *link_take(struct arena *peer, unsigned idx)
     l->idx = idx;
     l->side = peer->side;
     l->ring_size = peer->ring_size;
-    l->words = words_of(peer, idx);
-    rings = (uint8_t *)l->words + SHM_LINK_WORDS_SIZE;
+    l->words =
+        (struct shm_link_words *)(link_of(peer, idx) + shm_words_at(idx));
+    rings = link_of(peer, idx) + SHM_LINK_WORDS_SIZE;
     l->link.ops = &shm_ops;
     l->link.peer = &peer->peer;
     l->link.peer_pid = peer->channel->pid;

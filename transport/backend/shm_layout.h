@@ -9,6 +9,11 @@
  *
  *     header | waiters of side 0 | waiters of side 1 | link 0 | link 1 | ...
  *     link = words (4 KiB) | ring 0 -> 1 | ring 1 -> 0
+ *
+ * Where in its 4 KiB the words of a link are changes from link to link. A cache
+ * of the first level has a place for each line of a page, and a dozen
+ * lines for each place: with all words at the same one, 32 connections
+ * in turn would throw each other out.
  */
 #ifndef TRANSPORT_BACKEND_SHM_LAYOUT_H
 #define TRANSPORT_BACKEND_SHM_LAYOUT_H
@@ -24,7 +29,7 @@
 #define SHM_MAGIC UINT64_C(0x414d485353415346) /* "FSASSHMA" */
 
 enum {
-    SHM_VERSION = 2,
+    SHM_VERSION = 3,
     SHM_LINKS = 512, /* links of one arena */
     SHM_MARK_WORDS = SHM_LINKS / 64,
     SHM_LINK_WORDS_SIZE = 4096
@@ -64,7 +69,7 @@ struct shm_link_words {
     struct ring_words direction[2]; /* [side that sends] */
     struct shm_side side[2];
 };
-static_assert(sizeof(struct shm_link_words) <= SHM_LINK_WORDS_SIZE, "fits");
+static_assert(sizeof(struct shm_link_words) == 512, "eight in a page");
 
 static inline uint64_t shm_waiters_size(void)
 {
@@ -76,10 +81,22 @@ static inline uint64_t shm_link_size(uint32_t ring_size)
     return SHM_LINK_WORDS_SIZE + 2 * (uint64_t)ring_size;
 }
 
-static inline uint64_t shm_arena_size(uint32_t ring_size)
+/* From the header on. */
+static inline uint64_t shm_link_at(unsigned idx, uint32_t ring_size)
 {
     return sizeof(struct shm_header) + 2 * shm_waiters_size() +
-           SHM_LINKS * shm_link_size(ring_size);
+           idx * shm_link_size(ring_size);
+}
+
+/* From the link on. */
+static inline uint64_t shm_words_at(unsigned idx)
+{
+    return (uint64_t)idx * sizeof(struct shm_link_words) % SHM_LINK_WORDS_SIZE;
+}
+
+static inline uint64_t shm_arena_size(uint32_t ring_size)
+{
+    return shm_link_at(SHM_LINKS, ring_size);
 }
 
 #endif

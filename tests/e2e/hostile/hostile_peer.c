@@ -160,6 +160,7 @@ static void meet(void)
     struct control_message m;
     struct hello_body body = {0};
     int fd = -1;
+    uint8_t *link;
 
     hello();
     while (hear(&m, &body, &fd) && m.type != MESSAGE_WELCOME)
@@ -169,11 +170,9 @@ static void meet(void)
     map_arena(fd);
     p.link = m.link;
     p.bell = body.bell;
-    p.words = (struct shm_link_words *)(p.arena + sizeof(struct shm_header) +
-                                        2 * shm_waiters_size() +
-                                        (m.link & 0xffff) *
-                                            shm_link_size(p.ring_size));
-    p.out_ring = (uint8_t *)p.words + SHM_LINK_WORDS_SIZE + p.ring_size;
+    link = p.arena + shm_link_at(m.link & 0xffff, p.ring_size);
+    p.words = (struct shm_link_words *)(link + shm_words_at(m.link & 0xffff));
+    p.out_ring = link + SHM_LINK_WORDS_SIZE + p.ring_size;
 }
 
 static void propose(struct control_message *answer)

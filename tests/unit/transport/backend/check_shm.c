@@ -91,6 +91,18 @@ START_TEST(a_release_out_of_bounds_breaks_a_rule_and_sets_nothing)
 }
 END_TEST
 
+START_TEST(eight_links_in_turn_have_their_words_in_different_lines_of_a_page)
+{
+    for (unsigned idx = 0; idx < SHM_LINKS; idx++) {
+        ck_assert_uint_eq(shm_link_at(idx, RING) % 4096, 0);
+        ck_assert_uint_le(shm_words_at(idx) + sizeof(struct shm_link_words),
+                          SHM_LINK_WORDS_SIZE);
+        for (unsigned i = 1; i < 8 && i <= idx; i++)
+            ck_assert_uint_ne(shm_words_at(idx), shm_words_at(idx - i));
+    }
+}
+END_TEST
+
 static int pages_in_memory(const struct byte_ring *ring)
 {
     unsigned char present[RING / 4096];
@@ -395,6 +407,8 @@ int main(void)
     tcase_set_timeout(t, 30);
     tcase_add_test(t, a_commit_out_of_bounds_breaks_a_rule_and_sets_nothing);
     tcase_add_test(t, a_release_out_of_bounds_breaks_a_rule_and_sets_nothing);
+    tcase_add_test(
+        t, eight_links_in_turn_have_their_words_in_different_lines_of_a_page);
     tcase_add_test(t, a_link_that_rests_gives_its_memory_back);
     tcase_add_test(t, a_ring_carries_each_direction_and_gives_its_room_back);
     tcase_add_test(t, nobody_is_rung_who_has_not_armed);
