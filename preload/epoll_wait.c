@@ -24,6 +24,7 @@
 enum {
     HITS_PER_KERNEL_LOOK = 8,
     KERNEL_LOOK_NS = 10000,
+    LOOK_AHEAD = 7, /* registrations: a line takes as long to come */
     OWN_EVENTS = 2, /* at once, in the kernel's set: bell and device */
     READABLE = EPOLLIN | EPOLLRDNORM /* whom the kernel tells of bytes */
 };
@@ -111,6 +112,9 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
         if (at >= set->n_hot)
             at = 0;
         reg = set->hot[at++];
+        if (at + LOOK_AHEAD < set->n_hot)
+            stream_expect_look_pinned(
+                &set->hot[at + LOOK_AHEAD]->endpoint->stream);
         if (asked != NULL && is_taken_since(reg, *asked))
             continue;
         hit = events_of(reg, false);

@@ -249,7 +249,11 @@ static ssize_t send_link(struct stream *s, const struct iovec *iov, int n,
 {
     struct byte_ring *tx = &s->link->tx;
     uint64_t room = tx->size - (s->h.wrote - s->h.freed);
+    uint64_t took = __atomic_load_n(&s->h.took, __ATOMIC_RELAXED);
 
+    if (s->replied != took && s->link->commits != NULL)
+        expect_write(s->link->commits); /* the peer may have looked since */
+    s->replied = took;
     /* Early enough that ready_link() need not look at the peer's line, too. */
     if (room < len || room - len < tx->size / 2) {
         uint64_t freed;
