@@ -171,6 +171,8 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
                       int flags);
 ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
                       int flags);
+/* The peer last ran on this CPU: it needs it. */
+bool endpoint_peer_is_here(struct endpoint *e);
 /* A write that may not wait could not take it all: epoll owes an event. */
 void endpoint_write_refused(struct endpoint *e);
 

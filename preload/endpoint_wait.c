@@ -23,8 +23,6 @@
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
-enum { QUICK_LOOKS = 24 };
-
 /* What one blocking call carries from wait to wait. */
 struct call {
     bool inside; /* counted in the endpoint */
@@ -36,6 +34,19 @@ static bool is_ready(struct endpoint *e, short events)
     return stream_ready(&e->stream) & (events | POLLERR | POLLHUP);
 }
 
+bool endpoint_peer_is_here(struct endpoint *e)
+{
+    struct link *link;
+    bool here;
+
+    if (lock_take(&e->stream.rx) < 0)
+        return false;
+    link = e->stream.link;
+    here = link != NULL && link->ops->peer_is_here(link, cpu_now());
+    lock_give(&e->stream.rx);
+    return here;
+}
+
 /* Look for a while. True: it is ready. */
 static bool spin_for(struct endpoint *e, short events, struct waiter *w,
                      struct spin *spin, struct held_signals *held)
@@ -44,17 +55,15 @@ static bool spin_for(struct endpoint *e, short events, struct waiter *w,
     bool here, hit = false;
 
     spin->began_ns = 0;
-    if (!stream_is_up(&e->stream) || limit == 0)
+    if (!stream_is_up(&e->stream))
         return false;
-    lock_take(&e->stream.rx);
-    here = e->stream.link != NULL &&
-           e->stream.link->ops->peer_is_here(e->stream.link, cpu_now());
-    lock_give(&e->stream.rx);
-    for (int i = 0; i < QUICK_LOOKS && !here; i++) {
+    here = endpoint_peer_is_here(e);
+    spin_first(spin, w, limit, here);
+    while (spin_glance(spin))
         if (is_ready(e, events))
             return true;
-        cpu_pause();
-    }
+    if (limit == 0)
+        return false;
     signals_hold(held);
     if (!spin_begin(spin, w, limit))
         return false;

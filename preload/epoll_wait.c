@@ -24,7 +24,7 @@
 enum {
     HITS_PER_KERNEL_LOOK = 8,
     KERNEL_LOOK_NS = 10000,
-    QUICK_LOOKS = 24,
+    LOOK_AHEAD = 7, /* registrations: a line takes as long to come */
     OWN_EVENTS = 3, /* at once, in the kernel's set: bell, device, rouser */
     READABLE = EPOLLIN | EPOLLRDNORM /* whom the kernel tells of bytes */
 };
@@ -111,6 +111,9 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
         if (at >= set->n_hot)
             at = 0;
         reg = set->hot[at++];
+        if (at + LOOK_AHEAD < set->n_hot)
+            stream_expect_look_pinned(
+                &set->hot[at + LOOK_AHEAD]->endpoint->stream);
         if (asked != NULL && is_taken_since(reg, *asked))
             continue;
         hit = epoll_events_of(reg, false);
@@ -299,15 +302,14 @@ static int look_for_a_while(struct epoll_set *set, struct epoll_event *events,
     bool here = peer_is_here(set);
     int n = 0;
 
-    spin->began_ns = 0;
-    if (limit == 0)
-        return 0;
-    for (int i = 0; i < QUICK_LOOKS && !here; i++) {
+    spin_first(spin, set->waiter, limit, here);
+    while (spin_glance(spin)) {
         n = collect(set, events, max);
         if (n != 0)
             return n;
-        cpu_pause();
     }
+    if (limit == 0)
+        return 0;
     signals_hold(held);
     if (!spin_begin(spin, set->waiter, limit))
         return 0;

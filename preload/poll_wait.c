@@ -199,12 +199,24 @@ static int look_at_all(struct poll_work *w)
     return rc < 0 ? rc : ready + rc;
 }
 
+/* The peer of the first managed stream. */
+static bool peer_is_here(const struct poll_work *w)
+{
+    for (nfds_t i = 0; i < w->n; i++)
+        if (w->endpoint[i] != NULL && !w->bare[i])
+            return endpoint_peer_is_here(w->endpoint[i]);
+    return false;
+}
+
 static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
 {
+    bool here = peer_is_here(w), hit = false;
     uint64_t kernel_ns;
-    bool hit = false;
 
-    s->began_ns = 0;
+    spin_first(s, waiter, w->poll_ns, here);
+    while (spin_glance(s))
+        if (look(w) > 0)
+            return true;
     if (w->poll_ns == 0)
         return false;
     signals_hold(&w->held);
@@ -217,7 +229,7 @@ static bool spin(struct poll_work *w, struct waiter *waiter, struct spin *s)
             kernel_ns = s->looked_ns;
             hit = look_at_all(w) != 0;
         }
-    } while (!hit && spin_round(s, false));
+    } while (!hit && spin_round(s, here));
     spin_end(s, waiter, w->poll_ns, hit);
     return hit;
 }

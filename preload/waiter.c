@@ -14,6 +14,9 @@
 #include "transport/transport.h"
 
 enum {
+    QUICK_LOOKS = 24,  /* before a spin */
+    GLANCE_NS = 3000,  /* instead of a spin */
+    RARE_NS = 500000,  /* for a sleep: no glance after it */
     PAUSE_NS = 2000,   /* then give the CPU away at each look */
     BUDGET_LEAST = 16, /* of the limit: 1/16th */
     YIELDS_ON_ONE_CPU = 4,
@@ -63,6 +66,7 @@ struct waiter *waiter_create(bool of_thread)
     w->budget_ns = UINT32_MAX;
     atomic_store(&w->dear_yields, 0);
     atomic_store(&w->no_yield_ns, 0);
+    atomic_store(&w->rare, false);
     w->bell = ours_keep(bell_open(process.bell_token, id));
     if (w->bell < 0) {
         atomic_store(&taken[id], false);
@@ -140,6 +144,36 @@ void waiters_forget(void)
 }
 
 /* ---- spinning ---- */
+
+void spin_first(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
+                bool here)
+{
+    spin->waiter = waiter;
+    spin->counted = false;
+    spin->began_ns = 0;
+    spin->until_ns = 0;
+    spin->rounds = here ? QUICK_LOOKS : 0;
+    if (limit_ns != 0 || here)
+        return;
+    spin->began_ns = clock_ns();
+    if (atomic_load_explicit(&waiter->rare, memory_order_relaxed))
+        spin->rounds = QUICK_LOOKS;
+    else
+        spin->until_ns = spin->began_ns + GLANCE_NS;
+}
+
+/* By time, with the clock looked at every fourth time, or so many. */
+bool spin_glance(struct spin *spin)
+{
+    unsigned n = spin->rounds++;
+
+    if (spin->until_ns == 0 ? n >= QUICK_LOOKS
+                            : n % 4 == 3 && clock_ns() >= spin->until_ns)
+        return false;
+    if (n > 0)
+        cpu_pause();
+    return true;
+}
 
 bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
 {
@@ -245,7 +279,11 @@ void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
 void spin_slept(const struct spin *spin, struct waiter *waiter,
                 uint64_t limit_ns)
 {
+    uint64_t now = clock_ns();
+
     if (limit_ns != 0)
-        set_budget(waiter, limit_ns,
-                   clock_ns() - spin->began_ns < 2 * limit_ns);
+        set_budget(waiter, limit_ns, now - spin->began_ns < 2 * limit_ns);
+    else
+        atomic_store_explicit(&waiter->rare, now >= spin->began_ns + RARE_NS,
+                              memory_order_relaxed);
 }

@@ -23,6 +23,7 @@ struct waiter {
     uint32_t budget_ns;           /* of its next spin; adapts */
     _Atomic uint64_t no_yield_ns; /* until then a yield is too dear */
     _Atomic uint8_t dear_yields;  /* of the last eight: a bit each */
+    _Atomic bool rare;            /* the last sleep without spin was long */
 };
 
 /* Once, before the first thread asks for its own. 0 or a negative errno. */
@@ -64,13 +65,25 @@ struct spin {
     bool counted;
 };
 
+/*
+ * The first looks, before what costs a system call: as long as spin_glance()
+ * says so. They are a few; with a limit of 0 they are all there are, and take
+ * 3 us, less than the sleep and the wake-up that they save if they find
+ * something. None if the peer is `here`; with a limit of 0 none after a sleep
+ * of half a millisecond and more, either: who waits for what comes rarely
+ * sleeps at once.
+ */
+void spin_first(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
+                bool here);
+bool spin_glance(struct spin *spin);
+
 /* False: no spin. Hold the signals before (held_signals.h). */
 bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns);
 /* Wait a little; `here`: the peer runs on this CPU. False: time to sleep. */
 bool spin_round(struct spin *spin, bool here);
 void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
               bool hit);
-/* After the sleep that followed a spin without a hit. */
+/* After the sleep that followed a spin without a hit (began_ns is not 0). */
 void spin_slept(const struct spin *spin, struct waiter *waiter,
                 uint64_t limit_ns);
 

@@ -129,8 +129,11 @@ struct link {
     const struct transport_ops *ops;
     struct peer *peer;
     struct byte_ring tx, rx;
-    void *owner;       /* the stream's owner; set by who asked for the link */
-    uint32_t peer_pid; /* for people: as the kernel told it */
+    /* Lines to have in the cache by then; NULL: none. */
+    const void *arrives; /* read by arrived() */
+    void *commits;       /* written by commit() */
+    void *owner;         /* the stream's owner; set by who asked for the link */
+    uint32_t peer_pid;   /* for people: as the kernel told it */
 };
 
 /* What every backend's peer begins with. */

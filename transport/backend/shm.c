@@ -516,6 +516,8 @@ struct shm_link *link_take(struct arena *peer, unsigned idx)
     l->link.tx.size = l->link.rx.size = peer->ring_size;
     l->link.tx.bytes = ring_of(peer, idx, l->side);
     l->link.rx.bytes = ring_of(peer, idx, !l->side);
+    l->link.arrives = &l->words->direction[!l->side].commit;
+    l->link.commits = &l->words->direction[l->side].commit;
     atomic_store(&l->words->side[l->side].aborted, 0);
     atomic_store(&l->words->side[l->side].started, 0);
     atomic_store(&l->words->side[l->side].watchers, 0);

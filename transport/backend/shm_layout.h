@@ -8,11 +8,13 @@
  * read once and checked, and nothing in here is a lock or a pointer.
  *
  *     header | waiters of side 0 | of side 1 | words of all links | all rings
- *     words = link 0 | link 1 | ...
  *     rings = link 0: 0 -> 1 | 1 -> 0 | link 1: 0 -> 1 | ...
  *
- * The words of many links share a page: that is what a link keeps while it
- * rests, and their lines do not all fall into the same sets of a cache.
+ * Words of neighbouring links lie in different pages, at different places: a
+ * cache of the first level has a place for each line of a page, and a dozen
+ * lines for each place; and what it fetches ahead in a page would be the
+ * neighbour's. But eight links share a page: that is what a link keeps while
+ * it rests.
  */
 #ifndef TRANSPORT_BACKEND_SHM_LAYOUT_H
 #define TRANSPORT_BACKEND_SHM_LAYOUT_H
@@ -30,7 +32,8 @@
 enum {
     SHM_VERSION = 3,
     SHM_LINKS = 512, /* links of one arena */
-    SHM_MARK_WORDS = SHM_LINKS / 64
+    SHM_MARK_WORDS = SHM_LINKS / 64,
+    SHM_WORD_PAGES = SHM_LINKS / 8
 };
 
 /* Written once by the host before the guest sees it. */
@@ -67,8 +70,8 @@ struct shm_link_words {
     struct ring_words direction[2]; /* [side that sends] */
     struct shm_side side[2];
 };
-static_assert(sizeof(struct shm_link_words) == 512, "eight lines");
-static_assert(SHM_LINKS * sizeof(struct shm_link_words) % 4096 == 0, "pages");
+static_assert(sizeof(struct shm_link_words) == 512, "eight in a page");
+static_assert(SHM_LINKS == 8 * SHM_WORD_PAGES, "and eight in each");
 
 static inline uint64_t shm_waiters_size(void)
 {
@@ -84,13 +87,17 @@ static inline uint64_t shm_link_size(uint32_t ring_size)
 /* Where they are in the arena. */
 static inline uint64_t shm_words_at(unsigned idx)
 {
+    unsigned page = idx % SHM_WORD_PAGES;
+    unsigned place = (idx / SHM_WORD_PAGES + idx) % 8;
+
     return sizeof(struct shm_header) + 2 * shm_waiters_size() +
-           idx * sizeof(struct shm_link_words);
+           page * UINT64_C(4096) + place * sizeof(struct shm_link_words);
 }
 
 static inline uint64_t shm_ring_at(unsigned idx, int from, uint32_t ring_size)
 {
-    return shm_words_at(SHM_LINKS) +
+    return sizeof(struct shm_header) + 2 * shm_waiters_size() +
+           SHM_WORD_PAGES * UINT64_C(4096) +
            (2 * (uint64_t)idx + (unsigned)from) * ring_size;
 }
 

@@ -28,6 +28,7 @@
 #include <sys/uio.h>
 
 #include "transport/lock.h"
+#include "transport/pause.h"
 #include "transport/reach.h"
 #include "transport/stream/handover.h"
 #include "transport/stream/kernel_calls.h"
@@ -104,6 +105,9 @@ struct stream {
     uint64_t seen_wrote, seen_took;         /* at the last stream_rest() */
     uint64_t link_bytes_out, link_bytes_in; /* not on TCP */
     uint64_t extra_out, extra_in;           /* on TCP besides the raw ones */
+    /* `took` at the last write on the link. The peer looks at the line of
+     * commit() all the time: only the first answer to a read asks for it. */
+    uint64_t replied;
     uint8_t record_in[RECORD_SIZE];
     uint8_t record_out[6 * RECORD_SIZE];
     unsigned in_have, out_have, out_done;
@@ -174,6 +178,13 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n,
 /* The bytes after the first `skip`. */
 ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
                     size_t skip, int flags);
+
+/* Bytes are carried by the link right now (a hint, no lock). */
+static inline bool stream_is_up(const struct stream *s)
+{
+    return atomic_load_explicit(&s->h.stage, memory_order_relaxed) == STAGE_UP;
+}
+
 /* POLLIN POLLOUT POLLRDHUP POLLHUP POLLERR, as poll(2) would say. */
 short stream_ready(struct stream *s);
 /*
@@ -183,6 +194,16 @@ short stream_ready(struct stream *s);
  */
 short stream_ready_pinned(struct stream *s);
 uint64_t stream_news_pinned(struct stream *s);
+
+/* Some looks at others before those two: what they read comes meanwhile. */
+static inline void stream_expect_look_pinned(const struct stream *s)
+{
+    const struct link *link = s->link;
+
+    if (stream_is_up(s) && link != NULL && link->arrives != NULL)
+        expect_read(link->arrives);
+}
+
 /* What is unread is news once more; nothing happens if all was read. */
 void stream_tell_unread(struct stream *s);
 /* Bytes that a read would give now; bytes not yet taken by the peer. */
@@ -202,12 +223,6 @@ short stream_wait_for(struct stream *s, short events, struct peer **peer);
  * afterwards: it may be there by now.
  */
 void stream_write_refused(struct stream *s);
-
-/* Bytes are carried by the link right now (a hint, no lock). */
-static inline bool stream_is_up(const struct stream *s)
-{
-    return atomic_load_explicit(&s->h.stage, memory_order_relaxed) == STAGE_UP;
-}
 
 /* A writer has been held long enough. */
 void stream_hold_expired(struct stream *s);

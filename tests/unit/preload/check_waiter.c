@@ -416,6 +416,62 @@ START_TEST(a_slice_lost_now_and_then_changes_nothing)
 }
 END_TEST
 
+/* How often the looks before a spin go on. */
+static int glances(struct waiter *w, struct spin *spin, uint64_t limit_ns,
+                   bool here)
+{
+    int n = 0;
+
+    spin_first(spin, w, limit_ns, here);
+    while (spin_glance(spin))
+        n++;
+    return n;
+}
+
+START_TEST(a_spin_begins_with_a_few_looks_unless_the_peer_is_here)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin;
+
+    ck_assert_int_eq(glances(w, &spin, LIMIT, false), 24);
+    ck_assert_uint_eq(spin.began_ns, 0);
+    ck_assert_int_eq(glances(w, &spin, LIMIT, true), 0);
+    atomic_store(&w->rare, true);
+    ck_assert_int_eq(glances(w, &spin, LIMIT, false), 24);
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(without_a_limit_the_first_looks_are_all_and_end_soon)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin;
+
+    ck_assert_int_ge(glances(w, &spin, 0, false), 3);
+    ck_assert_uint_ge(clock_ns() - spin.began_ns, 3000);
+    ck_assert_uint_eq(spin.until_ns - spin.began_ns, 3000);
+    ck_assert(!spin_begin(&spin, w, 0));
+    ck_assert_int_eq(glances(w, &spin, 0, true), 0);
+    ck_assert_uint_eq(spin.began_ns, 0);
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(who_waits_for_what_comes_rarely_does_not_look_without_a_limit)
+{
+    struct waiter *w = waiter_create(false);
+    struct spin spin, slept = {.began_ns = clock_ns() - 500000};
+
+    spin_slept(&slept, w, 0);
+    ck_assert_int_eq(glances(w, &spin, 0, false), 0);
+    ck_assert_uint_ne(spin.began_ns, 0);
+    slept.began_ns = clock_ns() + 1000 * UINT64_C(1000000000);
+    spin_slept(&slept, w, 0);
+    ck_assert_int_gt(glances(w, &spin, 0, false), 0);
+    waiter_destroy(w);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("waiter");
@@ -440,6 +496,10 @@ int main(void)
     tcase_add_test(t, a_spin_beside_its_peer_soon_sleeps);
     tcase_add_test(t, who_loses_slices_by_yielding_does_not_yield_for_long);
     tcase_add_test(t, a_slice_lost_now_and_then_changes_nothing);
+    tcase_add_test(t, a_spin_begins_with_a_few_looks_unless_the_peer_is_here);
+    tcase_add_test(t, without_a_limit_the_first_looks_are_all_and_end_soon);
+    tcase_add_test(
+        t, who_waits_for_what_comes_rarely_does_not_look_without_a_limit);
     suite_add_tcase(s, t);
     return run_suite(s);
 }

@@ -91,6 +91,29 @@ START_TEST(a_release_out_of_bounds_breaks_a_rule_and_sets_nothing)
 }
 END_TEST
 
+START_TEST(words_of_links_are_apart_and_of_neighbours_in_different_lines)
+{
+    const uint64_t size = sizeof(struct shm_link_words);
+    const uint64_t first = sizeof(struct shm_header) + 2 * shm_waiters_size();
+    static bool taken[SHM_LINKS];
+
+    for (unsigned idx = 0; idx < SHM_LINKS; idx++) {
+        uint64_t at = shm_words_at(idx);
+
+        ck_assert_uint_ge(at, first);
+        ck_assert_uint_le(at + size, shm_ring_at(0, 0, RING));
+        ck_assert_uint_eq((at - first) % size, 0);
+        ck_assert(!taken[(at - first) / size]);
+        taken[(at - first) / size] = true;
+        for (unsigned i = 1; i <= idx % 8; i++) {
+            ck_assert_uint_ne(at % 4096, shm_words_at(idx - i) % 4096);
+            ck_assert_uint_ne(at / 4096, shm_words_at(idx - i) / 4096);
+        }
+    }
+    ck_assert_uint_eq(shm_ring_at(0, 0, RING) % 4096, 0);
+}
+END_TEST
+
 static int pages_in_memory(const struct byte_ring *ring)
 {
     unsigned char present[RING / 4096];
@@ -395,6 +418,8 @@ int main(void)
     tcase_set_timeout(t, 30);
     tcase_add_test(t, a_commit_out_of_bounds_breaks_a_rule_and_sets_nothing);
     tcase_add_test(t, a_release_out_of_bounds_breaks_a_rule_and_sets_nothing);
+    tcase_add_test(
+        t, words_of_links_are_apart_and_of_neighbours_in_different_lines);
     tcase_add_test(t, a_link_that_rests_gives_its_memory_back);
     tcase_add_test(t, a_ring_carries_each_direction_and_gives_its_room_back);
     tcase_add_test(t, nobody_is_rung_who_has_not_armed);
