@@ -163,7 +163,7 @@ redis_benchmark() { # letter connections
 
 sockperf_pingpong() { # letter
     client "$CLIENT_CPU" "$1" sockperf ping-pong --tcp -i 127.0.0.1 \
-        -p "$port" -t 1 -m 64 --full-rtt || return 1
+        -p "$port" -t 1 -m 64 --full-rtt --mps=600000 || return 1
     awk '{ gsub(/\033\[[0-9;]*m/, "") }
         / percentile / {
             for (i = 1; i < NF; i++)
