@@ -23,7 +23,8 @@ static struct {
     int fd;
     bool failed;
     unsigned next;
-    _Atomic unsigned used; /* rows */
+    _Atomic unsigned freed; /* 1 + the row that was used last; 0: unknown */
+    _Atomic unsigned used;  /* rows */
     /* Closed streams that never left TCP, by the reason known last. */
     _Atomic uint64_t stayed[REASON_COUNT];
 } stats = {.fd = -1};
@@ -67,6 +68,16 @@ uint64_t stats_inode(void)
     return found ? st.st_ino : 0;
 }
 
+/* Where connections come and go one by one, it is in the caches still. */
+static struct stats_row *last_used(void)
+{
+    unsigned at = atomic_exchange(&stats.freed, 0);
+
+    return at != 0 && atomic_load(&stats.rows[at - 1].used) == 0
+               ? &stats.rows[at - 1]
+               : NULL;
+}
+
 struct stats_row *stats_open_row(struct endpoint *e)
 {
     struct stats_row *row = NULL;
@@ -79,7 +90,8 @@ struct stats_row *stats_open_row(struct endpoint *e)
     /* A full table is not searched from end to end each time. */
     if (atomic_load(&stats.used) >= STATS_ROWS)
         goto unlisted;
-    for (unsigned i = 0; i < STATS_ROWS; i++) {
+    row = last_used();
+    for (unsigned i = 0; i < STATS_ROWS && row == NULL; i++) {
         unsigned at = (stats.next + i) % STATS_ROWS;
 
         if (atomic_load(&stats.rows[at].used) == 0) {
@@ -87,7 +99,6 @@ struct stats_row *stats_open_row(struct endpoint *e)
             stats.next = at + 1;
             if (at >= stats.header->highest)
                 stats.header->highest = at + 1;
-            break;
         }
     }
 unlisted:
@@ -179,6 +190,7 @@ void stats_close_row(struct endpoint *e)
         atomic_fetch_add(&stats.stayed[reason_from(e->row->reason)], 1);
     e->stream.bytes = &e->bytes;
     atomic_store(&e->row->used, 0);
+    atomic_store(&stats.freed, (unsigned)(e->row - stats.rows) + 1);
     atomic_fetch_sub(&stats.used, 1);
     e->row = NULL;
 }
@@ -313,6 +325,7 @@ void stats_after_fork(void)
     stats.rows = NULL;
     stats.fd = -1;
     stats.next = 0;
+    atomic_store(&stats.freed, 0);
     atomic_store(&stats.used, 0);
     for (unsigned why = 0; why < REASON_COUNT; why++)
         atomic_store(&stats.stayed[why], 0);
