@@ -47,13 +47,14 @@ struct endpoint {
     _Atomic bool left;    /* its last descriptor was closed */
     _Atomic bool freed;   /* who still asks for something comes too late */
     _Atomic bool nonblocking;
-    _Atomic bool ineligible; /* stays on TCP for good; `why` says so */
-    _Atomic bool held;       /* the same, until the administrator lets go */
-    _Atomic bool shared;     /* the same, while another process holds it */
-    _Atomic uint32_t place;  /* in the family's count of holders; 0: none */
-    uint32_t exec_place;     /* the same during an exec; see family_execs() */
-    bool kept_by_exec;       /* a number of it is not closed by exec */
-    _Atomic bool given;      /* perhaps to others: one holder for all of them */
+    _Atomic bool ineligible;  /* stays on TCP for good; `why` says so */
+    _Atomic bool held;        /* the same, until the administrator lets go */
+    _Atomic bool shared;      /* the same, while another process holds it */
+    _Atomic uint32_t place;   /* in the family's count of holders; 0: none */
+    uint32_t exec_place;      /* the same during an exec; see family_execs() */
+    bool kept_by_exec;        /* a number of it is not closed by exec */
+    _Atomic uint32_t visited; /* see each_endpoint_once() */
+    _Atomic bool given; /* perhaps to others: one holder for all of them */
     int state;
     sa_family_t family;
     _Atomic int32_t countdown; /* calls until the next attempt to go up */

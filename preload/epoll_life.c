@@ -35,7 +35,7 @@ static struct epoll_set *take_rested(void)
     memset(&set->object, 0, sizeof(set->object));
     memset(rest, 0, (size_t)((char *)(set + 1) - rest));
     /* Who came too late counts himself out yet. */
-    atomic_fetch_and(&set->inside, ~(uint32_t)SET_CLOSED);
+    atomic_fetch_and(&set->inside, ~SET_MARKS);
     return set;
 }
 
@@ -89,8 +89,6 @@ void epoll_end(struct epoll_set *set)
 {
     struct epoll_set **at = &epoll_all_sets;
 
-    if (atomic_exchange(&set->ended, true))
-        return;
     drop_all(set);
     epoll_registry_lock();
     while (*at != set)
@@ -131,15 +129,15 @@ int epoll_set_close(struct epoll_set *set, int fd, int (*how)(void *arg),
     uint32_t before;
     int rc, error;
 
-    epoll_registry_lock();
-    epoll_nest_forget(set, true);
-    epoll_registry_unlock();
     atomic_fetch_add(&set->inside, 1);
     before = atomic_fetch_or(&set->inside, SET_CLOSED);
     if (before & SET_CLOSED) {
         epoll_count_out(set); /* two threads close it */
         return how(arg);
     }
+    epoll_registry_lock();
+    epoll_nest_forget(set, before > 1);
+    epoll_registry_unlock();
     if (before > 1) {
         epoll_registry_lock();
         atomic_store(&set->epfd, ours_copy(set->epfd));
@@ -158,12 +156,13 @@ int epoll_set_close(struct epoll_set *set, int fd, int (*how)(void *arg),
 
 void epoll_set_lost(struct epoll_set *set)
 {
-    epoll_registry_lock();
-    epoll_nest_forget(set, false);
-    epoll_registry_unlock();
     atomic_fetch_add(&set->inside, 1);
-    if (!(atomic_fetch_or(&set->inside, SET_CLOSED) & SET_CLOSED))
-        atomic_store(&set->epfd, -1); /* else it is just being closed */
+    if (!(atomic_fetch_or(&set->inside, SET_CLOSED) & SET_CLOSED)) {
+        epoll_registry_lock();
+        epoll_nest_forget(set, false);
+        atomic_store(&set->epfd, -1);
+        epoll_registry_unlock();
+    } /* else it is just being closed */
     epoll_count_out(set);
 }
 
@@ -213,7 +212,7 @@ static void forget_left(struct epoll_set **at)
         if (*of == r)
             *of = r->next;
     }
-    atomic_store(&set->ended, true);
+    atomic_fetch_or(&set->inside, SET_ENDED);
     *at = set->next; /* not freed: another thread may have held the heap */
 }
 
@@ -229,7 +228,7 @@ void epoll_sets_after_fork(void)
         lock_init(&set->lock);
         set->waiter = NULL; /* freed by waiters_forget() */
         set->n_peers = set->n_hot = 0;
-        atomic_fetch_and(&set->inside, SET_CLOSED);
+        atomic_fetch_and(&set->inside, SET_MARKS);
         atomic_store(&set->sleepers, 0);
         atomic_store(&set->direct, 0);
         set->stale = 0;

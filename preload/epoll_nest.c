@@ -130,8 +130,7 @@ void epoll_nest_forget(struct epoll_set *inner, bool open)
             if (o->inner[i] == inner) {
                 take_out(o, inner);
                 /* Those inside will have it open a while longer. */
-                if (open && atomic_load(&inner->inside) != 0 &&
-                    !inner->inherited && !atomic_load(&inner->alone))
+                if (open && !inner->inherited && !atomic_load(&inner->alone))
                     epoll_kernel_ctl(o, EPOLL_CTL_DEL, inner->epfd, 0, none);
             }
 }
@@ -189,18 +188,30 @@ static bool has_events(struct epoll_set *set, bool tell, bool *news)
     return ready;
 }
 
-static bool is_rung(const struct epoll_set *set)
+void epoll_untell(struct epoll_set *set)
+{
+    if (atomic_load(&set->sleepers) > atomic_load(&set->direct))
+        for (unsigned i = 0; i < set->n_hot; i++)
+            set->hot[i]->news_rung = 0;
+}
+
+static bool is_rung(const struct waiter *waiter)
 {
     char c;
 
-    return kernel_recv(set->waiter->bell, &c, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+    return kernel_recv(waiter->bell, &c, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
 /* The rings were for nothing that is still there. */
 static void quieten(struct epoll_set *set)
 {
+    struct waiter *waiter = set->waiter;
+
+    if (waiter == NULL)
+        return; /* a handler forked meanwhile: in the child */
     lock_enter(&set->lock);
-    bell_drain(set->waiter->bell);
+    bell_drain(waiter->bell);
+    epoll_untell(set);
     epoll_arm_sleepers(set);
     for (unsigned i = 0; i < set->n_hot; i++)
         epoll_want_room(set->hot[i]);
@@ -216,9 +227,10 @@ static void quieten(struct epoll_set *set)
  */
 static void settle(struct epoll_set *set)
 {
+    struct waiter *waiter = set->waiter; /* none in the child of a fork */
     bool news;
 
-    if (!atomic_load(&set->bell_in))
+    if (!atomic_load(&set->bell_in) || waiter == NULL)
         return;
     if (!has_events(set, true, &news)) {
         quieten(set);
@@ -226,9 +238,9 @@ static void settle(struct epoll_set *set)
             return;
     }
     if (news)
-        bell_drain(set->waiter->bell);
-    if (news || !is_rung(set))
-        waiter_ring(set->waiter->id);
+        bell_drain(waiter->bell);
+    if (news || !is_rung(waiter))
+        waiter_ring(waiter->id);
 }
 
 /* ---- watching several ---- */
@@ -254,8 +266,10 @@ static struct epoll_set *gather(struct epoll_watch *w, struct epoll_set *outer,
 
             if (atomic_load(&inner->alone) || have(w, inner))
                 continue;
-            if (w->n == WATCHED_MOST || !epoll_set_enter(inner))
+            if (w->n == WATCHED_MOST)
                 return inner;
+            if (!epoll_set_enter(inner))
+                continue; /* it is just being closed */
             w->nestings += atomic_load(&inner->nestings);
             w->set[w->n++] = inner;
         }

@@ -19,9 +19,8 @@ struct epoll_peer {
 
 struct epoll_set {
     struct object object;    /* first */
-    _Atomic uint32_t inside; /* threads in calls on it, and SET_CLOSED */
+    _Atomic uint32_t inside; /* threads in calls on it, and marks, below */
     _Atomic int epfd;
-    _Atomic bool ended;
     bool kept; /* epfd is a descriptor of ours */
     struct lock lock;
     _Atomic unsigned n_managed;
@@ -53,7 +52,9 @@ struct epoll_set {
     struct epoll_set *next;
 };
 
-enum { SET_CLOSED = 1 << 30 };
+/* Its number is closed; the last one to leave has ended it. */
+enum { SET_CLOSED = 1 << 30, SET_ENDED = 1 << 29 };
+#define SET_MARKS ((uint32_t)(SET_CLOSED | SET_ENDED))
 
 extern const char epoll_bell_cookie, epoll_wake_cookie, epoll_rouse_cookie;
 
@@ -114,6 +115,9 @@ void epoll_forget_places(void);
 void epoll_roused(struct epoll_set *set, uint32_t nestings);
 /* News that the bell has not been rung for. */
 bool epoll_is_fresh(const struct epoll_reg *reg);
+/* Set lock held: the bell is empty, so it has told nobody who waits elsewhere.
+ */
+void epoll_untell(struct epoll_set *set);
 /* Set lock held. False: no bell can be had. */
 bool epoll_put_bell_in(struct epoll_set *set);
 static inline bool epoll_has_inner(struct epoll_set *set)

@@ -459,7 +459,7 @@ void epoll_set_to_kernel(struct epoll_set *set)
             endpoint_banish(e, REASON_NESTED_EPOLL);
         if (inner != NULL) {
             epoll_set_to_kernel(inner);
-            epoll_set_leave(inner);
+            epoll_count_out(inner);
         }
         if (e == NULL && inner == NULL)
             return;

@@ -75,12 +75,15 @@ static void forget_place(const struct epoll_set *set)
 /* The last one out of a closed set ends it. */
 void epoll_count_out(struct epoll_set *set)
 {
-    uint32_t before = atomic_load(&set->inside);
+    uint32_t before = atomic_load(&set->inside), after;
 
     do {
-        if ((before & ~(uint32_t)SET_CLOSED) == 0)
+        if ((before & ~SET_MARKS) == 0)
             return; /* in the child of a fork that was made in here */
-    } while (!atomic_compare_exchange_weak(&set->inside, &before, before - 1));
+        after = before - 1;
+        if (after == SET_CLOSED)
+            after |= SET_ENDED;
+    } while (!atomic_compare_exchange_weak(&set->inside, &before, after));
     if (before == (SET_CLOSED | 1))
         epoll_end(set);
 }

@@ -181,8 +181,10 @@ static void drain(struct epoll_set *set, bool slept)
     if (set->waiter == NULL)
         return;
     lock_enter(&set->lock);
-    if (slept || atomic_load(&set->sleepers) == 0)
+    if (slept || atomic_load(&set->sleepers) == 0) {
         bell_drain(set->waiter->bell);
+        epoll_untell(set);
+    }
     lock_leave(&set->lock);
 }
 

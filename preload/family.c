@@ -223,7 +223,8 @@ void family_leave(struct endpoint *e)
 {
     uint32_t place = atomic_exchange(&e->place, 0);
 
-    if (place != 0)
+    /* A child that another thread is making may have it: counted for good. */
+    if (place != 0 && member_hiding() == 0)
         give_up(place);
 }
 
@@ -249,7 +250,9 @@ bool family_is_alone(struct endpoint *e)
     if (counted &&
         atomic_compare_exchange_strong(&place_at(place)->holders, &one, 0))
         return true;
-    if (counted && (place & NAMED) && !add_name(place_at(place)))
+    /* The name stays away: this place may be left behind, and whose count it
+     * was would not be found out any more. */
+    if (counted)
         place &= ~NAMED;
     if (!atomic_compare_exchange_strong(&e->place, &none, place))
         family_grows(e);
@@ -266,7 +269,7 @@ bool family_execs(struct endpoint *e)
     struct place *p = place_at(at);
     int rc;
 
-    if (at == 0 || !atomic_load(&p->made))
+    if (at == 0 || !atomic_load(&p->made) || member_hiding() > 1)
         return false;
     rc = pthread_mutex_trylock(&p->mutex);
     if (rc != 0 && rc != EOWNERDEAD)

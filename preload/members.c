@@ -43,6 +43,9 @@ static struct {
     _Atomic bool has_none;   /* and gets none */
 } members;
 
+/* Of this thread's, those that the slot knows of: the last ones. */
+static __thread unsigned in_slot __attribute__((tls_model("initial-exec")));
+
 static struct slot *slot_of(struct table *table, uint32_t number)
 {
     return &table->slot[number % SLOTS];
@@ -140,27 +143,38 @@ void members_forked(void)
     atomic_store(&members.self, 0);
     atomic_store(&members.hiding, 0);
     atomic_store(&members.has_none, false);
+    in_slot = 0;
 }
 
-static void hide(int by)
+static _Atomic uint32_t *hides_of_self(uint32_t number)
 {
-    uint32_t number;
-
-    atomic_fetch_add(&members.hiding, by);
-    number = atomic_load(&members.self);
-    if (number != 0)
-        atomic_fetch_add(&slot_of(atomic_load(&members.table), number)->hides,
-                         by);
+    return &slot_of(atomic_load(&members.table), number)->hides;
 }
 
 void member_hides(void)
 {
-    hide(1);
+    uint32_t number;
+
+    atomic_fetch_add(&members.hiding, 1);
+    number = atomic_load(&members.self);
+    if (number != 0) {
+        atomic_fetch_add(hides_of_self(number), 1);
+        in_slot++;
+    }
 }
 
 void member_shows(void)
 {
-    hide(-1);
+    if (in_slot > 0) {
+        in_slot--;
+        atomic_fetch_sub(hides_of_self(atomic_load(&members.self)), 1);
+    }
+    atomic_fetch_sub(&members.hiding, 1);
+}
+
+unsigned member_hiding(void)
+{
+    return atomic_load(&members.hiding);
 }
 
 /* Whether it hides is asked last: it may have begun to, and then ended. */

@@ -23,6 +23,8 @@ void members_forked(void);
  */
 void member_hides(void);
 void member_shows(void);
+/* How many of its threads hide it just now. */
+unsigned member_hiding(void);
 /* It has ended in plain sight: nothing is left of what it had open. */
 bool member_is_gone(uint32_t number);
 /* The library's own descriptor that a child keeps, or -1. */

@@ -70,6 +70,22 @@ static void each_endpoint(void (*what)(struct endpoint *e))
     }
 }
 
+/* The same, once for each however many numbers it has. */
+static void each_endpoint_once(void (*what)(struct endpoint *e))
+{
+    static _Atomic uint32_t passes;
+    uint32_t pass = atomic_fetch_add(&passes, 1) + 1;
+    unsigned rows = fd_rows_used();
+
+    for (unsigned fd = 0; fd < rows; fd++) {
+        struct endpoint *e = fd_endpoint((int)fd);
+
+        /* Of two threads each may do it twice, none leaves one out. */
+        if (e != NULL && atomic_exchange(&e->visited, pass) != pass)
+            what(e);
+    }
+}
+
 static void share(struct endpoint *e)
 {
     if (e->state != ENDPOINT_CONNECTED)
@@ -112,15 +128,16 @@ static bool closed_by_exec(int fd)
     return flags >= 0 && (flags & FD_CLOEXEC);
 }
 
-static void share_unless_cloexec(struct endpoint *e)
-{
-    if (!closed_by_exec(e->stream.fd))
-        share_for_good(e);
-}
-
 void process_share_inherited(bool all)
 {
-    each_endpoint(all ? share_for_good : share_unless_cloexec);
+    unsigned rows = fd_rows_used();
+
+    for (unsigned fd = 0; fd < rows; fd++) {
+        struct endpoint *e = fd_endpoint((int)fd);
+
+        if (e != NULL && (all || !closed_by_exec((int)fd)))
+            share_for_good(e);
+    }
 }
 
 void *fastsock_before_vfork(void)
@@ -138,7 +155,7 @@ static void before_fork(void)
     if (!process.ready || in_vfork_child())
         return;
     helper_gather(WISH_RETURN, REASON_FORK);
-    each_endpoint(grow_family);
+    each_endpoint_once(grow_family);
     epoll_sets_before_fork();
     helper_before_fork();
     ours_before_fork();
@@ -221,7 +238,7 @@ static void after_fork_child(void)
     waiters_forget();
     epoll_sets_after_fork();
     members_forked();
-    each_endpoint(start_over);
+    each_endpoint_once(start_over);
     endpoint_pool_after_fork();
     helper_after_fork();
     close_ours();

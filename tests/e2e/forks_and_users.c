@@ -5,6 +5,7 @@
  * that forked ahead, a spawned program that gets it as its standard input and
  * output, and users, roots and limits that change.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -194,6 +195,29 @@ static void lower_limits(void)
         close(fd);
 }
 
+/* Of two numbers the child gets one, and uses it later. */
+static void child_gets_a_dup(void)
+{
+    char command[64], got[8] = "";
+    FILE *child;
+    int again;
+
+    fcntl(a, F_SETFD, FD_CLOEXEC);
+    fcntl(b, F_SETFD, FD_CLOEXEC);
+    again = dup(a);
+    snprintf(command, sizeof(command), "sleep 0.3; printf late >&%d", again);
+    child = popen(command, "we");
+    for (int i = 0; i < 10; i++) {
+        talk("meanwhile", a, b);
+        talk("answer", b, a);
+        sleep_ms(10);
+    }
+    said("child", child != NULL ? pclose(child) : -1);
+    said("from the child", recv(b, got, 4, MSG_WAITALL));
+    printf("  %s\n", got);
+    talk("afterwards", a, b);
+}
+
 static const struct test_case cases[] = {
     {"forks_beside_threads", forks_beside_threads, GOES_UP},
     {"preforked", preforked, GOES_UP},
@@ -201,6 +225,7 @@ static const struct test_case cases[] = {
     {"another_user", another_user, STAYS},
     {"another_root", another_root, STAYS},
     {"lower_limits", lower_limits, STAYS},
+    {"child_gets_a_dup", child_gets_a_dup, GOES_UP},
 };
 
 int main(int argc, char **argv)
