@@ -5,7 +5,7 @@
  * them have an end of a pipe, and the other end knows.
  *
  *     family           400 families
- *     family long      20,000
+ *     family long      5,000
  */
 #include "preload/family.h"
 
@@ -259,7 +259,7 @@ static _Noreturn void begin(uint64_t seed)
 int main(int argc, char **argv)
 {
     bool is_long = argc > 1 && strcmp(argv[1], "long") == 0;
-    int families = is_long ? 20000 : 400;
+    int families = is_long ? 5000 : 400;
     uint64_t seed = is_long ? (uint64_t)time(NULL) : 1;
 
 #ifdef __SANITIZE_THREAD__
