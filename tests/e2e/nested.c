@@ -16,7 +16,8 @@
 #include "tests/e2e/support/cases.h"
 #include "tests/e2e/support/sets.h"
 
-static void nested(void)
+/* b in a new set, and that in another one, which is `set` from then on. */
+static int nest_b(uint32_t events)
 {
     int inner;
 
@@ -24,7 +25,15 @@ static void nested(void)
     inner = set;
     add(b, EPOLLIN, 1);
     new_set();
-    add(inner, EPOLLIN, 2);
+    add(inner, events, 2);
+    return inner;
+}
+
+static void nested(void)
+{
+    int inner;
+
+    inner = nest_b(EPOLLIN);
     waits("outer", set, 0);
     put(a, "x");
     waits("outer", set, 1000);
@@ -103,11 +112,7 @@ static void nested_edges(void)
 {
     int inner;
 
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    add(inner, EPOLLIN | EPOLLET, 2);
+    inner = nest_b(EPOLLIN | EPOLLET);
     waits("outer", set, 0);
     for (int i = 0; i < 3; i++) {
         put(a, "x");
@@ -184,13 +189,7 @@ static void nested_asleep(void)
 /* The stream comes and goes while it is in an inner set. */
 static void nested_moves(void)
 {
-    int inner;
-
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    add(inner, EPOLLIN, 2);
+    nest_b(EPOLLIN);
     for (int i = 0; i < 3; i++) {
         put(a, "x");
         waits("outer", set, 1000);
@@ -236,11 +235,7 @@ static void nested_and_told(void)
     struct itimerval soon = {.it_value = {0, 50000}};
     int inner;
 
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    add(inner, EPOLLIN | EPOLLET, 2);
+    inner = nest_b(EPOLLIN | EPOLLET);
     put(a, "x");
     waits("outer", set, 1000);
     sigaction(SIGALRM, &action, NULL);
@@ -258,15 +253,11 @@ static void nested_and_told(void)
 static void nested_one_place(void)
 {
     unsigned seen = 0;
-    int inner, c, d;
+    int c, d;
 
     tcp_pair("4", 0, &c, &d);
     settle_pair(c, d);
-    new_set();
-    inner = set;
-    add(b, EPOLLIN, 1);
-    new_set();
-    add(inner, EPOLLIN, 2);
+    nest_b(EPOLLIN);
     add(d, EPOLLIN, 4);
     put(a, "x");
     put(c, "x");
