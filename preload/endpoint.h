@@ -53,7 +53,7 @@ struct endpoint {
     _Atomic uint32_t place;   /* in the family's count of holders; 0: none */
     uint32_t exec_place;      /* the same during an exec; see family_execs() */
     bool kept_by_exec;        /* a number of it is not closed by exec */
-    _Atomic uint32_t visited; /* see each_endpoint_once() */
+    _Atomic uint32_t visited; /* see each_endpoint() */
     _Atomic bool given; /* perhaps to others: one holder for all of them */
     int state;
     sa_family_t family;

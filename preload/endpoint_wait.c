@@ -99,7 +99,8 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     struct pollfd p[3] = {{.fd = w->bell, .events = POLLIN},
                           {.fd = e->stream.fd},
                           {.fd = -1, .events = POLLIN}};
-    struct timespec left, *wait = NULL;
+    struct timespec left;
+    const struct timespec *wait = NULL;
     struct peer *peer;
     int rc = 0;
     short tcp;
@@ -115,14 +116,8 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     p[1].events = tcp;
     if (tcp == 0)
         p[1].fd = -1;
-    if (until_ns != 0) {
-        uint64_t now = clock_ns();
-
-        now = now < until_ns ? until_ns - now : 0;
-        left.tv_sec = (time_t)(now / 1000000000u);
-        left.tv_nsec = (long)(now % 1000000000u);
-        wait = &left;
-    }
+    if (until_ns != 0)
+        wait = clock_left(until_ns, &left);
     if (!is_ready(e, events) && told == atomic_load(&e->stream.told)) {
         stats_count(STATS_SLEEP);
         if (tcp != 0 || wait != NULL || p[2].fd >= 0 || begun ||

@@ -137,15 +137,13 @@ int epoll_set_close(struct epoll_set *set, int fd, int (*how)(void *arg),
     }
     epoll_registry_lock();
     epoll_nest_forget(set, before > 1);
-    epoll_registry_unlock();
     if (before > 1) {
-        epoll_registry_lock();
         atomic_store(&set->epfd, ours_copy(set->epfd));
         set->kept = true;
-        epoll_registry_unlock();
-    } else {
-        drop_all(set);
     }
+    epoll_registry_unlock();
+    if (before <= 1)
+        drop_all(set);
     rc = how(arg);
     error = errno;
     forget_number(set, fd); /* unless it stands for something else by now */

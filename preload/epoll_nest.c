@@ -162,13 +162,8 @@ static bool has_events(struct epoll_set *set, bool tell, bool *news)
     if (atomic_load(&set->n_managed) == 0)
         return false;
     do {
-        lock_enter(&set->lock);
-        if (set->n_hot < atomic_load(&set->n_managed) && epoll_is_marked(set)) {
-            lock_leave(&set->lock);
-            epoll_warm_up(set);
-            lock_enter(&set->lock);
-        }
-        set->contended = ready = false;
+        epoll_lock_to_look(set);
+        ready = false;
         for (unsigned i = 0; i < set->n_hot; i++) {
             struct epoll_reg *reg = set->hot[i];
             uint64_t now = news_of(reg); /* before the look */
@@ -451,23 +446,17 @@ static bool spin(struct epoll_set *set, const struct epoll_watch *w,
 static int doze(struct epoll_set *set, const struct epoll_watch *w,
                 uint64_t until_ns, const sigset_t *mask)
 {
-    uint64_t now = clock_ns();
     pid_t pid = process.pid;
     struct timespec t;
     bool news;
     int rc = 0;
 
-    if (until_ns != UINT64_MAX) {
-        now = now < until_ns ? until_ns - now : 0;
-        t.tv_sec = (time_t)(now / 1000000000u);
-        t.tv_nsec = (long)(now % 1000000000u);
-    }
     epoll_watch_sleep(w);
     epoll_sleeps(set, true);
     epoll_watch_settle(w);
     if (epoll_watch_is_whole(w, set) && !has_events(set, false, &news)) {
         stats_count(STATS_SLEEP);
-        rc = kernel_has(set, until_ns == UINT64_MAX ? NULL : &t, mask);
+        rc = kernel_has(set, clock_left(until_ns, &t), mask);
     }
     if (process.pid != pid)
         return rc; /* a handler forked: nobody is counted in the child */

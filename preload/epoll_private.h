@@ -78,6 +78,19 @@ void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg);
 /* Set lock held: is there anything for epoll_warm_up()? */
 bool epoll_is_marked(const struct epoll_set *set);
 void epoll_warm_up(struct epoll_set *set);
+/* Takes the set's lock; those that have something are hot then. */
+static inline void epoll_lock_to_look(struct epoll_set *set)
+{
+    lock_enter(&set->lock);
+    set->contended = false;
+    if (__builtin_expect(set->n_hot < atomic_load(&set->n_managed), 0) &&
+        epoll_is_marked(set)) {
+        lock_leave(&set->lock);
+        epoll_warm_up(set);
+        lock_enter(&set->lock);
+    }
+}
+
 /* Set lock held: one that had no event. Should it be cold? Cool it down: */
 bool epoll_is_quiet(struct epoll_set *set, struct epoll_reg *reg);
 bool epoll_cool_down(struct epoll_set *set, struct epoll_reg *reg);

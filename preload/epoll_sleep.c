@@ -8,8 +8,8 @@
 
 /*
  * Where this thread is. One that is cancelled in the midst of a wait never
- * comes back; what it would have done then is done as it ends. (One that jumps
- * out is inside for ever.)
+ * comes back; what it would have done then is done as it ends. So it is for
+ * one that jumps out.
  */
 enum { PLACES = 48 };
 

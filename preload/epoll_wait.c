@@ -95,14 +95,7 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
     unsigned at;
     int n = 0;
 
-    lock_enter(&set->lock);
-    set->contended = false;
-    if (__builtin_expect(set->n_hot < atomic_load(&set->n_managed), 0) &&
-        epoll_is_marked(set)) {
-        lock_leave(&set->lock);
-        epoll_warm_up(set);
-        lock_enter(&set->lock);
-    }
+    epoll_lock_to_look(set);
     at = set->rotate;
     for (unsigned i = 0; i < set->n_hot && n < max; i++) {
         struct epoll_reg *reg;

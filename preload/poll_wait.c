@@ -73,6 +73,8 @@ static struct epoll_set *set_at(int fd)
 /* Marks bare streams and counts the managed ones. */
 static void enter(struct poll_work *w)
 {
+    uint64_t of_sets;
+
     w->managed = 0;
     w->poll_ns = 0;
     for (nfds_t i = 0; i < w->n; i++) {
@@ -94,8 +96,9 @@ static void enter(struct poll_work *w)
         if (e->settings.poll_usec * 1000 > w->poll_ns)
             w->poll_ns = e->settings.poll_usec * 1000;
     }
-    if (epoll_watch_poll_ns(&w->sets) > w->poll_ns)
-        w->poll_ns = epoll_watch_poll_ns(&w->sets);
+    of_sets = epoll_watch_poll_ns(&w->sets);
+    if (of_sets > w->poll_ns)
+        w->poll_ns = of_sets;
 }
 
 static void leave(struct poll_work *w)
@@ -285,18 +288,6 @@ static bool watch_all(struct poll_work *w, struct waiter *waiter)
     return true;
 }
 
-static const struct timespec *left(uint64_t until, struct timespec *out)
-{
-    uint64_t now = clock_ns();
-
-    if (until == UINT64_MAX)
-        return NULL;
-    now = now < until ? until - now : 0;
-    out->tv_sec = (time_t)(now / 1000000000u);
-    out->tv_nsec = (long)(now % 1000000000u);
-    return out;
-}
-
 /*
  * Sets, and perhaps bare streams: the kernel sees it all, once the bells of
  * the sets say what their streams do. 0: nothing yet, ask again.
@@ -320,7 +311,8 @@ static int wait_sets(struct poll_work *w, uint64_t until, const sigset_t *mask)
     if (!epoll_watch_is_whole(&w->sets, NULL))
         rc = 0;
     else
-        rc = look_kernel(w, 0, left(until, &t), signals_mask(&w->held, mask));
+        rc = look_kernel(w, 0, clock_left(until, &t),
+                         signals_mask(&w->held, mask));
     if (process.pid != pid)
         return rc;
     epoll_watch_awake(&w->sets);
@@ -362,7 +354,7 @@ static int wait_managed(struct poll_work *w, uint64_t until,
         epoll_watch_settle(&w->sets);
         if (look(w) == 0 && epoll_watch_is_whole(&w->sets, NULL)) {
             stats_count(STATS_SLEEP);
-            rc = look_kernel(w, EXTRA, left(until, &t),
+            rc = look_kernel(w, EXTRA, clock_left(until, &t),
                              signals_mask(&w->held, mask));
         }
         disarm(w, waiter);
@@ -395,7 +387,7 @@ static int wait_bare(struct poll_work *w, uint64_t until, const sigset_t *mask)
         if (rc != 0)
             return rc < 0 ? -errno : rc;
     }
-    rc = REAL(ppoll)(w->fds, w->n, left(until, &t),
+    rc = REAL(ppoll)(w->fds, w->n, clock_left(until, &t),
                      signals_mask(&w->held, mask));
     return rc < 0 ? -errno : rc;
 }

@@ -57,21 +57,8 @@ bool process_is_vfork_child(void)
     return false;
 }
 
-/* After fork two processes hold each socket: it stays on TCP. */
+/* Once, however many numbers it has. */
 static void each_endpoint(void (*what)(struct endpoint *e))
-{
-    unsigned rows = fd_rows_used();
-
-    for (unsigned fd = 0; fd < rows; fd++) {
-        struct endpoint *e = fd_endpoint((int)fd);
-
-        if (e != NULL)
-            what(e);
-    }
-}
-
-/* The same, once for each however many numbers it has. */
-static void each_endpoint_once(void (*what)(struct endpoint *e))
 {
     static _Atomic uint32_t passes;
     uint32_t pass = atomic_fetch_add(&passes, 1) + 1;
@@ -86,6 +73,7 @@ static void each_endpoint_once(void (*what)(struct endpoint *e))
     }
 }
 
+/* After fork two processes hold each socket: it stays on TCP. */
 static void share(struct endpoint *e)
 {
     if (e->state != ENDPOINT_CONNECTED)
@@ -155,7 +143,7 @@ static void before_fork(void)
     if (!process.ready || in_vfork_child())
         return;
     helper_gather(WISH_RETURN, REASON_FORK);
-    each_endpoint_once(grow_family);
+    each_endpoint(grow_family);
     epoll_sets_before_fork();
     helper_before_fork();
     ours_before_fork();
@@ -238,7 +226,7 @@ static void after_fork_child(void)
     waiters_forget();
     epoll_sets_after_fork();
     members_forked();
-    each_endpoint_once(start_over);
+    each_endpoint(start_over);
     endpoint_pool_after_fork();
     helper_after_fork();
     close_ours();

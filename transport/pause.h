@@ -60,6 +60,20 @@ static inline uint64_t clock_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* What is left until then, for ppoll(2); UINT64_MAX: for ever, NULL. */
+static inline const struct timespec *clock_left(uint64_t until_ns,
+                                                struct timespec *out)
+{
+    uint64_t now = clock_ns();
+
+    if (until_ns == UINT64_MAX)
+        return NULL;
+    now = now < until_ns ? until_ns - now : 0;
+    out->tv_sec = (time_t)(now / 1000000000u);
+    out->tv_nsec = (long)(now % 1000000000u);
+    return out;
+}
+
 static inline uint32_t cpu_now(void)
 {
     int cpu = sched_getcpu();
