@@ -288,15 +288,16 @@ const struct stream_calls endpoint_stream_calls = {
 /* ---- watchers ---- */
 
 /* The word with `id` in place of an empty or idle one; 0 if there is none. */
-static uint64_t with_watch(uint64_t ids, unsigned id)
+static uint64_t with_watch(uint64_t ids, unsigned id, unsigned *instead_of)
 {
     for (int pass = 0; pass < 2; pass++)
         for (int shift = 0; shift < 64; shift += 16) {
             unsigned at = ids >> shift & 0xffff;
 
-            if (at == 0 || (pass == 1 && waiter_is_idle(at)))
-                return (ids & ~(UINT64_C(0xffff) << shift)) | (uint64_t)id
-                                                                  << shift;
+            if (at != 0 && (pass == 0 || !waiter_is_idle(at)))
+                continue;
+            *instead_of = at;
+            return (ids & ~(UINT64_C(0xffff) << shift)) | (uint64_t)id << shift;
         }
     return 0;
 }
@@ -308,19 +309,33 @@ static void set_watch(struct endpoint *e, uint64_t ids)
         e->stream.link->ops->watch(e->stream.link, ids);
 }
 
-/* Epoll sets hold the stream's locks already when they call these two. */
+/*
+ * Epoll sets hold the stream's locks already when they call these. The one
+ * whose place it was may have begun to wait just now, after the look at it, and
+ * seen itself there: rung, it asks again.
+ */
 bool endpoint_watch(struct endpoint *e, unsigned waiter)
 {
+    unsigned instead_of = 0;
     uint64_t ids;
 
-    if (waiter_ids_have(atomic_load(&e->watch), waiter))
-        return true;
     lock_enter(&e->stream.rx);
-    ids = with_watch(atomic_load(&e->watch), waiter);
-    if (ids != 0)
-        set_watch(e, ids);
+    ids = atomic_load(&e->watch);
+    if (!waiter_ids_have(ids, waiter)) {
+        ids = with_watch(ids, waiter, &instead_of);
+        if (ids != 0)
+            set_watch(e, ids);
+    }
     lock_leave(&e->stream.rx);
+    if (instead_of != 0 && !waiter_is_idle(instead_of))
+        waiter_ring(instead_of);
     return ids != 0;
+}
+
+bool endpoint_watch_here(struct endpoint *e, unsigned waiter)
+{
+    return waiter_ids_have(atomic_load(&e->watch), waiter) ||
+           endpoint_watch(e, waiter);
 }
 
 void endpoint_unwatch(struct endpoint *e, unsigned waiter)

@@ -185,8 +185,13 @@ void endpoint_write_refused(struct endpoint *e);
 bool endpoint_enter(struct endpoint *e);
 void endpoint_leave(struct endpoint *e);
 
-/* Have this waiter woken for the stream. False: there is no room for it. */
+/*
+ * Have this waiter woken for the stream; with no place left it takes that of a
+ * thread that waits for nothing. False: there is no room for it.
+ */
 bool endpoint_watch(struct endpoint *e, unsigned waiter);
+/* The same for the calling thread, between waiter_begin() and waiter_end(). */
+bool endpoint_watch_here(struct endpoint *e, unsigned waiter);
 void endpoint_unwatch(struct endpoint *e, unsigned waiter);
 
 /* Close of one descriptor, by how(arg), which does it; returns its result. */

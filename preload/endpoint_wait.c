@@ -25,7 +25,9 @@
 
 /* What one blocking call carries from wait to wait. */
 struct call {
-    bool inside; /* counted in the endpoint */
+    bool inside;           /* counted in the endpoint */
+    bool nested;           /* see waiter_begin() */
+    struct waiter *waiter; /* which has begun, or NULL */
     struct held_signals held;
 };
 
@@ -107,11 +109,9 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
 
     signals_hold(held);
     atomic_store(&w->asleep, 1);
-    tcp = stream_wait_for(&e->stream, events, &peer);
-    if (peer != NULL) {
-        peer_ops(peer)->peer_arm(peer, w->id, true);
+    tcp = stream_wait_for(&e->stream, events, w->id, &peer);
+    if (peer != NULL)
         p[2].fd = peer_wake_fd(peer);
-    }
     full_fence();
     p[1].events = tcp;
     if (tcp == 0)
@@ -143,51 +143,38 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
 }
 
 /*
- * A signal handler that waited in the midst of its thread's own wait has taken
- * the rings that were meant for it: ring once, so that it looks again.
- */
-static void wait_over(struct waiter *w, bool nested)
-{
-    if (nested)
-        waiter_ring(w->id);
-    else
-        atomic_store(&w->busy, 0);
-}
-
-/*
  * 0: try again; -EAGAIN: the time is up; -EINTR; or another error. begun: the
  * call has moved bytes already, so that nothing will restart it.
  */
 static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
-                    bool begun, struct held_signals *held)
+                    bool begun, struct call *call)
 {
     uint32_t told = atomic_load(&e->stream.told);
     struct waiter *w = waiter_self();
     struct spin spin;
-    bool nested;
     int rc;
 
     /* A signal handler cannot wait for what its own thread holds. */
     if (stream_in_handler(&e->stream))
         return -EAGAIN;
-    if (begun && signals_wait(held))
+    if (begun && signals_wait(&call->held))
         return -EINTR;
     if (is_ready(e, events))
         return 0;
-    if (w == NULL || !endpoint_watch(e, w->id)) {
+    if (w != NULL && call->waiter != w) {
+        call->nested = waiter_begin(w);
+        call->waiter = w;
+    }
+    if (w == NULL || !endpoint_watch_here(e, w->id)) {
         /* No way to be woken: this stream goes back to TCP for good. */
         endpoint_banish(e, REASON_LIMIT);
         return 0;
     }
-    nested = atomic_exchange(&w->busy, 1);
-    if (spin_for(e, events, w, &spin, held)) {
-        wait_over(w, nested);
+    if (spin_for(e, events, w, &spin, &call->held))
         return 0;
-    }
-    rc = sleep_for(e, events, w, until_ns, told, begun, held);
+    rc = sleep_for(e, events, w, until_ns, told, begun, &call->held);
     if (spin.began_ns != 0)
         spin_slept(&spin, w, e->settings.poll_usec * 1000);
-    wait_over(w, nested);
     if (rc == -ETIMEDOUT)
         return -EAGAIN;
     return rc;
@@ -202,11 +189,13 @@ static int wait_inside(struct endpoint *e, short events, uint64_t until_ns,
     else if (!endpoint_enter(e))
         return -EBADF;
     call->inside = true;
-    return wait_for(e, events, until_ns, begun, &call->held);
+    return wait_for(e, events, until_ns, begun, call);
 }
 
 static void call_ends(struct endpoint *e, struct call *call)
 {
+    if (call->waiter != NULL)
+        waiter_end(call->waiter, call->nested);
     if (call->inside)
         endpoint_leave(e);
     signals_release(&call->held);

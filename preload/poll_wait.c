@@ -42,6 +42,8 @@ struct poll_work {
     unsigned managed;
     struct epoll_watch sets;
     uint64_t poll_ns;
+    struct waiter *waiter; /* which has begun, or NULL */
+    bool nested;           /* see waiter_begin() */
     struct held_signals held;
 };
 
@@ -251,16 +253,14 @@ static void arm(struct poll_work *w, struct waiter *waiter)
 
         if (e == NULL || w->bare[i])
             continue;
-        tcp = stream_wait_for(&e->stream, w->fds[i].events, &w->peer[i]);
+        tcp = stream_wait_for(&e->stream, w->fds[i].events, waiter->id,
+                              &w->peer[i]);
         if (tcp != 0) {
             w->copy[i].fd = e->stream.fd;
             w->copy[i].events = tcp;
         }
-        if (w->peer[i] != NULL) {
-            peer_ops(w->peer[i])->peer_arm(w->peer[i], waiter->id, true);
-            if (wake->fd < 0)
-                wake->fd = peer_wake_fd(w->peer[i]);
-        }
+        if (w->peer[i] != NULL && wake->fd < 0)
+            wake->fd = peer_wake_fd(w->peer[i]);
     }
     full_fence();
 }
@@ -281,7 +281,7 @@ static bool watch_all(struct poll_work *w, struct waiter *waiter)
 {
     for (nfds_t i = 0; i < w->n; i++)
         if (w->endpoint[i] != NULL && !w->bare[i] &&
-            !endpoint_watch(w->endpoint[i], waiter->id)) {
+            !endpoint_watch_here(w->endpoint[i], waiter->id)) {
             endpoint_banish(w->endpoint[i], REASON_LIMIT);
             return false;
         }
@@ -343,7 +343,10 @@ static int wait_managed(struct poll_work *w, uint64_t until,
             epoll_set_to_kernel(w->sets.set[i]);
         return 0;
     }
-    atomic_store(&waiter->busy, 1);
+    if (w->waiter != waiter) {
+        w->nested = waiter_begin(waiter);
+        w->waiter = waiter;
+    }
     if (watch_all(w, waiter) && !spin(w, waiter, &s)) {
         pid_t pid = process.pid;
 
@@ -363,7 +366,6 @@ static int wait_managed(struct poll_work *w, uint64_t until,
         if (s.began_ns != 0)
             spin_slept(&s, waiter, w->poll_ns);
     }
-    atomic_store(&waiter->busy, 0);
     if (rc < 0)
         return rc;
     make_copy(w);
@@ -417,6 +419,8 @@ static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
             break;
         signals_hold(&w->held);
     }
+    if (w->waiter != NULL)
+        waiter_end(w->waiter, w->nested);
     signals_release(&w->held);
     return rc;
 }

@@ -112,6 +112,21 @@ struct waiter *waiter_self(void)
     return made;
 }
 
+bool waiter_begin(struct waiter *waiter)
+{
+    return atomic_exchange(&waiter->busy, 1) != 0;
+}
+
+void waiter_end(struct waiter *waiter, bool nested)
+{
+    if (atomic_load(&self) != waiter)
+        return; /* in the child of a fork: the parent's */
+    if (nested)
+        waiter_ring(waiter->id); /* so that it looks again */
+    else
+        atomic_store(&waiter->busy, 0);
+}
+
 bool waiter_is_idle(unsigned id)
 {
     return id >= WAITERS_MAX || !atomic_load(&taken[id]) ||

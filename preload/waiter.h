@@ -36,6 +36,15 @@ void waiter_destroy(struct waiter *waiter);
  * it has interrupted its thread.
  */
 struct waiter *waiter_self(void);
+/*
+ * Around each call of a thread's that waits, from before it asks to be watched
+ * for: who is not in one may lose its place to another (endpoint_watch()).
+ * True: this is a signal handler, in the midst of its thread's own call. What
+ * rang there for that call is rung once more at the end of this one; so it is
+ * after a call that was left by longjmp(3), in vain.
+ */
+bool waiter_begin(struct waiter *waiter);
+void waiter_end(struct waiter *waiter, bool nested);
 /* Is this id a thread that waits for nothing now? */
 bool waiter_is_idle(unsigned id);
 /* Local news for that waiter. */

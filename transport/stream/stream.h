@@ -212,10 +212,12 @@ int stream_unsent(struct stream *s);
 
 /*
  * What to sleep on, for `events`, besides the waiter's own bell: the events
- * to poll on the kernel socket (0: do not), and the peer to arm, with a
- * reference, or NULL. Asks the link for room where that is waited for.
+ * to poll on the kernel socket (0: do not), and the peer at which it is armed
+ * now, with a reference, or NULL. Asks the link for room where that is waited
+ * for. Make a full fence and look once more before the sleep.
  */
-short stream_wait_for(struct stream *s, short events, struct peer **peer);
+short stream_wait_for(struct stream *s, short events, unsigned waiter,
+                      struct peer **peer);
 
 /*
  * A write took less than it was given, and nobody waits here: counts that in

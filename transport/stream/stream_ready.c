@@ -181,7 +181,12 @@ uint64_t stream_news_pinned(struct stream *s)
     return again + (link != NULL ? link->ops->arrived(link) : 0);
 }
 
-short stream_wait_for(struct stream *s, short events, struct peer **peer)
+/*
+ * Armed before it asks for room: who takes that wish may find, by then, that
+ * another thread has used the room, and rings all the same.
+ */
+short stream_wait_for(struct stream *s, short events, unsigned waiter,
+                      struct peer **peer)
 {
     bool locked = stream_take(s, &s->stage) == 0;
     enum rx_mode rx;
@@ -195,6 +200,7 @@ short stream_wait_for(struct stream *s, short events, struct peer **peer)
     if (s->h.stage == STAGE_UP && s->link != NULL) {
         *peer = s->link->peer;
         s->link->ops->peer_get(*peer);
+        s->link->ops->peer_arm(*peer, waiter, true);
         if (events & (POLLOUT | POLLWRNORM))
             s->link->ops->want_room(s->link);
     }

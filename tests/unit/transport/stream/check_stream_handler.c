@@ -96,9 +96,11 @@ START_TEST(it_does_not_wait_for_who_waits_for_its_thread)
     ck_assert_int_eq(stream_recv(s, &iov, 1, 0), -EDEADLK);
     ck_assert_int_eq(stream_send(s, &iov, 1, 0, 0), -EDEADLK);
     ck_assert(stream_ready(s) & POLLIN); /* that can be told */
-    stream_wait_for(s, POLLIN, &peer);
-    if (peer != NULL)
+    stream_wait_for(s, POLLIN, 1, &peer);
+    if (peer != NULL) {
+        peer->ops->peer_arm(peer, 1, false);
         peer->ops->peer_put(peer);
+    }
     stream_write_refused(s);
     ck_assert_int_eq(stream_unread(s), 0);
     ck_assert_int_eq(stream_unsent(s), 0);
