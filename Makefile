@@ -1,10 +1,10 @@
-# make | make V=1 | make SAN=address,undefined check | make CC=clang
+# make | make V=1 | make SAN=address,undefined check | make CC=clang | make DELAYS=1
 CC       ?= gcc
 CFLAGS   ?= -O2 -g
 PREFIX   ?= /usr/local
 LIBDIR   ?= $(PREFIX)/lib
 comma    := ,
-B        := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter clang%,$(CC)),-clang)$(if $(PLANT),-plant-$(PLANT))
+B        := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter clang%,$(CC)),-clang)$(if $(PLANT),-plant-$(PLANT))$(if $(DELAYS),-delays)
 Q        := $(if $(V),,@)
 
 override CPPFLAGS += -I. -D_GNU_SOURCE -MMD -MP
@@ -14,6 +14,9 @@ override CFLAGS   += -std=c17 -Wall -Wextra -Wmissing-prototypes \
 override LDFLAGS  += -pthread
 ifdef PLANT # a mistake that tests have to find: tests/differential/plants.sh
 override CFLAGS   += -DPLANT_$(shell echo $(PLANT) | tr a-z A-Z)
+endif
+ifdef DELAYS # threads stop where they race: make DELAYS=1 check-delays
+override CFLAGS   += -DFASTSOCK_DELAYS
 endif
 ifdef SAN
 override CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer -DFASTSOCK_TEST

@@ -124,7 +124,12 @@ check-threads: deps
 	$(Q)$(MAKE) --no-print-directory $(STRESS)
 	$(Q)BUILD=$(B) sh tests/run.sh stress
 
-.PHONY: check-sanitized check-threads
+# Under a library whose threads stop now and then at each fence and lock.
+check-delays: deps
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)SLOW=3 BUILD=$(B) sh tests/run.sh stress differential e2e
+
+.PHONY: check-sanitized check-threads check-delays
 
 # The protocol's models, explored by spin; some minutes.
 check-models:

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "transport/delay.h"
+
 struct lock {
     _Atomic uint32_t word; /* 0 free; owner's tid; bit 31: somebody sleeps */
     uint32_t again;        /* the owner's: times it is inside once more */
@@ -40,6 +42,7 @@ static inline int lock_take(struct lock *lock)
     uint32_t self = lock_my_id();
     uint32_t free_word = 0;
 
+    delay_here(DELAY_AT_LOCK);
     if (__builtin_expect(atomic_compare_exchange_strong_explicit(
                              &lock->word, &free_word, self,
                              memory_order_acquire, memory_order_relaxed),
@@ -65,6 +68,7 @@ static inline void lock_give(struct lock *lock)
 
     if (__builtin_expect(was >> 31, 0))
         lock_give_slow(lock);
+    delay_here(DELAY_AT_LOCK);
 }
 
 /* The calling thread holds it: an outer frame of a signal handler. */

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "transport/delay.h"
+
 static inline void cpu_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -22,6 +24,7 @@ static inline void cpu_pause(void)
 /* The fence between "I stored" and "I looked" of docs/handover.md, 9. */
 static inline void full_fence(void)
 {
+    delay_here(DELAY_AT_FENCE);
 #ifdef __SANITIZE_THREAD__
     /* ThreadSanitizer knows no fences; a locked operation is one, too. */
     static _Atomic int word;
@@ -30,6 +33,7 @@ static inline void full_fence(void)
 #else
     atomic_thread_fence(memory_order_seq_cst);
 #endif
+    delay_here(DELAY_AT_FENCE);
 }
 
 /*
