@@ -27,7 +27,6 @@
 #define CHUNK_MAX  500000 /* ... as there are keys, within these */
 #define ROUNDS_MAX 99
 #define SIZES_MAX  8
-#define BATCH      16
 
 enum kind { KIND_GET, KIND_PUT, KIND_BATCH, KINDS };
 
@@ -54,6 +53,7 @@ static struct subject subjects[] = {
     {.ops = &store_kvpool, .name = "kvpool"},
     {.ops = &store_kvpool, .name = "kvpool again"},
     {.ops = &store_kvpool_hint, .name = "kvpool, keys hinted"},
+    {.ops = &store_kvpool_call, .name = "kvpool, batch calls"},
     {.ops = &store_bare, .name = "two bare persists"},
     {.ops = &store_bare_fetch, .name = "bare, lines fetched"},
     {.ops = &store_pmemobj, .name = "libpmemobj"},
@@ -139,27 +139,27 @@ static void fill(struct bench *b, struct subject *s)
     s->dram = (private_bytes() - before) / (double)b->n;
 }
 
-/* The keys of the next BATCH operations. */
+/* The keys of the next STORE_BATCH operations. */
 static void next_keys(struct bench *b, const struct subject *s, bool puts,
-                      uint64_t keys[BATCH])
+                      uint64_t keys[STORE_BATCH])
 {
-    for (int i = 0; i < BATCH; i++)
+    for (int i = 0; i < STORE_BATCH; i++)
         keys[i] = random_below(b, b->n);
-    for (int i = 0; s->ops->hint && i < BATCH; i++)
+    for (int i = 0; s->ops->hint && i < STORE_BATCH; i++)
         s->ops->hint(s->store, keys[i], puts);
 }
 
 static void get_some(struct bench *b, const struct subject *s, uint64_t n)
 {
-    uint64_t keys[BATCH], found;
+    uint64_t keys[STORE_BATCH], found;
     for (uint64_t i = 0; i < n; i++) {
-        if (i % BATCH == 0)
+        if (i % STORE_BATCH == 0)
             next_keys(b, s, false, keys);
-        const void *value = s->ops->get(s->store, keys[i % BATCH]);
+        const void *value = s->ops->get(s->store, keys[i % STORE_BATCH]);
         if (!value)
             program_die("%s: a key is gone", s->name);
         memcpy(&found, value, sizeof(found));
-        if (found != keys[i % BATCH])
+        if (found != keys[i % STORE_BATCH])
             program_die("%s: a value is wrong", s->name);
         if (i % 64 == 63)
             s->ops->rest(s->store);
@@ -170,13 +170,29 @@ static void get_some(struct bench *b, const struct subject *s, uint64_t n)
 static void put_some(struct bench *b, const struct subject *s, uint64_t n,
                      uint64_t batch)
 {
-    uint64_t keys[BATCH];
+    uint64_t keys[STORE_BATCH];
     for (uint64_t i = 0; i < n; i++) {
-        if (i % BATCH == 0)
+        if (i % STORE_BATCH == 0)
             next_keys(b, s, true, keys);
-        put(s, keys[i % BATCH]);
+        put(s, keys[i % STORE_BATCH]);
         if (i % batch == batch - 1 || i == n - 1)
             commit(s);
+    }
+}
+
+/* Batches, each by one call. */
+static void put_at_once(struct bench *b, const struct subject *s, uint64_t n)
+{
+    uint64_t keys[STORE_BATCH], values[STORE_BATCH][STORE_VALUE / 8];
+    for (uint64_t i = 0; i < n; i += STORE_BATCH) {
+        unsigned some = n - i < STORE_BATCH ? (unsigned)(n - i) : STORE_BATCH;
+        next_keys(b, s, true, keys);
+        for (unsigned k = 0; k < some; k++) {
+            values[k][0] = keys[k];
+            values[k][1] = ~keys[k];
+        }
+        if (!s->ops->put_all(s->store, keys, values, some))
+            program_die("%s: a batch failed", s->name);
     }
 }
 
@@ -185,8 +201,10 @@ static void work(struct bench *b, const struct subject *s, enum kind kind,
 {
     if (kind == KIND_GET)
         get_some(b, s, n);
+    else if (kind == KIND_BATCH && s->ops->put_all)
+        put_at_once(b, s, n);
     else
-        put_some(b, s, n, kind == KIND_PUT ? 1 : BATCH);
+        put_some(b, s, n, kind == KIND_PUT ? 1 : STORE_BATCH);
 }
 
 static void measure(struct bench *b, struct subject *s, enum kind kind)

@@ -53,6 +53,20 @@ static bool commit(void *store)
     return kv_commit(pool->kv) == KV_OK;
 }
 
+static bool put_all(void *store, const uint64_t *keys, const void *values,
+                    unsigned n)
+{
+    struct pool *pool = store;
+    struct kv_put puts[STORE_BATCH];
+    for (unsigned i = 0; i < n; i++)
+        puts[i] =
+            (struct kv_put){.key = &keys[i],
+                            .klen = sizeof(keys[i]),
+                            .value = (const char *)values + i * STORE_VALUE,
+                            .len = STORE_VALUE};
+    return kv_store_batch(pool->kv, puts, n) == KV_OK;
+}
+
 static const void *get(void *store, uint64_t key)
 {
     struct pool *pool = store;
@@ -99,6 +113,16 @@ const struct store_ops store_kvpool_hint = {
     .hint = hint,
     .put = put,
     .commit = commit,
+    .get = get,
+    .rest = rest,
+    .destroy = destroy};
+const struct store_ops store_kvpool_call = {
+    .name = "kvpool, batch calls",
+    .what = "the same, batches by kv_store_batch()",
+    .create = create,
+    .put = put,
+    .commit = commit,
+    .put_all = put_all,
     .get = get,
     .rest = rest,
     .destroy = destroy};

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #define STORE_VALUE 16 /* bytes */
+#define STORE_BATCH 16 /* puts */
 
 struct store_ops {
     const char *name;
@@ -23,6 +24,10 @@ struct store_ops {
     void (*hint)(void *store, uint64_t key, bool put);
     bool (*put)(void *store, uint64_t key, const void *value);
     bool (*commit)(void *store);
+    /* Puts of n keys, STORE_BATCH at most, and their commit in one call, with
+     * n values one after the other; NULL: it has no such call. */
+    bool (*put_all)(void *store, const uint64_t *keys, const void *values,
+                    unsigned n);
     /* NULL: it has no get. */
     const void *(*get)(void *store, uint64_t key);
     /* How often its table was written anew, in part; NULL: it does not say. */
@@ -33,6 +38,7 @@ struct store_ops {
 
 extern const struct store_ops store_kvpool; /* libkvpool, durable */
 extern const struct store_ops store_kvpool_hint;
+extern const struct store_ops store_kvpool_call;
 extern const struct store_ops store_bare;       /* two persists, nothing else */
 extern const struct store_ops store_bare_fetch; /* into lines that are near */
 extern const struct store_ops store_plain;      /* a hash table in DRAM */

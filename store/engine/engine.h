@@ -108,6 +108,23 @@ struct kv_run {
     uint64_t next;     /* private */
 };
 
+/* One put of a batch: the arguments of kv_store(), by their names, and what it
+ * has given. With all zero but key, value and their lengths it is a plain put:
+ * KV_SET. */
+struct kv_put {
+    const void *key; /* borrowed for the call */
+    size_t klen;
+    const void *value; /* borrowed for the call */
+    size_t len;
+    uint64_t cas;
+    uint32_t flags;
+    uint32_t exptime;
+    enum kv_mode mode;
+    enum kv_result result; /* set by the call */
+    uint64_t cas_out;      /* the same, with KV_OK */
+    struct kv_put *next;   /* private */
+};
+
 /* Space for a value that is received straight into the pool. */
 struct kv_reservation {
     void *buffer;    /* write len bytes here before kv_publish(); NULL: the
@@ -226,7 +243,8 @@ void kv_set_time(struct kv *kv, uint32_t now);
 /*
  * Begin to load what a call about this key needs; store: a call that stores it.
  * Whoever knows several keys gives such hints for all of them before the first
- * call, so that the misses of the caches overlap. Nothing else happens.
+ * call, so that the misses of the caches overlap. Nothing else happens. For
+ * puts only, kv_store_batch() does it by itself.
  */
 void kv_hint(struct kv *kv, const void *key, size_t klen, bool store);
 
@@ -380,6 +398,23 @@ enum kv_result kv_flush_all(struct kv *kv, uint32_t when);
 enum kv_result kv_commit(struct kv *kv);
 
 /*
+ * n calls of kv_store(), in the order of the array, and kv_commit(); but what
+ * the puts to come need is loaded meanwhile, as kv_hint() does it, so that this
+ * is the fast way to store many small items. A hundred share two fences, unless
+ * room has to be made; of thousands the first are committed on the way.
+ *
+ * All else is as in those calls. A put sees those before it, of the same key
+ * too, and what it evicts is told before the next. One that fails says why in
+ * its result, its item stays as it was, and the others go on. After a crash
+ * within the call each put is found whole or not at all.
+ *
+ * KV_OK: all are stored and durable. KV_IO: the commit has failed, and that is
+ * the result of each. Otherwise the first result that is no KV_OK; those that
+ * say KV_OK are durable. n may be 0.
+ */
+enum kv_result kv_store_batch(struct kv *kv, struct kv_put *batch, size_t n);
+
+/*
  * A pool that was closed in order is open at once; that all of it is looked at
  * is left for later. Until then puts use grains that were empty, and what was
  * deleted or evicted since. Each kv_commit() does some of it, and so does this
@@ -465,6 +500,11 @@ enum kv_result kv_shared_store(struct kv_shared *shared, enum kv_mode mode,
                                uint32_t exptime, uint64_t cas,
                                const void *value, size_t len,
                                uint64_t *cas_out);
+/* Shard by shard: of the puts of one, in the order of the array, each shard has
+ * its lock once and commits once. Threads may see those of one shard before
+ * those of another. KV_IO is the result of those whose shard has failed. */
+enum kv_result kv_shared_store_batch(struct kv_shared *shared,
+                                     struct kv_put *batch, size_t n);
 enum kv_result kv_shared_delete(struct kv_shared *shared, const void *key,
                                 size_t klen);
 enum kv_result kv_shared_touch(struct kv_shared *shared, const void *key,

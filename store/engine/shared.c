@@ -30,12 +30,17 @@
 #define MANY_BYTES  (64ull << 20) /* of a region that has one */
 #define MORE_MAX    ((uint64_t)1 << 60)
 
-struct shared_shard *shared_enter(struct kv_shared *shared, const void *key,
-                                  size_t klen)
+uint32_t shared_number(const struct kv_shared *shared, const void *key,
+                       size_t klen)
 {
     uint64_t hash = klen <= KV_MAX_KEY ? hash_key(shared->seed, key, klen) : 0;
-    struct shared_shard *shard =
-        &shared->shards[(hash >> 32) * shared->n >> 32];
+    return (uint32_t)((hash >> 32) * shared->n >> 32);
+}
+
+struct shared_shard *shared_enter_number(struct kv_shared *shared,
+                                         uint32_t number)
+{
+    struct shared_shard *shard = &shared->shards[number];
     uint32_t now = atomic_load_explicit(&shared->now, memory_order_relaxed);
     pthread_mutex_lock(&shard->lock);
     if (shard->now != now) {
@@ -43,6 +48,12 @@ struct shared_shard *shared_enter(struct kv_shared *shared, const void *key,
         kv_set_time(shard->kv, now);
     }
     return shard;
+}
+
+struct shared_shard *shared_enter(struct kv_shared *shared, const void *key,
+                                  size_t klen)
+{
+    return shared_enter_number(shared, shared_number(shared, key, klen));
 }
 
 /* This thread, if it is inside a callback. */

@@ -47,7 +47,15 @@ struct kv_shared {
     LIST_HEAD(, shared_caller) callers;
 };
 
-/* The shard of a key, locked, with the time of day. */
+/* Which shard has a key. */
+uint32_t shared_number(const struct kv_shared *shared, const void *key,
+                       size_t klen);
+
+/* A shard, locked, with the time of day. */
+struct shared_shard *shared_enter_number(struct kv_shared *shared,
+                                         uint32_t number);
+
+/* The same, that of a key. */
 struct shared_shard *shared_enter(struct kv_shared *shared, const void *key,
                                   size_t klen);
 

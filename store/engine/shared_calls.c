@@ -1,6 +1,8 @@
 /* Operations on a front: find the shard, do it there, leave. */
 #include "store/engine/shared.h"
 
+#include "store/engine/batch.h"
+
 #include <string.h>
 
 static enum kv_result get(struct kv_shared *shared, const void *key,
@@ -86,6 +88,27 @@ enum kv_result kv_shared_store(struct kv_shared *shared, enum kv_mode mode,
     return shared_leave(shared, shard, true,
                         kv_store(shard->kv, mode, key, klen, flags, exptime,
                                  cas, value, len, cas_out));
+}
+
+enum kv_result kv_shared_store_batch(struct kv_shared *shared,
+                                     struct kv_put *batch, size_t n)
+{
+    struct kv_put *first[KV_MAX_SHARDS] = {NULL};
+    for (size_t i = n; i > 0; i--) {
+        struct kv_put *put = &batch[i - 1];
+        uint32_t number = shared_number(shared, put->key, put->klen);
+        put->next = first[number];
+        first[number] = put;
+    }
+    for (uint32_t i = 0; i < shared->n; i++) {
+        if (!first[i])
+            continue;
+        struct shared_shard *shard = shared_enter_number(shared, i);
+        batch_store(shard->kv, first[i]);
+        if (shared_leave(shared, shard, true, KV_OK) != KV_OK)
+            batch_fail(first[i]);
+    }
+    return batch_result(batch, n);
 }
 
 enum kv_result kv_shared_delete(struct kv_shared *shared, const void *key,

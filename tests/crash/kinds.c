@@ -239,6 +239,20 @@ static void step_batch(struct script *s)
     script_skip(s);
 }
 
+static void step_batch_call(struct script *s)
+{
+    int keys[SCRIPT_BATCH];
+    uint32_t lens[SCRIPT_BATCH], n = 2 + script_roll(s, SCRIPT_BATCH - 1);
+    int first = (int)script_roll(s, (uint32_t)s->model.n_keys);
+    for (uint32_t i = 0; i < n; i++) {
+        keys[i] = (first + (int)script_roll(s, 8)) % s->model.n_keys;
+        lens[i] = kinds_any_len(s);
+    }
+    script_look(s);
+    script_put_batch(s, keys, lens, n);
+    script_skip(s);
+}
+
 static void step_flush_all(struct script *s)
 {
     for (int i = 0; i < 12; i++)
@@ -493,6 +507,11 @@ const struct script_kind script_kinds[] = {
      .cache = true,
      .step = step_eviction},
     {.name = "batch", .keys = 40, .stored = 30, .steps = 6, .step = step_batch},
+    {.name = "batch-call",
+     .keys = 40,
+     .stored = 30,
+     .steps = 6,
+     .step = step_batch_call},
     {.name = "flush-all",
      .keys = 32,
      .stored = 24,

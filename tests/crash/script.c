@@ -98,19 +98,30 @@ static void finish_store(struct script *s, int k, enum kv_result result,
         script_wrong(s, "storing key %d gives result %d", k, (int)result);
 }
 
-void script_put(struct script *s, int k, uint32_t len)
+/* What is about to be stored, but for its bytes. */
+static struct state new_state(struct script *s, uint32_t len)
 {
-    struct state state = {
+    return (struct state){
         .present = true,
         .len = len,
         .flags = script_roll(s, 1u << 30),
         .exptime = script_roll(s, 3) ? 0 : 10000 + script_roll(s, 1000)};
+}
+
+static void begin_store(struct script *s, int k, struct state *state)
+{
+    state->bytes = random_bytes(s, state->len);
+    state->op = begin(s, "store key %d, %u bytes", k, state->len);
+}
+
+void script_put(struct script *s, int k, uint32_t len)
+{
+    struct state state = new_state(s, len);
     bool there = model_now(&s->model, k)->present;
     enum kv_mode mode = s->cache || script_roll(s, 2) ? KV_SET
                         : there                       ? KV_REPLACE
                                                       : KV_ADD;
-    state.bytes = random_bytes(s, len);
-    state.op = begin(s, "store key %d, %u bytes", k, len);
+    begin_store(s, k, &state);
     enum kv_result result = store(s, mode, k, &state, 0, &state.cas);
     finish_store(s, k, result, &state);
 }
@@ -286,15 +297,47 @@ static void notice_evicted(struct script *s, uint32_t op)
             model_add(&s->model, k, &gone);
 }
 
+/* What was begun is durable. */
+static void acknowledge(struct script *s, uint32_t commit)
+{
+    if (s->cache)
+        notice_evicted(s, commit);
+    s->model.acked = s->model.ops;
+    recorder_mark(&s->log, EVENT_ACK, s->model.acked);
+}
+
 void script_commit(struct script *s)
 {
     uint32_t op = begin(s, "commit");
     if (kv_commit(s->kv) != KV_OK)
         script_wrong(s, "a commit fails");
-    if (s->cache)
-        notice_evicted(s, op);
-    s->model.acked = s->model.ops;
-    recorder_mark(&s->log, EVENT_ACK, s->model.acked);
+    acknowledge(s, op);
+}
+
+void script_put_batch(struct script *s, const int *keys, const uint32_t *lens,
+                      uint32_t n)
+{
+    struct state states[SCRIPT_BATCH];
+    struct kv_put puts[SCRIPT_BATCH];
+    for (uint32_t i = 0; i < n; i++) {
+        const struct key *key = &s->model.keys[keys[i]];
+        states[i] = new_state(s, lens[i]);
+        begin_store(s, keys[i], &states[i]);
+        puts[i] = (struct kv_put){.key = key->name,
+                                  .klen = key->len,
+                                  .value = states[i].bytes,
+                                  .len = states[i].len,
+                                  .flags = states[i].flags,
+                                  .exptime = states[i].exptime};
+    }
+    uint32_t op = begin(s, "commit of the batch");
+    if (kv_store_batch(s->kv, puts, n) == KV_IO)
+        script_wrong(s, "a batch fails");
+    for (uint32_t i = 0; i < n; i++) {
+        states[i].cas = puts[i].cas_out;
+        finish_store(s, keys[i], puts[i].result, &states[i]);
+    }
+    acknowledge(s, op);
 }
 
 int script_pick(struct script *s, bool present)

@@ -10,7 +10,8 @@
 #include "tests/crash/recorder.h"
 #include "tests/crash/subject.h"
 
-#define SCRIPT_TEXT 96
+#define SCRIPT_TEXT  96
+#define SCRIPT_BATCH 16
 
 struct script {
     struct recorder log;
@@ -64,6 +65,9 @@ void script_skip(struct script *script);
 void script_unlook(struct script *script); /* nothing of interest happened */
 void script_commit(struct script *script);
 void script_put(struct script *script, int k, uint32_t len);
+/* By one call, which commits; SCRIPT_BATCH at most, a key more than once. */
+void script_put_batch(struct script *script, const int *keys,
+                      const uint32_t *lens, uint32_t n);
 void script_modify(struct script *script, int k, uint32_t len);
 void script_write(struct script *script, int k, uint32_t from, uint32_t len);
 void script_number(struct script *script, int k);

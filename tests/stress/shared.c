@@ -127,6 +127,27 @@ static bool check_put(struct scene *s)
     return stats.items == OWN_KEYS; /* a multiple of all numbers of threads */
 }
 
+/* The same by batches, as many keys. */
+static void step_batch(struct worker *w, int i)
+{
+    struct kv_put batch[16];
+    uint32_t keys[16], values[16][16];
+    int own = OWN_KEYS / w->scene->threads;
+    if (i % 16 != 0)
+        return;
+    for (int n = 0; n < 16; n++) {
+        keys[n] = (uint32_t)(w->number * own + (i + n) % own);
+        batch[n] = (struct kv_put){
+            .key = &keys[n],
+            .klen = sizeof(keys[n]),
+            .value = values[n],
+            .len = make_value(values[n], keys[n], 4 * (1 + roll(w, 16)))};
+    }
+    if (kv_shared_store_batch(w->scene->shared, batch, 16) != KV_OK ||
+        get(w, keys[roll(w, 16)]) != KV_OK)
+        fail(w->scene, "what a batch has put is not there");
+}
+
 static void step_get(struct worker *w, int i)
 {
     (void)i;
@@ -319,6 +340,9 @@ static void step_all(struct worker *w, int i)
 static const struct scenario scenarios[] = {
     {.name = "what each thread puts is there",
      .step = step_put,
+     .check = check_put},
+    {.name = "what each thread puts in batches is there",
+     .step = step_batch,
      .check = check_put},
     {.name = "all threads get the same keys", .step = step_get, .filled = true},
     {.name = "some get what others put", .step = step_mixed, .filled = true},

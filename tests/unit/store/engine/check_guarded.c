@@ -79,6 +79,9 @@ static void all_is_lost(void)
     ck_assert_int_eq(kv_reserve(kv, 1, 1, &r), KV_IO);
     ck_assert_int_eq(kv_flush_all(kv, 0), KV_IO);
     ck_assert_int_eq(kv_commit(kv), KV_IO);
+    struct kv_put one = {.key = &k, .klen = sizeof(k), .value = "", .len = 0};
+    ck_assert_int_eq(kv_store_batch(kv, &one, 1), KV_IO);
+    ck_assert_int_eq(one.result, KV_IO);
     kv_set_time(kv, 2000);
     kv_hint(kv, &k, sizeof(k), true);
     kv_unpin_all(kv);

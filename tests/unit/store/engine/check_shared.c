@@ -231,6 +231,50 @@ START_TEST(several_calls_on_a_shard_are_one_turn)
 }
 END_TEST
 
+static int keys[100];
+static struct kv_put batch[100];
+
+static void prepare(int n)
+{
+    for (int k = 0; k < n; k++) {
+        keys[k] = k;
+        batch[k] = (struct kv_put){.key = &keys[k],
+                                   .klen = sizeof(keys[k]),
+                                   .value = "batch",
+                                   .len = 5,
+                                   .flags = (uint32_t)k};
+    }
+}
+
+START_TEST(a_batch_goes_to_all_shards_and_each_commits_once)
+{
+    for (int turn = 0; turn < 2; turn++) { /* the second without growths */
+        uint64_t commits = stats().commits;
+        prepare(100);
+        batch[7].mode = KV_ADD;
+        batch[8].mode = KV_REPLACE;
+        batch[9].klen = KV_MAX_KEY + 1;
+        batch[50] = batch[51];
+        batch[51].mode = KV_ADD; /* that key is there since just now */
+        ck_assert_int_eq(kv_shared_store_batch(shared, batch, 100),
+                         KV_NOT_STORED);
+        for (int k = 0; k < 100; k++)
+            ck_assert_int_eq(batch[k].result, k == 9 ? KV_TOO_LARGE
+                                              : k == 51 || k == 8 - turn
+                                                  ? KV_NOT_STORED
+                                                  : KV_OK);
+        if (turn && fd >= 0)
+            ck_assert_uint_eq(stats().commits, commits + 4);
+        set(8, "other");
+    }
+    ck_assert_str_eq(get(99), "batch");
+    ck_assert_str_eq(get(9), "(none)");
+    ck_assert_str_eq(get(50), "(none)");
+    ck_assert_str_eq(get(51), "batch");
+    ck_assert_int_eq(kv_shared_store_batch(shared, NULL, 0), KV_OK);
+}
+END_TEST
+
 /* Until there is no room; how many keys. */
 static int fill(int from)
 {
@@ -332,6 +376,23 @@ START_TEST(shards_that_a_crash_left_unmade_are_made)
 }
 END_TEST
 
+START_TEST(a_shard_that_has_failed_fails_its_part_of_a_batch)
+{
+    int failed = 0;
+    prepare(100);
+    shared->shards[2].kv->failed = true;
+    ck_assert_int_ne(kv_shared_store_batch(shared, batch, 100), KV_OK);
+    for (int k = 0; k < 100; k++) {
+        bool its = shared_number(shared, &k, sizeof(k)) == 2;
+        ck_assert_int_eq(batch[k].result, its ? KV_IO : KV_OK);
+        ck_assert_str_eq(get(k), its ? "(none)" : "batch");
+        failed += its;
+    }
+    ck_assert_int_gt(failed, 10);
+    shared->shards[2].kv->failed = false; /* nothing has happened to it */
+}
+END_TEST
+
 START_TEST(in_batches_changes_count_after_a_commit)
 {
     ck_assert_int_eq(kv_shared_close(shared), 0);
@@ -340,6 +401,8 @@ START_TEST(in_batches_changes_count_after_a_commit)
     uint64_t commits = stats().commits;
     for (int k = 0; k < 100; k++)
         set(k, "value");
+    prepare(100);
+    ck_assert_int_eq(kv_shared_store_batch(shared, batch, 100), KV_OK);
     ck_assert_uint_eq(stats().commits, commits);
     ck_assert_int_eq(kv_shared_commit(shared), KV_OK);
     ck_assert_uint_eq(stats().commits, commits + 4);
@@ -412,6 +475,7 @@ static void add_common(TCase *tcase)
     tcase_add_test(tcase, a_scan_goes_through_all_shards);
     tcase_add_test(tcase, a_flush_takes_all_shards);
     tcase_add_test(tcase, several_calls_on_a_shard_are_one_turn);
+    tcase_add_test(tcase, a_batch_goes_to_all_shards_and_each_commits_once);
     tcase_add_test(tcase, all_shards_grow_and_take_more);
 }
 
@@ -430,6 +494,7 @@ int main(void)
                    what_was_stored_is_found_after_reopening_with_any_number);
     tcase_add_test(file, shards_that_a_crash_left_unmade_are_made);
     tcase_add_test(file, shards_that_grew_by_halves_become_equal);
+    tcase_add_test(file, a_shard_that_has_failed_fails_its_part_of_a_batch);
     tcase_add_test(file, in_batches_changes_count_after_a_commit);
     tcase_add_test(file, impossible_numbers_are_refused_in_words);
     tcase_add_test(file, as_many_shards_as_there_can_be);
