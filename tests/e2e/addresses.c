@@ -99,6 +99,7 @@ static void between(const char *listens, const char *connects,
     a = c;
     b = d;
     settle_pair(a, b);
+    until_moved(a, b);
     talk("a word", a, b);
     show_names(a);
     show_names(b);

@@ -26,6 +26,8 @@ done
 wait "$client" || fail "exit $?: $(tail -n 1 "$dir/client.err")"
 kill -TERM "$server"
 wait "$server" || fail "the server ended with $?"
+ups=$(counter streams_up)
+[ "$ups" -ge $((2 * n)) ] || fail "only $ups ends were ever on a link"
 linked=$(counter link_bytes_out)
 moved=$(awk '/^bytes/ { print 2 * $2 }' "$dir/client")
 [ "$linked" -gt $((moved * 9 / 10)) ] ||

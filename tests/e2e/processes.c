@@ -24,37 +24,11 @@
 #include <unistd.h>
 
 #include "tests/e2e/support/asleep.h"
-#include "tests/e2e/support/plain.h"
+#include "tests/e2e/support/cases.h"
 
 extern char **environ;
 
-static int a, b; /* client, server */
 static const char *program;
-
-static void said(const char *what, ssize_t rc)
-{
-    int error = errno;
-
-    printf("  %s: %zd %s\n", what, rc, rc < 0 ? error_name(error) : "");
-}
-
-/* Words both ways over these two descriptors. */
-static void talk(const char *when, int from, int to)
-{
-    char got[64] = "";
-    size_t n = strlen(when);
-
-    for (int i = 0; i < 2; i++) {
-        ssize_t rc = write(i ? to : from, when, n);
-
-        memset(got, 0, sizeof(got));
-        if (rc != (ssize_t)n ||
-            recv(i ? from : to, got, n, MSG_WAITALL) != (ssize_t)n)
-            printf("  %s: lost (%zd)\n", when, rc);
-        else
-            printf("  %s: %s\n", when, got);
-    }
-}
 
 static void settle(void)
 {
@@ -68,6 +42,7 @@ static void settle(void)
         (void)!write(b, "pong", 4);
         (void)!recv(a, c, 4, MSG_WAITALL);
     }
+    until_moved(a, b);
 }
 
 static void join(pid_t pid)

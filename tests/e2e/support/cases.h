@@ -39,6 +39,8 @@ void show_events(const char *what, int fd);
 void read_all(const char *what, int fd);
 /* Some words each way, and time for the library to move the stream. */
 void settle_pair(int c, int d);
+/* Echoes words of four bytes until one begins with "last", which stays. */
+void echo_words(int fd, char *word);
 /* The bytes arrive in this order at the other end, and say so. */
 void talk(const char *word, int from, int to);
 

@@ -38,13 +38,18 @@ _Noreturn void die(const char *format, ...)
     exit(2);
 }
 
-void time_limit(unsigned seconds)
+/* How many times slower than usual this machine is. */
+static unsigned slowness(void)
 {
     const char *slow = getenv("SLOW");
-    unsigned times = slow != NULL && atoi(slow) > 0 ? (unsigned)atoi(slow) : 1;
 
+    return slow != NULL && atoi(slow) > 0 ? (unsigned)atoi(slow) : 1;
+}
+
+void time_limit(unsigned seconds)
+{
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    alarm(seconds * times);
+    alarm(seconds * slowness());
 }
 
 void close_inherited(void)
@@ -275,6 +280,37 @@ void time_to_move(void)
     const char *patience = getenv("E2E_PATIENCE");
 
     sleep_ms(25 * (patience != NULL ? (unsigned)atoi(patience) : 1));
+}
+
+/* What TCP had to send for a word to the other end and one back. */
+static uint64_t words_by_tcp(int fd, int other)
+{
+    uint64_t before = kernel_sent(fd) + (other < 0 ? 0 : kernel_sent(other));
+    char word[4] = "word";
+
+    if (write(fd, word, 4) != 4 ||
+        (other >= 0 && (recv(other, word, 4, MSG_WAITALL) != 4 ||
+                        write(other, word, 4) != 4)) ||
+        recv(fd, word, 4, MSG_WAITALL) != 4)
+        die("a word: %s", strerror(errno));
+    return kernel_sent(fd) + (other < 0 ? 0 : kernel_sent(other)) - before;
+}
+
+void until_moved(int fd, int other)
+{
+    enum { LIMIT_MS = 6000, EACH_MS = 10, IN_A_ROW = 3 };
+    uint64_t until = now_ms() + LIMIT_MS * slowness();
+
+    if (getenv("E2E_PATIENCE") == NULL)
+        return;
+    for (int quiet = 0; now_ms() < until;) {
+        quiet = words_by_tcp(fd, other) == 0 ? quiet + 1 : 0;
+        if (quiet == IN_A_ROW)
+            return;
+        if (quiet == 0)
+            sleep_ms(EACH_MS);
+    }
+    die("it never left TCP");
 }
 
 uint64_t now_us(void)

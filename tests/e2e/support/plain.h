@@ -56,6 +56,12 @@ void wait_events(int fd, short events);
 void sleep_ms(unsigned ms);
 /* Time for the library to move a stream; $E2E_PATIENCE times as long. */
 void time_to_move(void);
+/*
+ * Under the library, words to and fro until TCP carries them no more; dies if
+ * that never is. `other` is the other end, or -1 if somebody echoes there what
+ * comes, four bytes at a time.
+ */
+void until_moved(int fd, int other);
 uint64_t now_ms(void);
 uint64_t now_us(void);
 
