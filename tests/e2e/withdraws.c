@@ -5,11 +5,13 @@
  * calls, into another network, or it gives its work to a ring in the kernel.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/e2e/support/asleep.h"
@@ -138,6 +141,47 @@ static void another_network(void)
     said("socket", old < 0 ? -1 : 0);
     close(b);
     said("the end", read(a, &(char){0}, 1));
+}
+
+/* By the descriptor of one; who may not gets an error, and goes on. */
+static void joins_a_network(void)
+{
+    int pipes[2], there;
+    char path[64];
+    pid_t pid;
+
+    if (pipe(pipes) < 0)
+        die("pipe");
+    pid = fork_limited(5);
+    if (pid == 0) {
+        (void)!unshare(CLONE_NEWNET);
+        (void)!write(pipes[1], "x", 1);
+        sleep_ms(5000);
+        _exit(0);
+    }
+    (void)!read(pipes[0], path, 1);
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+    there = open(path, O_RDONLY | O_CLOEXEC);
+    tcp_pair("4", 0, &a, &b);
+    settle_pair(a, b);
+    until_moved(a, b);
+    said("setns", setns(there, CLONE_NEWNET));
+    talk("old connection", a, b);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    shutdown(a, SHUT_WR);
+    said("the end", read(b, path, 1));
+}
+
+static void own_users(void)
+{
+    int c, d;
+
+    said("unshare", unshare(CLONE_NEWUSER));
+    talk("old connection", a, b);
+    tcp_pair("4", 0, &c, &d);
+    settle_pair(c, d);
+    talk("a new one", c, d);
 }
 
 static void own_descriptors(void)
@@ -272,6 +316,8 @@ static const struct test_case cases[] = {
     {"strict_mode", strict_mode, GOES_UP},
     {"asks_for_filters", asks_for_filters, STAYS},
     {"another_network", another_network, RETURNS},
+    {"joins_a_network", joins_a_network, RETURNS},
+    {"own_users", own_users, RETURNS},
     {"own_descriptors", own_descriptors, RETURNS},
     {"threads_at_once", threads_at_once, RETURNS},
     {"harmless_namespaces", harmless_namespaces, STAYS},
