@@ -152,6 +152,50 @@ static void spawned_with_actions(void)
     posix_spawn_file_actions_destroy(&actions);
 }
 
+/*
+ * As shells and inetd do it: the child of a vfork gives out numbers and closes
+ * them. Its memory is the parent's, its descriptors are its own.
+ */
+static void vfork_changes_numbers(void)
+{
+    char *argv[] = {"cat", NULL}, got[32] = "";
+    int mine = open("/dev/null", O_RDWR | O_CLOEXEC);
+    pid_t pid = vfork();
+
+    if (pid == 0) {
+        if (dup2(b, 0) != 0 || dup2(b, 1) != 1 || dup2(mine, a) != a ||
+            close(b) != 0)
+            _exit(1);
+        execvp("cat", argv);
+        _exit(2);
+    }
+    said("a is there", fcntl(a, F_GETFD));
+    said("b", close(b));
+    (void)!write(a, "through a cat", 13);
+    said("back", recv(a, got, 13, MSG_WAITALL));
+    printf("  %s\n", got);
+    shutdown(a, SHUT_WR);
+    said("cat", child_status(pid));
+    said("end", read(a, got, 1));
+}
+
+/* One that closes all and ends: the parent has lost nothing. */
+static void vfork_closes_all(void)
+{
+    pid_t pid = vfork();
+
+    if (pid == 0) {
+        close(a);
+        _exit(dup2(0, b) == b && close_range(3, ~0u, 0) == 0 ? 4 : 5);
+    }
+    said("child", child_status(pid));
+    talk("both are there", a, b);
+    sleep_ms(20);
+    talk("and later", a, b);
+    close(a);
+    said("the end", read(b, &(char){0}, 1));
+}
+
 static void another_user(void)
 {
     int c, d;
@@ -222,6 +266,8 @@ static const struct test_case cases[] = {
     {"forks_beside_threads", forks_beside_threads, GOES_UP},
     {"preforked", preforked, GOES_UP},
     {"spawned_with_actions", spawned_with_actions, GOES_UP},
+    {"vfork_changes_numbers", vfork_changes_numbers, GOES_UP},
+    {"vfork_closes_all", vfork_closes_all, GOES_UP},
     {"another_user", another_user, STAYS},
     {"another_root", another_root, STAYS},
     {"lower_limits", lower_limits, STAYS},
