@@ -132,6 +132,27 @@ static void interrupted_without_room(void)
     with_thread(signals, writes_much);
 }
 
+/* What it had written by then arrives, and no lock is left behind. */
+static void *writes_for_ever(void *arg)
+{
+    (void)!write(a, much, MUCH);
+    return arg;
+}
+
+static void write_cancelled(void)
+{
+    pthread_t writer = start_asleep(writes_for_ever, NULL);
+    ssize_t rc, all = 0;
+
+    pthread_cancel(writer);
+    printf("  cancelled: %d\n", end_of(writer) == PTHREAD_CANCELED);
+    said("full", fill(a) >= 0 ? 0 : -1);
+    said("shutdown", shutdown(a, SHUT_WR));
+    while ((rc = read(b, much, 65536)) > 0)
+        all += rc;
+    printf("  %s, then %zd\n", all > 65536 ? "a part" : "TOO LITTLE", rc);
+}
+
 /* Each signal finds a call that has begun, and ends it. */
 static void many_signals(void)
 {
@@ -166,6 +187,24 @@ static void time_out_with_a_part(void)
            now_ms() - start >= 50 ? "a while" : "NO TIME");
     said("full", fill(a) >= 0 ? 0 : -1);
     said("no room", write(a, much, 1000));
+}
+
+/* A call with a time-out is never restarted: signal(7). */
+static void time_out_interrupted(void)
+{
+    struct timeval t = {5, 0};
+
+    catches(SA_RESTART);
+    setsockopt(a, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
+    setsockopt(a, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
+    said("full", fill(a) > 65536 ? 0 : -1);
+    for (int i = 0; i < 2; i++) {
+        pthread_t self = pthread_self(), thread = run_thread(signals, &self);
+
+        said(i ? "write" : "read", i ? writes_much() : reads_all());
+        end_of(thread);
+    }
+    printf("  signals %d\n", (int)signals_seen);
 }
 
 static void full_and_empty_again(void)
@@ -424,9 +463,11 @@ static const struct test_case cases[] = {
     {"writev_interrupted", writev_interrupted, STAYS},
     {"read_interrupted", read_interrupted, STAYS},
     {"interrupted_without_room", interrupted_without_room, STAYS},
+    {"write_cancelled", write_cancelled, STAYS},
     {"many_signals", many_signals, STAYS},
     {"handlers_by_any_name", handlers_by_any_name, STAYS},
     {"time_out_with_a_part", time_out_with_a_part, STAYS},
+    {"time_out_interrupted", time_out_interrupted, STAYS},
     {"full_and_empty_again", full_and_empty_again, STAYS},
     {"reset_by_peer", reset_by_peer, STAYS},
     {"reset_told_by_read", reset_told_by_read, STAYS},

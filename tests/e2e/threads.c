@@ -145,22 +145,69 @@ static void dup2_over_a_reader(void)
     talk("the new one", c, b);
 }
 
-static void close_beside_a_writer(void)
+/* The call goes on without its number, and the file ends with it. */
+static void close_beside_a_reader(void)
 {
-    pthread_t writer = start_asleep(writes_all, &a);
-    uint8_t buf[10000];
-    uint64_t total = 0;
-    ssize_t n;
+    char word[32] = "";
+    pthread_t reader = start_asleep(reads_word, word);
 
-    (void)!read(b, buf, 0);
+    said("close", close(b));
+    sleep_ms(30);
+    said("write", write(a, "to who waits", 12));
+    end_of(reader);
+    printf("  it read: %s\n", word);
+    said("the end", read(a, word, 1));
+}
+
+static void *writes_at_once(void *arg)
+{
+    enum { MUCH = 16 * TOTAL };
+    static uint8_t buf[MUCH];
+
+    pattern_fill(1, 0, buf, MUCH);
+    *(ssize_t *)arg = write(a, buf, MUCH);
+    return NULL;
+}
+
+/* All that it says has been written arrives, and then the end. */
+static void read_what_was_written(pthread_t writer, ssize_t *written)
+{
+    static uint8_t buf[100000];
+    ssize_t total = 0, n;
+
     while ((n = read(b, buf, sizeof(buf))) > 0) {
-        if (pattern_check(1, total, buf, (size_t)n) >= 0)
-            die("wrong bytes at %llu", (unsigned long long)total);
-        total += (uint64_t)n;
+        if (pattern_check(1, (uint64_t)total, buf, (size_t)n) >= 0)
+            die("wrong bytes at %zd", total);
+        total += n;
     }
     end_of(writer);
-    close(a);
-    printf("  %llu bytes, then %zd\n", (unsigned long long)total, n);
+    printf("  %s, then %zd\n",
+           total == *written && total > TOTAL ? "all of it" : "NOT ALL", n);
+}
+
+static void close_beside_a_writer(void)
+{
+    ssize_t written = 0;
+    pthread_t writer = start_asleep(writes_at_once, &written);
+
+    said("close", close(a));
+    sleep_ms(30);
+    read_what_was_written(writer, &written);
+}
+
+static void dup2_over_a_writer(void)
+{
+    ssize_t written = 0;
+    pthread_t writer = start_asleep(writes_at_once, &written);
+    int c, d;
+
+    tcp_pair("4", 0, &c, &d);
+    settle_pair(c, d);
+    said("dup2", dup2(c, a) - a);
+    close(c);
+    talk("the new one", a, d);
+    read_what_was_written(writer, &written);
+    talk("afterwards", a, d);
 }
 
 static void *polls(void *arg)
@@ -515,6 +562,8 @@ static const struct test_case cases[] = {
     {"threads_read_one", threads_read_one, STAYS},
     {"threads_write_one", threads_write_one, STAYS},
     {"dup_over_a_reader", dup2_over_a_reader, GOES_UP},
+    {"close_beside_a_reader", close_beside_a_reader, GOES_UP},
+    {"dup_over_a_writer", dup2_over_a_writer, GOES_UP},
     {"close_beside_a_writer", close_beside_a_writer, GOES_UP},
     {"close_beside_a_poller", close_beside_a_poller, GOES_UP},
     {"dup_over_a_selecter", dup2_over_a_selecter, GOES_UP},
