@@ -8,7 +8,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <mqueue.h>
+#include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pty.h>
@@ -33,6 +36,7 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <syslog.h>
 #include <termios.h>
 #include <unistd.h>
 #include <utmp.h>
@@ -331,12 +335,95 @@ static void beyond_the_limit(void)
     said("b", read(b, &(char){0}, 1));
 }
 
+/* Whatever of the library's own lies in a range stays, and works. */
+static void ranges_around_it(void)
+{
+    int c, d, low;
+
+    said("all above", close_range((unsigned)b + 1, ~0u, 0));
+    talk("still here", a, b);
+    said("a billion more", close_range((unsigned)b + 1, 1000000000, 0));
+    tcp_pair("4", SOCK_CLOEXEC, &c, &d);
+    settle_pair(c, d);
+    talk("a new one", c, d);
+    low = dup2(d, 20);
+    closefrom(21);
+    close(d);
+    talk("at 20", c, low);
+    said("to be closed by exec", close_range(3, ~0u, CLOSE_RANGE_CLOEXEC));
+    printf("  %d\n", fcntl(low, F_GETFD));
+    talk("not yet", c, low);
+    said("no such range", close_range(9, 8, 0));
+    said("no such flag", close_range(3, 200, 0x100));
+    said("all", close_range(3, ~0u, 0));
+    said("a", write(a, "x", 1));
+    said("20", read(low, &(char){0}, 1));
+}
+
+/* The other end, in another process, is told all and then the end. */
+static void range_of_all(void)
+{
+    uint16_t port = 0;
+    int listener = tcp_listen("4", &port), d;
+    char buf[16] = "";
+    pid_t pid = fork_limited(9);
+
+    if (pid == 0) {
+        int c = tcp_connect("4", port);
+
+        until_moved(c, -1);
+        (void)!write(c, "last words", 10);
+        close_range(3, ~0u, 0);
+        sleep_ms(100);
+        _exit(0);
+    }
+    d = accept(listener, NULL, NULL);
+    echo_words(d, buf);
+    said("read", recv(d, buf + 4, 6, MSG_WAITALL));
+    printf("  %s\n", buf);
+    said("the end", read(d, buf, 1));
+    said("child", child_status(pid));
+}
+
+/* Sockets that libc makes for itself, and gives back. */
+static void of_libc_itself(void)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+    struct ifaddrs *addresses;
+    struct if_nameindex *list;
+    char name[64];
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+    said("getaddrinfo", getaddrinfo("127.0.0.1", "80", &hints, &found));
+    freeaddrinfo(found);
+    said("getnameinfo", getnameinfo((void *)&at, sizeof(at), name, sizeof(name),
+                                    NULL, 0, NI_NUMERICHOST));
+    printf("  %s\n", name);
+    said("getaddrinfo", getaddrinfo("localhost", NULL, &hints, &found));
+    freeaddrinfo(found);
+    said("gethostbyname", gethostbyname("localhost") != NULL ? 0 : -1);
+    said("getifaddrs", getifaddrs(&addresses));
+    freeifaddrs(addresses);
+    said("if_nametoindex", if_nametoindex("lo") > 0 ? 0 : -1);
+    list = if_nameindex();
+    said("if_nameindex", list != NULL ? 0 : -1);
+    if_freenameindex(list);
+    openlog("passes", LOG_NDELAY, LOG_USER);
+    syslog(LOG_DEBUG, "nothing to be done");
+    closelog();
+    talk("still here", a, b);
+}
+
 static const struct test_case cases[] = {
     {"of_files", of_files, STAYS},
     {"of_terminals", of_terminals, STAYS},
     {"of_other_kinds", of_other_kinds, STAYS},
     {"names", names, STAYS},
     {"options", options, STAYS},
+    {"ranges_around_it", ranges_around_it, STAYS},
+    {"range_of_all", range_of_all, GOES_UP},
+    {"of_libc_itself", of_libc_itself, STAYS},
     {"closed_by_stdio", closed_by_stdio, RETURNS},
     {"standard_ones", standard_ones, RETURNS},
     {"closed_by_number", closed_by_number, GOES_UP},
