@@ -497,6 +497,39 @@ static void bad_vectors(void)
     said("read", read(b, (char[8]){0}, 8));
 }
 
+/* TCP names nobody; what is to say so is written when the bytes are taken. */
+static void bad_names(void)
+{
+    char buf[8], name[32] = "untouched";
+    socklen_t odd = (socklen_t)-1, len = sizeof(name);
+    struct iovec iov = {buf, 1};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_name = far,
+                         .msg_namelen = 16,
+                         .msg_control = far,
+                         .msg_controllen = 64};
+
+    put(a, 8);
+    wait_unread(b, 8);
+    said("length nowhere", recvfrom(b, buf, 1, 0, (void *)name, far));
+    said("odd length", recvfrom(b, buf, 1, 0, (void *)name, &odd));
+    said("name nowhere", recvfrom(b, buf, 1, 0, far, &len));
+    printf("  %u %s\n", len, name);
+    said("no name", recvfrom(b, buf, 1, 0, NULL, far));
+    said("message", recvmsg(b, &msg, 0));
+    printf("  %u %zu\n", msg.msg_namelen, msg.msg_controllen);
+    said("peer", getpeername(b, far, &len));
+    said("peer", getpeername(b, (void *)name, far));
+    got("left", read(b, buf, 8), buf);
+    said("sendto", sendto(a, buf, 1, 0, far, 16));
+    said("sendto", sendto(a, buf, 1, 0, (void *)name, 16));
+    said("sendto", sendto(a, buf, 1, 0, (void *)name, 200));
+    said("sendto", sendto(a, buf, 1, 0, NULL, 16));
+    shutdown(a, SHUT_WR);
+    read_all("arrived", b);
+}
+
 static const struct test_case cases[] = {
     {"peeks", peeks, STAYS},
     {"peek_waits_for_all", peek_waits_for_all, RETURNS},
@@ -514,6 +547,7 @@ static const struct test_case cases[] = {
     {"many_messages_and_no_room", many_messages_and_no_room, STAYS},
     {"bad_addresses", bad_addresses, STAYS},
     {"bad_vectors", bad_vectors, STAYS},
+    {"bad_names", bad_names, STAYS},
 };
 
 int main(int argc, char **argv)
