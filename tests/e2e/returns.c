@@ -394,6 +394,21 @@ static void takes_it_from_itself(void)
     said("the end", recv(a, &(char){0}, 1, 0));
 }
 
+/* Who has returned stays on TCP for a while, and then goes up again. */
+static void settles_first(void)
+{
+    const char *settle = getenv("FASTSOCK_SETTLE_MS");
+    uint64_t least = settle != NULL ? strtoull(settle, NULL, 10) : 0, start;
+
+    for (int i = 0; i < 2; i++) {
+        until_moved(a, b);
+        start = now_ms();
+        spawn_true();
+        until_moved(a, b);
+        printf("  %s\n", now_ms() - start >= least ? "in time" : "TOO EARLY");
+    }
+}
+
 static const struct test_case cases[] = {
     {"urgent_byte", urgent_byte, RETURNS},
     {"urgent_byte_in_line", urgent_byte_in_line, RETURNS},
@@ -411,6 +426,7 @@ static const struct test_case cases[] = {
     {"asynchronous_io", asynchronous_io, RETURNS},
     {"list_of_io", list_of_io, RETURNS},
     {"back_trace", back_trace, RETURNS},
+    {"settles_first", settles_first, GOES_UP},
     {"shell_words", shell_words, GOES_UP},
     {"image_by_descriptor", image_by_descriptor, GOES_UP},
     {"fork_that_asks_nobody", fork_that_asks_nobody, GOES_UP},

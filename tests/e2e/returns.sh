@@ -4,5 +4,9 @@
 . "$(dirname "$0")/lib.inc"
 limit=15
 compare_cases returns
+settings="FASTSOCK_SETTLE_MS=300"
+compare_case returns settles_first goes_up
+[ "$(counter streams_up)" -ge 6 ] || fail "it did not go up again, and again"
+settings=
 compare_cases withdraws
 finish "$cases cases as on the kernel"
