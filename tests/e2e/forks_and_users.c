@@ -249,14 +249,17 @@ static void child_gets_a_dup(void)
     fcntl(a, F_SETFD, FD_CLOEXEC);
     fcntl(b, F_SETFD, FD_CLOEXEC);
     again = dup(a);
-    snprintf(command, sizeof(command), "sleep 0.3; printf late >&%d", again);
+    snprintf(command, sizeof(command), "read word; printf late >&%d", again);
     child = popen(command, "we");
+    if (child == NULL)
+        die("popen");
     for (int i = 0; i < 10; i++) {
         talk("meanwhile", a, b);
         talk("answer", b, a);
         sleep_ms(10);
     }
-    said("child", child != NULL ? pclose(child) : -1);
+    fprintf(child, "now\n");
+    said("child", pclose(child));
     said("from the child", recv(b, got, 4, MSG_WAITALL));
     printf("  %s\n", got);
     talk("afterwards", a, b);
