@@ -271,9 +271,18 @@ static void on_kick(struct stream *s)
     helper_ask(e, last ? WORK_CLOSE | WORK_LET_GO : WORK_PROGRESS);
 }
 
+/* What others have set on the file is asked last: it costs system calls. */
 static bool on_stays(struct stream *s)
 {
-    return endpoint_stays(endpoint_of(s));
+    struct endpoint *e = endpoint_of(s);
+
+    if (endpoint_stays(e))
+        return true;
+    if (endpoint_options_allow(e))
+        return false;
+    s->why = REASON_UNSUPPORTED_CALL;
+    atomic_store(&e->ineligible, true);
+    return true;
 }
 
 const struct stream_calls endpoint_stream_calls = {

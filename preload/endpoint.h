@@ -61,7 +61,8 @@ struct endpoint {
     struct stream stream;
     struct stream_bytes bytes;
     uint64_t inode;
-    uint64_t rcvtimeo_ns, sndtimeo_ns; /* 0: for ever */
+    uint64_t rcvtimeo_ns, sndtimeo_ns; /* 0: for ever; or ENDPOINT_NO_TIME */
+    bool needs_kernel; /* an option says so; on a listener: of its children */
 
     _Atomic uint64_t watch; /* 4 x 16 bits: waiters; under stream.rx */
     struct epoll_reg *regs; /* under the registry lock */
@@ -104,6 +105,9 @@ struct endpoint {
     LIST_ENTRY(endpoint) all; /* those with the helper's interest */
     bool in_all;
 };
+
+/* A time-out below zero, which Linux takes as none: the call never waits. */
+#define ENDPOINT_NO_TIME UINT64_C(1)
 
 static inline struct endpoint *endpoint_of(struct stream *s)
 {
@@ -184,6 +188,18 @@ void endpoint_write_refused(struct endpoint *e);
  */
 bool endpoint_enter(struct endpoint *e);
 void endpoint_leave(struct endpoint *e);
+
+/*
+ * Asks the kernel what is set on the file, and notes what calls on a link need
+ * to know of it. False: it has to stay on TCP. All locks of the stream held.
+ */
+bool endpoint_options_allow(struct endpoint *e);
+/* While a setting is changed and noted nobody asks for it. The result is for
+ * the unlock: not in a handler in the midst of its thread's own call. */
+bool endpoint_options_lock(struct endpoint *e);
+void endpoint_options_unlock(struct endpoint *e, bool locked);
+/* SO_RCVTIMEO or SO_SNDTIMEO as below. */
+uint64_t endpoint_time_of(const struct timeval *t);
 
 /*
  * Have this waiter woken for the stream; with no place left it takes that of a

@@ -190,15 +190,18 @@ EXPORT int dup3(int old, int new, int flags)
 
 static int fcntl_endpoint(struct endpoint *e, int fd, int command, long arg)
 {
+    bool locked;
     int rc;
 
     switch (command) {
     case F_SETFL:
         if (arg & O_ASYNC)
             endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+        locked = endpoint_options_lock(e);
         rc = REAL(fcntl64)(fd, command, arg);
         if (rc == 0)
             atomic_store(&e->nonblocking, (arg & O_NONBLOCK) != 0);
+        endpoint_options_unlock(e, locked);
         return rc;
     case F_SETOWN:
     case F_SETSIG:
@@ -279,6 +282,7 @@ static bool counts_bytes(struct endpoint *e, unsigned long request, void *arg)
 static int ioctl_endpoint(struct endpoint *e, int fd, unsigned long request,
                           void *arg)
 {
+    bool locked;
     int rc;
 
     if (request == FIONREAD)
@@ -287,9 +291,13 @@ static int ioctl_endpoint(struct endpoint *e, int fd, unsigned long request,
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
     if (counts_bytes(e, request, arg))
         return 0;
+    if (request != FIONBIO)
+        return REAL(ioctl)(fd, request, arg);
+    locked = endpoint_options_lock(e);
     rc = REAL(ioctl)(fd, request, arg);
-    if (rc == 0 && request == FIONBIO)
+    if (rc == 0)
         atomic_store(&e->nonblocking, *(int *)arg != 0);
+    endpoint_options_unlock(e, locked);
     return rc;
 }
 

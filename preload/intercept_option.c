@@ -57,14 +57,11 @@ static bool needs_kernel(int level, int name, const void *value, socklen_t len)
 
 static uint64_t time_of(const void *value, socklen_t len)
 {
-    struct timeval t;
+    struct timeval t = {0, 0};
 
-    if (len < sizeof(t))
-        return 0;
-    memcpy(&t, value, sizeof(t));
-    if (t.tv_sec < 0 || t.tv_usec < 0)
-        return 0;
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_usec * 1000;
+    if (len >= sizeof(t))
+        memcpy(&t, value, sizeof(t));
+    return endpoint_time_of(&t);
 }
 
 /* The application's SO_LINGER while the socket carries ours. */
@@ -82,6 +79,20 @@ static bool linger_aside(struct endpoint *e, const void *value, socklen_t len)
     return aside;
 }
 
+static int set_time(struct endpoint *e, int fd, int name, const void *value,
+                    socklen_t len)
+{
+    bool locked = endpoint_options_lock(e);
+    int rc = REAL(setsockopt)(fd, SOL_SOCKET, name, value, len);
+
+    if (rc == 0 && (name == SO_RCVTIMEO || name == NEW_RCVTIMEO))
+        e->rcvtimeo_ns = time_of(value, len);
+    else if (rc == 0)
+        e->sndtimeo_ns = time_of(value, len);
+    endpoint_options_unlock(e, locked);
+    return rc;
+}
+
 static int set_on_socket(struct endpoint *e, int fd, int name,
                          const void *value, socklen_t len)
 {
@@ -89,11 +100,10 @@ static int set_on_socket(struct endpoint *e, int fd, int name,
 
     if (name == SO_LINGER && linger_aside(e, value, len))
         return 0;
+    if (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == NEW_RCVTIMEO ||
+        name == NEW_SNDTIMEO)
+        return set_time(e, fd, name, value, len);
     rc = REAL(setsockopt)(fd, SOL_SOCKET, name, value, len);
-    if (rc == 0 && (name == SO_RCVTIMEO || name == NEW_RCVTIMEO))
-        e->rcvtimeo_ns = time_of(value, len);
-    if (rc == 0 && (name == SO_SNDTIMEO || name == NEW_SNDTIMEO))
-        e->sndtimeo_ns = time_of(value, len);
     if (rc == 0 && name == SO_RCVLOWAT) /* tcp_set_rcvlowat() of Linux */
         stream_tell_unread(&e->stream);
     return rc;
@@ -107,8 +117,10 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value,
 
     if (likely(e == NULL) || (int)len < 0 || !readable(value, len))
         return REAL(setsockopt)(fd, level, name, value, len);
-    if (needs_kernel(level, name, value, len))
+    if (needs_kernel(level, name, value, len)) {
+        e->needs_kernel = true;
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+    }
     if (level == SOL_SOCKET)
         return set_on_socket(e, fd, name, value, len);
     if (level != IPPROTO_TCP || name != TCP_NODELAY)

@@ -140,6 +140,8 @@ static int accepted(struct endpoint *listener, int fd, int flags)
     if (e != NULL && listener != NULL) {
         e->rcvtimeo_ns = listener->rcvtimeo_ns;
         e->sndtimeo_ns = listener->sndtimeo_ns;
+        if (listener->needs_kernel)
+            endpoint_banish(e, REASON_UNSUPPORTED_CALL);
     }
     intercept_new_fd(fd, e != NULL ? &e->object : NULL);
     if (unlikely(backends_between_hosts) && e != NULL &&

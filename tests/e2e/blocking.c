@@ -207,6 +207,18 @@ static void time_out_interrupted(void)
     printf("  signals %d\n", (int)signals_seen);
 }
 
+/* Less than none is none: sock_set_timeout() of Linux. */
+static void time_out_below_zero(void)
+{
+    struct timeval t = {-1, 0};
+
+    said("option", setsockopt(a, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)));
+    said("read", read(a, much, 1));
+    said("option", setsockopt(a, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t)));
+    said("full", fill(a) > 65536 ? 0 : -1);
+    said("write", write(a, much, 1));
+}
+
 static void full_and_empty_again(void)
 {
     struct pollfd p = {a, POLLOUT, 0};
@@ -468,6 +480,7 @@ static const struct test_case cases[] = {
     {"handlers_by_any_name", handlers_by_any_name, STAYS},
     {"time_out_with_a_part", time_out_with_a_part, STAYS},
     {"time_out_interrupted", time_out_interrupted, STAYS},
+    {"time_out_below_zero", time_out_below_zero, STAYS},
     {"full_and_empty_again", full_and_empty_again, STAYS},
     {"reset_by_peer", reset_by_peer, STAYS},
     {"reset_told_by_read", reset_told_by_read, STAYS},

@@ -10,6 +10,8 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -129,6 +131,31 @@ static void time_out_of_listener(void)
     said("no room", write(b, much, 1));
 }
 
+static void low_water_of_listener(void)
+{
+    accept_with(SO_RCVLOWAT, &ten, sizeof(ten));
+    words_of_ten();
+    half_a_word();
+}
+
+static void time_stamps_of_listener(void)
+{
+    int on = 1;
+    char control[128], buf[16];
+    struct iovec iov = {buf, sizeof(buf)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+
+    accept_with(SO_TIMESTAMP, &on, sizeof(on));
+    settle_pair(a, b);
+    (void)!write(a, "12345", 5);
+    wait_unread(b, 5);
+    said("recvmsg", recvmsg(b, &msg, 0));
+    printf("  control %zu\n", msg.msg_controllen);
+}
+
 static void linger_from_before(void)
 {
     connect_with(SO_LINGER, &reset, sizeof(reset));
@@ -174,6 +201,30 @@ static void low_water_of_a_child(void)
     half_a_word();
 }
 
+static void does_not_block(void)
+{
+    make_nonblocking(b);
+}
+
+static void nonblock_of_a_child(void)
+{
+    by_a_child(does_not_block);
+    moves();
+    nothing_to_read();
+}
+
+static void has_little_time(void)
+{
+    setsockopt(b, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
+}
+
+static void time_out_of_a_child(void)
+{
+    by_a_child(has_little_time);
+    moves();
+    nothing_to_read();
+}
+
 static void shuts(void)
 {
     shutdown(b, SHUT_WR);
@@ -217,6 +268,41 @@ static void by_number(void)
     nothing_to_read();
 }
 
+/* A new image, which gets a listener that has the time-out. */
+static int serve_one(int listener)
+{
+    b = accept(listener, NULL, NULL);
+    until_moved(b, -1);
+    nothing_to_read();
+    return 0;
+}
+
+static void time_out_of_anothers_listener(void)
+{
+    char program[256] = "", number[12];
+    uint16_t port = 0;
+    int listener = tcp_listen("4", &port);
+    char word[4];
+    pid_t pid;
+
+    (void)!readlink("/proc/self/exe", program, sizeof(program) - 1);
+    setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
+    fcntl(listener, F_SETFD, 0);
+    snprintf(number, sizeof(number), "%d", listener);
+    fflush(stdout);
+    pid = fork_limited(10);
+    if (pid == 0) {
+        execl(program, "inherited", "listener", number, (char *)NULL);
+        _exit(127);
+    }
+    close(listener);
+    close(a);
+    a = tcp_connect("4", port);
+    while (recv(a, word, 4, MSG_WAITALL) == 4)
+        (void)!write(a, word, 4);
+    said("server", child_status(pid));
+}
+
 static const struct test_case cases[] = {
     {"linger_of_listener", linger_of_listener, STAYS},
     {"time_out_of_listener", time_out_of_listener, STAYS},
@@ -225,12 +311,21 @@ static const struct test_case cases[] = {
     {"low_water_from_before", low_water_from_before, GOES_UP},
     {"linger_of_a_child", linger_of_a_child, GOES_UP},
     {"low_water_of_a_child", low_water_of_a_child, GOES_UP},
+    {"low_water_of_listener", low_water_of_listener, GOES_UP},
+    {"time_stamps_of_listener", time_stamps_of_listener, GOES_UP},
+    {"nonblock_of_a_child", nonblock_of_a_child, GOES_UP},
+    {"time_out_of_a_child", time_out_of_a_child, GOES_UP},
     {"shutdown_by_a_child", shutdown_by_a_child, GOES_UP},
     {"by_another_number", by_another_number, STAYS},
     {"by_number", by_number, STAYS},
+    {"time_out_of_anothers_listener", time_out_of_anothers_listener, STAYS},
 };
 
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "listener") == 0) {
+        time_limit(10);
+        return serve_one(atoi(argv[2]));
+    }
     return run_cases(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

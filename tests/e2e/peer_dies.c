@@ -39,7 +39,7 @@ static struct {
  * Under the library ($E2E_PATIENCE) words are exchanged until TCP carries them
  * no more, some seconds at most: who dies while a stream leaves TCP is a reset.
  */
-static void until_moved(int fd, bool first)
+static void until_both_moved(int fd, bool first)
 {
     uint64_t sent = 0, now;
     char word[4] = "grew";
@@ -82,7 +82,7 @@ static void settle(int fd, bool first)
             (void)!write(fd, "pong", 4);
     }
     if (getenv("E2E_PATIENCE") != NULL)
-        until_moved(fd, first);
+        until_both_moved(fd, first);
 }
 
 static void die_by(enum how how, int fd)
