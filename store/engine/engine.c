@@ -203,23 +203,26 @@ void durable_fail(struct kv *kv)
     kv->failed = true;
 }
 
-static void leave_summary(struct kv *kv)
+/* It is whole before anything says that the pool was closed in order: what is
+ * not, is damage. */
+static int leave_summary(struct kv *kv)
 {
     struct summary_counts counts = {.items = kv->stats.items,
                                     .bytes = kv->stats.bytes,
                                     .expiring = kv->expiring};
     durable_unpin_all(kv);
     summary_write(&kv->pool, &kv->heap, &counts, kv->next_cas);
+    int rc = pm_fence(&kv->region->region.pm);
     /* Flushed with clean, which is in its line. */
-    pm_store64(kv->pm, &kv->pool.header->state.cas_ceiling, kv->next_cas);
+    if (rc == 0)
+        pm_store64(kv->pm, &kv->pool.header->state.cas_ceiling, kv->next_cas);
+    return rc;
 }
 
 int durable_close(struct kv *kv)
 {
     assert(kv->failed || (kv->n_reserved == 0 && kv->holds.n == 0));
-    bool clean = space_commit(kv) == KV_OK;
-    if (clean)
-        leave_summary(kv);
+    bool clean = space_commit(kv) == KV_OK && leave_summary(kv) == 0;
     int rc = pool_close(&kv->pool, clean);
     borrow_fini(&kv->borrow);
     heap_fini(&kv->heap);
