@@ -5,6 +5,8 @@
 CRASH_FLAGS := -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-inline
 CRASH_ROOM  := $(patsubst %.c,$(B)/crash/%.o,$(CONFIG_SRC) \
 	$(wildcard store/pm/*.c store/engine/*.c))
+# kvpool's check, which stores nothing.
+CRASH_TOOL  := $(call obj,$(filter-out store/tool/kvpool_%.c,$(wildcard store/tool/*.c)))
 CRASH_SRC   := $(wildcard tests/crash/*.c)
 CRASH       := $(B)/tests/crash/crash
 
@@ -13,7 +15,7 @@ $(B)/crash/%.o: %.c
 	$(if $(V),,@echo '  CC    $< (for call sites)')
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(CRASH_FLAGS) -c -o $@ $<
 
-$(B)/tests/crash/crash: $(CRASH_SRC:%.c=$(B)/crash/%.o) $(CRASH_ROOM)
+$(B)/tests/crash/crash: $(CRASH_SRC:%.c=$(B)/crash/%.o) $(CRASH_ROOM) $(CRASH_TOOL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem

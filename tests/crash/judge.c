@@ -1,6 +1,7 @@
 /* See judge.h. */
 #include "tests/crash/judge.h"
 
+#include "tests/crash/offline.h"
 #include "tests/crash/subject.h"
 
 #include <stdarg.h>
@@ -18,6 +19,7 @@ struct look {
     struct kv *kv;
     unsigned char *seen; /* by key */
     uint64_t pools;      /* bytes of all pools */
+    bool clean;          /* said the check before the recovery */
     bool fine;
     char *what;
     size_t what_size;
@@ -272,6 +274,22 @@ static void look_at_all(struct look *l)
     if (stats.repaired > 0 && !(e->damaged && e->phase == PHASE_OPENING))
         wrong(l, "%llu entries had to be repaired",
               (unsigned long long)stats.repaired);
+    if (stats.repaired > 0 && l->clean)
+        wrong(l, "kvpool check finds nothing, the recovery repairs %llu",
+              (unsigned long long)stats.repaired);
+}
+
+/* What a crash leaves is no damage for who looks without opening it, either. */
+static void check_offline(struct look *l, const char *path)
+{
+    const struct expectation *e = l->expected;
+    char what[300] = "";
+    enum offline_verdict verdict = offline_check(path, what, sizeof(what));
+    l->clean = verdict == OFFLINE_CLEAN;
+    if (verdict == OFFLINE_FAILED ||
+        (verdict == OFFLINE_REFUSED && e->phase != PHASE_MAKING) ||
+        (verdict == OFFLINE_DAMAGED && !e->damaged))
+        wrong(l, "kvpool check: %s", what);
 }
 
 static void restore(struct image *image, const struct recorder *r, bool all)
@@ -294,6 +312,7 @@ bool judge(struct image *image, struct recorder *recorder,
     bool making = e->phase == PHASE_MAKING;
 
     recorder_restart(recorder);
+    check_offline(&l, image->path);
     if (e->phase == PHASE_EMPTY) {
         if (subject_try_region(image->path, &recorder->hook, error,
                                sizeof(error)) < 0)

@@ -44,8 +44,6 @@ static const struct {
      "a ceiling that is raised early only skips ids"},
     {MUTATION_EARLY, "leave_summary", "durable_close", 1,
      "a ceiling just above the last id given is right at any time"},
-    {MUTATION_NO_FLUSH, "summary_write", "leave_summary", 1,
-     "what is not whole is not believed; the next open takes longer"},
     {MUTATION_EARLY, "summary_write", "leave_summary", 1,
      "it counts only with the ceiling of its own close"},
     {MUTATION_EARLY, "forget", "take_bucket", 1,

@@ -2,7 +2,7 @@
  * The log of all that one struct pm was told: every store with its bytes,
  * every flush, every fence, in order, each with the place in the program that
  * asked for it. What a crash may leave is worked out from the log afterwards
- * (replay.h), so one run of a script serves any number of images and mutants.
+ * (explore.h), so one run of a script serves any number of images and mutants.
  *
  * A word is 8 aligned bytes, numbered from the start of the mapping. Call
  * sites are return addresses: all between a call of persist.h and the test has
