@@ -250,14 +250,23 @@ static int sync_names(struct opening *o)
     return 0;
 }
 
-/* A file is emptied; what a device holds is overwritten where it counts. */
-static int write_parts(struct region *region, const struct region_header *h)
+/* What a device holds is overwritten where it counts. It says first that it is
+ * not finished: without that, half a header is somebody else's. */
+static int clear_device(struct region *region, uint64_t first)
 {
     static const unsigned char zeroes[4096];
     struct pm *pm = &region->pm;
-    for (uint64_t at = REGION_HEADER_SIZE; region->device && at < h->first;
+    region_set(region, &region->header->magic, REGION_MAGIC_UNBUILT);
+    int rc = pm_fence(pm);
+    for (uint64_t at = REGION_HEADER_SIZE; rc == 0 && at < first;
          at += sizeof(zeroes))
         pm_copy(pm, pm->base + at, zeroes, sizeof(zeroes));
+    return rc;
+}
+
+static int write_header(struct region *region, const struct region_header *h)
+{
+    struct pm *pm = &region->pm;
     pm_copy(pm, region->header->layout, h->layout,
             sizeof(*h) - offsetof(struct region_header, layout));
     return pm_fence(pm);
@@ -283,8 +292,9 @@ static int build(struct opening *o)
     if (rc < 0)
         return rc;
     if (region->device)
-        region_set(region, &region->header->magic, unbuilt);
-    rc = write_parts(region, &o->header);
+        rc = clear_device(region, o->header.first);
+    if (rc == 0)
+        rc = write_header(region, &o->header);
     if (rc < 0)
         goto undo_map;
     rc = sync_names(o);
