@@ -102,7 +102,7 @@ for group in "$@"; do
     crash)
         one tests/crash/images "$([ -n "$LONG" ] && echo 1500 || echo 600)" \
             "$BUILD/tests/crash/crash" ${LONG:+long}
-        one tests/crash/mutants 300 "$BUILD/tests/crash/crash" mutants
+        one tests/crash/mutants 300 sh tests/crash/mutants.sh
         one tests/crash/sequences 600 sh tests/crash/sequences.sh
         [ -n "$LONG" ] || continue
         one tests/crash/valgrind 600 sh tests/crash/valgrind.sh

@@ -27,6 +27,6 @@ check-images: $(B)/tests/crash/crash
 	$(Q)$< long
 
 check-mutants: $(B)/tests/crash/crash
-	$(Q)$< mutants
+	$(Q)BUILD=$(B) sh tests/crash/mutants.sh
 
 .PHONY: check-images check-mutants

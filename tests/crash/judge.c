@@ -240,7 +240,7 @@ static void look_at_pools(struct look *l, const struct image *image)
     for (int k = model->n_keys; k < model->n_keys + model->n_pools; k++)
         if (!l->seen[k] && !model_allows(model, window, k, NULL))
             wrong(l, "pool %s is lost", model->keys[k].name);
-    if (l->pools + kv_region_free(region) != model->region)
+    if (!model_allows_region(model, window, l->pools + kv_region_free(region)))
         wrong(l, "pools have %llu bytes and %llu are free, of %llu",
               (unsigned long long)l->pools,
               (unsigned long long)kv_region_free(region),

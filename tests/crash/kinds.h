@@ -18,6 +18,8 @@ void step_region_create(struct script *script);
 void step_create(struct script *script);
 void step_reopen(struct script *script);
 void step_repair(struct script *script);
+void step_restore(struct script *script);
+void step_region_grow(struct script *script);
 void step_pool_create(struct script *script);
 void step_pool_grow(struct script *script);
 void step_pool_regrow(struct script *script);

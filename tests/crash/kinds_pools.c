@@ -63,6 +63,26 @@ void step_reopen(struct script *s)
     }
 }
 
+/* A dump is loaded: cas ids that are far beyond what this pool has given. */
+void step_restore(struct script *s)
+{
+    uint64_t cas = 0;
+    script_open(s, SUBJECT_POOL);
+    if (!s->kv)
+        return;
+    script_look(s);
+    for (int i = 0; i < s->model.n_keys; i++) {
+        cas += 1 + (script_roll(s, 4) ? script_roll(s, 1000)
+                                      : (uint64_t)script_roll(s, 3) << 20);
+        script_restore(s, i, kinds_any_len(s), cas);
+        if (script_roll(s, 4) == 0)
+            script_commit(s);
+    }
+    script_commit(s);
+    script_put(s, 0, kinds_any_len(s));
+    script_commit(s);
+}
+
 /* A crash while damaged entries are dropped. */
 void step_repair(struct script *s)
 {
@@ -76,13 +96,16 @@ void step_repair(struct script *s)
         int k = (int)script_roll(s, (uint32_t)s->model.n_keys);
         const struct key *key = &s->model.keys[k];
         struct state gone = {.op = s->model.ops - 1};
-        if (key->len > 12 && k >= 10 && model_now(&s->model, k)->present &&
+        if (key->len > 12 && k >= 10 && k < s->model.n_keys - 1 &&
+            model_now(&s->model, k)->present &&
             subject_damage(s->fd, key->name, key->len))
             model_add(&s->model, k, &gone);
     }
     s->damaged = true;
     subject_abandon(s->kv);
     s->kv = NULL;
+    if (script_roll(s, 2) && !subject_lower_ceiling(s->fd))
+        script_wrong(s, "the pool has no ceiling of cas ids");
     recorder_detach(&s->log);
     recorder_mark(&s->log, EVENT_OP, s->model.ops - 1);
     recorder_mark(&s->log, EVENT_ACK, s->model.ops);
@@ -90,6 +113,10 @@ void step_repair(struct script *s)
     recorder_mark(&s->log, EVENT_OPENING, 0);
     script_open(s, 0);
     recorder_mark(&s->log, EVENT_OPENED, 0);
+    if (s->kv) { /* its id was given all the same */
+        script_erase(s, s->model.n_keys - 1);
+        script_commit(s);
+    }
     for (int i = 0; i < 4 && s->kv; i++) {
         script_put(s, (int)script_roll(s, (uint32_t)s->model.n_keys),
                    kinds_any_len(s));
@@ -159,6 +186,28 @@ void step_pool_regrow(struct script *s)
     script_pool_grow(s, 4096 * 8);
     script_put(s, 0, kinds_any_len(s) / 4);
     script_commit(s);
+}
+
+/* The file is longer at once, the region when its header says so; then pools
+ * get what is new. A crash finds old or new bounds, and what was there. */
+void step_region_grow(struct script *s)
+{
+    open_region(s);
+    if (!s->kv)
+        return;
+    s->damaged = script_roll(s, 2);
+    if (s->damaged)
+        subject_stray_word(s->region);
+    recorder_detach(&s->log); /* the log begins with the longer file */
+    recorder_mark(&s->log, EVENT_OP, s->model.ops - 1);
+    recorder_mark(&s->log, EVENT_ACK, s->model.ops);
+    script_look(s);
+    script_region_grow(s, SUBJECT_POOL + 4096 * (1 + script_roll(s, 60)));
+    script_pool_grow(s, kv_region_free(s->region) / 8192 * 4096);
+    script_put(s, 0, kinds_any_len(s) / 4);
+    script_commit(s);
+    if (kv_region_free(s->region) >= 8 * 4096)
+        script_pool_create(s, s->model.n_keys + 5, 4 * 4096);
 }
 
 /* Pool 3 is given something to hide, and goes. */

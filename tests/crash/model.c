@@ -158,6 +158,15 @@ bool model_allows(const struct model *model, struct window w, int k,
     return false;
 }
 
+bool model_allows_region(const struct model *model, struct window w,
+                         uint64_t bytes)
+{
+    bool may_be_old = model->grown == 0 || model->grown >= w.acked;
+    bool may_be_new = model->grown != 0 && model->grown < w.begun;
+    return (may_be_old && bytes == model->region) ||
+           (may_be_new && bytes == model->region + model->grown_by);
+}
+
 bool model_changed(const struct model *model, struct window w, int k)
 {
     const struct key *key = &model->keys[k];

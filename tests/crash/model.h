@@ -48,6 +48,8 @@ struct model {
     int n_keys;
     int n_pools;         /* keys[n_keys] and on: pools, flags are their pages */
     uint64_t region;     /* bytes of the region for pools; 0: it has only one */
+    uint32_t grown;      /* operation that makes the region larger; 0: none */
+    uint64_t grown_by;   /* by so many bytes for pools */
     int secret_pool;     /* key of the pool that has it; 0: none */
     uint32_t secret_end; /* the pool that has this operation is another one */
     uint32_t zeroed;     /* operation that overwrites the secret; 0: none */
@@ -90,6 +92,10 @@ const struct state *model_now(const struct model *model, int k);
 /* Whether a key may have this state; NULL: be absent. */
 bool model_allows(const struct model *model, struct window window, int k,
                   const struct state *found);
+
+/* Whether a region may have so many bytes for pools. */
+bool model_allows_region(const struct model *model, struct window window,
+                         uint64_t bytes);
 
 /* Whether an operation in the window changed it. */
 bool model_changed(const struct model *model, struct window window, int k);

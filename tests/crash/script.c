@@ -126,6 +126,18 @@ void script_put(struct script *s, int k, uint32_t len)
     finish_store(s, k, result, &state);
 }
 
+void script_restore(struct script *s, int k, uint32_t len, uint64_t cas)
+{
+    const struct key *key = &s->model.keys[k];
+    struct state state = new_state(s, len);
+    begin_store(s, k, &state);
+    state.cas = cas;
+    enum kv_result result =
+        subject_restore(s->kv, key->name, key->len, state.flags, state.exptime,
+                        cas, state.bytes, state.len);
+    finish_store(s, k, result, &state);
+}
+
 static unsigned char *join(const struct state *first,
                            const struct state *second)
 {
@@ -445,6 +457,19 @@ void script_pool_grow(struct script *s, uint64_t more)
     if (kv_pool_grow(s->kv, more, error, sizeof(error)) < 0)
         script_wrong(s, "%s", error);
     finish_pool(s, op, s->model.n_keys, old * 4096 + more);
+}
+
+void script_region_grow(struct script *s, uint64_t size)
+{
+    char error[200] = "";
+    uint64_t before = kv_region_free(s->region);
+    uint32_t op = begin(s, "grow the region to %llu", (unsigned long long)size);
+    if (kv_region_grow(s->region, size, error, sizeof(error)) < 0)
+        script_wrong(s, "%s", error);
+    s->model.grown = op;
+    s->model.grown_by = kv_region_free(s->region) - before;
+    s->model.acked = s->model.ops;
+    recorder_mark(&s->log, EVENT_ACK, s->model.acked);
 }
 
 static void store_some(struct script *s, int n)

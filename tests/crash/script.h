@@ -60,6 +60,7 @@ void script_abandon(struct script *script);
 void script_pool_create(struct script *script, int k, uint64_t size);
 void script_pool_delete(struct script *script, int k, bool zero);
 void script_pool_grow(struct script *script, uint64_t more);
+void script_region_grow(struct script *script, uint64_t size);
 void script_look(struct script *script);
 void script_skip(struct script *script);
 void script_unlook(struct script *script); /* nothing of interest happened */
@@ -72,6 +73,8 @@ void script_modify(struct script *script, int k, uint32_t len);
 void script_write(struct script *script, int k, uint32_t from, uint32_t len);
 void script_number(struct script *script, int k);
 void script_arith(struct script *script, int k);
+/* The cas id is that of another pool. */
+void script_restore(struct script *script, int k, uint32_t len, uint64_t cas);
 void script_erase(struct script *script, int k);
 void script_touch(struct script *script, int k);
 void script_flush_all(struct script *script, uint32_t when);

@@ -3,10 +3,12 @@
 
 #include "store/engine/audit.h"
 #include "store/engine/engine_state.h"
+#include "store/engine/restore.h"
 
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 int subject_open(const char *path, uint64_t size, bool cache,
                  const struct pm_hook *hook, struct kv **out, char *error,
@@ -24,8 +26,8 @@ int subject_open_region(const char *path, uint64_t size, uint64_t pool,
                         const struct pm_hook *hook, struct kv_region **region,
                         struct kv **out, char *error, size_t error_size)
 {
-    struct kv_region_options options = {.size = size,
-                                        .durability = KV_DURABILITY_PROCESS};
+    struct kv_region_options options = {
+        .size = size, .room = 2 * size, .durability = KV_DURABILITY_PROCESS};
     struct kv_options pool_options = {.durability = KV_DURABILITY_PROCESS};
     int rc =
         kv_region_open_hooked(path, &options, hook, region, error, error_size);
@@ -60,6 +62,19 @@ struct kv_region *subject_region(struct kv *kv)
     return kv->region;
 }
 
+void subject_stray_word(struct kv_region *region)
+{
+    struct region *raw = &region->region;
+    raw->words[region_grains(raw)] = raw->words[0];
+}
+
+enum kv_result subject_restore(struct kv *kv, const void *key, size_t klen,
+                               uint32_t flags, uint32_t exptime, uint64_t cas,
+                               const void *value, size_t len)
+{
+    return restore_item(kv, key, klen, flags, exptime, cas, value, len);
+}
+
 bool subject_crowded(struct kv *kv, const void *key, size_t klen)
 {
     uint32_t bucket = hop_bucket(&kv->table, kv_hash(kv, key, klen));
@@ -86,6 +101,17 @@ void subject_abandon(struct kv *kv)
 int subject_audit(struct kv *kv, char *error, size_t error_size)
 {
     return audit(kv, error, error_size);
+}
+
+bool subject_lower_ceiling(int fd)
+{
+    struct region_header h;
+    uint64_t ceiling = 2;
+    if (pread(fd, &h, sizeof(h), 0) != (ssize_t)sizeof(h))
+        return false;
+    off_t at = (off_t)(h.first + offsetof(struct pool_header, state) +
+                       offsetof(struct pool_state, cas_ceiling));
+    return pwrite(fd, &ceiling, sizeof(ceiling), at) == sizeof(ceiling);
 }
 
 bool subject_damage(int fd, const void *key, size_t klen)

@@ -30,6 +30,15 @@ int subject_try_region(const char *path, const struct pm_hook *hook,
 /* The region that a pool is in. */
 struct kv_region *subject_region(struct kv *kv);
 
+/* Past persist.h: the word of the first grain beyond the region's end is that
+ * of its first grain, so a region that is larger has to clear it before. */
+void subject_stray_word(struct kv_region *region);
+
+/* Store an item with the cas id that it had in another pool. */
+enum kv_result subject_restore(struct kv *kv, const void *key, size_t klen,
+                               uint32_t flags, uint32_t exptime, uint64_t cas,
+                               const void *value, size_t len);
+
 /* An item of this new key makes another one move. */
 bool subject_crowded(struct kv *kv, const void *key, size_t klen);
 
@@ -46,5 +55,8 @@ int subject_audit(struct kv *kv, char *error, size_t error_size);
 /* Change one byte of the key wherever it stands in the file, past persist.h.
  * The key must be long enough to be nothing else. False: it is not there. */
 bool subject_damage(int fd, const void *key, size_t klen);
+
+/* The same for the ceiling of the cas ids: all but the first are above it. */
+bool subject_lower_ceiling(int fd);
 
 #endif
