@@ -113,6 +113,58 @@ START_TEST(a_pool_in_pieces_begins_where_there_is_room)
 }
 END_TEST
 
+/* Nothing in a region is an address. */
+START_TEST(a_region_may_be_mapped_anywhere)
+{
+    struct kv_region_options options = {.durability = KV_DURABILITY_PROCESS};
+    struct kv_options pool = {0};
+    unsigned char *base = region->region.pm.base;
+    static char value[5000], got[5000];
+    char key[16];
+    struct kv *kv;
+    ck_assert_int_eq(create("a", 0), 0);
+    ck_assert_int_eq(
+        kv_pool_open(region, "a", &pool, &kv, error, sizeof(error)), 0);
+    memset(value, 'v', sizeof(value));
+    for (int i = 0; i < 400; i++) { /* the table grows, a value is in pieces */
+        snprintf(key, sizeof(key), "%d", i);
+        kv_store(kv, KV_SET, key, strlen(key), 0, 0, 0, value, 400, NULL);
+    }
+    for (int i = 0; i < 400; i += 2) {
+        snprintf(key, sizeof(key), "%d", i);
+        kv_delete(kv, key, strlen(key));
+    }
+    kv_commit(kv);
+    ck_assert_int_eq(
+        kv_store(kv, KV_SET, "k", 1, 0, 0, 0, value, sizeof(value), NULL),
+        KV_OK);
+    ck_assert_int_eq(kv_commit(kv), KV_OK);
+    for (int closed = 0; closed < 2; closed++) {
+        kv->failed = !closed; /* as after a crash */
+        kv_close(kv);
+        kv_region_close(region);
+        void *taken = mmap(base, KV_MIN_POOL, PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        ck_assert_ptr_eq(taken, base);
+        ck_assert_int_eq(
+            kv_region_open(path, &options, &region, error, sizeof(error)), 0);
+        ck_assert_ptr_ne(region->region.pm.base, base);
+        base = region->region.pm.base;
+        ck_assert_int_eq(
+            kv_pool_open(region, "a", &pool, &kv, error, sizeof(error)), 0);
+        for (int i = 1; i < 400; i += 2) {
+            snprintf(key, sizeof(key), "%d", i);
+            ck_assert_int_eq(kv_read(kv, key, strlen(key), 0, got, 400, NULL),
+                             KV_OK);
+            ck_assert_int_eq(memcmp(got, value, 400), 0);
+        }
+        ck_assert_int_eq(kv_read(kv, "k", 1, 0, got, sizeof(got), NULL), KV_OK);
+        ck_assert_int_eq(memcmp(got, value, sizeof(got)), 0);
+    }
+    kv_close(kv);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pools");
@@ -122,6 +174,7 @@ int main(void)
     tcase_add_test(tcase, all_that_is_free_may_be_too_little);
     tcase_add_test(tcase, free_grains_that_lie_apart_are_no_place_to_begin);
     tcase_add_test(tcase, a_pool_in_pieces_begins_where_there_is_room);
+    tcase_add_test(tcase, a_region_may_be_mapped_anywhere);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }

@@ -286,6 +286,31 @@ START_TEST(no_room_for_a_pool_leaves_no_file)
 }
 END_TEST
 
+START_TEST(a_region_that_finds_no_room_to_grow_stays_as_it_is)
+{
+    struct rlimit limit = {SIZE + 8192, SIZE + 8192};
+    struct region region;
+    struct region_options options = {
+        .size = SIZE, .room = 4 * SIZE, .policy = PM_PROCESS};
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(region_open(&region, path, &options, error, sizeof(error)),
+                     0);
+    uint64_t grains = region_grains(&region);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    ck_assert_int_lt(region_grow(&region, 2 * SIZE, error, sizeof(error)), 0);
+    ck_assert_msg(strstr(error, "131072 bytes allocated") != NULL, "%s", error);
+    ck_assert_uint_eq(region.header->size, SIZE);
+    ck_assert_uint_eq(region_grains(&region), grains);
+    ck_assert_int_eq(region_grow(&region, SIZE + 8192, error, sizeof(error)),
+                     0);
+    ck_assert_uint_eq(region_grains(&region), grains + 2);
+    region_close(&region);
+    ck_assert_int_eq(open_pool(&region, 0), 0);
+    ck_assert_uint_eq(region.header->size, SIZE + 8192);
+    region_close(&region);
+}
+END_TEST
+
 START_TEST(a_region_grows_while_it_is_mapped)
 {
     struct region region;
@@ -322,6 +347,7 @@ int main(void)
     tcase_add_test(tcase, a_new_pool_is_whole_allocated_and_private);
     tcase_add_test(tcase, grains_of_a_large_region_are_large_and_aligned);
     tcase_add_test(tcase, a_region_grows_while_it_is_mapped);
+    tcase_add_test(tcase, a_region_that_finds_no_room_to_grow_stays_as_it_is);
     tcase_add_test(tcase, an_existing_pool_keeps_its_size);
     tcase_add_test(tcase, an_open_pool_is_refused_with_the_pid_that_has_it);
     tcase_add_test(tcase, no_pool_and_no_size_is_a_question_back);
