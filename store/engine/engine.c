@@ -402,6 +402,8 @@ void durable_stats(const struct kv *kv, struct kv_statistics *out)
     out->heap_size = kv->heap.size;
     out->heap_free = kv->heap.free_bytes;
     out->commits = kv->commit.runs;
+    out->fences = kv->pm->fences;
+    out->flushed = kv->pm->flushed;
     out->cas = kv->next_cas;
     out->durability = pm_policy_name(kv->pm->policy);
     out->was_clean = kv->pool.was_clean;

@@ -160,6 +160,11 @@ struct kv_statistics {
     uint32_t max_value;     /* bytes */
     uint64_t scan_left;     /* places that opening has left for later; 0: all
                              * of the pool has been looked at */
+    uint64_t total_bytes;   /* keys and values of total_items */
+    uint64_t fences;        /* since open, also those of other pools of the
+                             * region without own_thread */
+    uint64_t flushed;       /* bytes of cache lines written back, as fences:
+                             * by total_bytes the write amplification */
 };
 
 struct kv_region_options {

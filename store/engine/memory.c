@@ -82,6 +82,7 @@ static void put(struct memory *m, const struct found *f,
     memory_table_insert(&m->table, item);
     memory_count(m, item, true);
     m->stats.total_items++;
+    m->stats.total_bytes += f->klen + item->len;
 }
 
 static enum kv_result replace(struct memory *m, const struct found *f,

@@ -253,6 +253,7 @@ static void publish(struct kv *kv, const struct found *f, uint32_t place,
         *lru_pin(&kv->lru, place) = 0;
     space_count_new(kv, (uint64_t)f->klen + len, expires);
     kv->stats.total_items++;
+    kv->stats.total_bytes += f->klen + len;
 }
 
 /* On failure a reservation in the change stays the caller's. */

@@ -208,6 +208,9 @@ static void add_statistics(struct kv_statistics *sum,
     sum->pieces += one->pieces;
     sum->repaired += one->repaired;
     sum->scan_left += one->scan_left;
+    sum->total_bytes += one->total_bytes;
+    sum->fences += one->fences;
+    sum->flushed += one->flushed;
     sum->cas = sum->cas > one->cas ? sum->cas : one->cas;
     sum->was_clean = sum->was_clean && one->was_clean;
     sum->durability = one->durability;

@@ -305,6 +305,7 @@ int pm_share(struct pm *pm, const struct pm *of)
     *pm = *of;
     pm->pages = pages;
     pm->n_pages = 0;
+    pm->fences = pm->flushed = 0;
     return 0;
 }
 
@@ -316,7 +317,9 @@ void pm_unshare(struct pm *pm)
 
 int pm_fence(struct pm *pm)
 {
-    if (pm->error == 0)
+    if (pm->error == 0) {
+        pm->fences++;
         pm->error = pm->ops->fence(pm);
+    }
     return pm->error;
 }

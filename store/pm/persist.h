@@ -47,6 +47,8 @@ struct pm {
     const struct pm_ops *ops;    /* what is called */
     const struct pm_ops *native; /* the policy's own: a hook calls these */
     void *context;               /* of the hook */
+    uint64_t fences;             /* since pm_map() or pm_share() */
+    uint64_t flushed;            /* bytes of cache lines, since then */
     unsigned char *base;         /* the mapping */
     size_t size;                 /* bytes, a multiple of the page size */
     size_t room;                 /* bytes of addresses set aside at base */
@@ -92,21 +94,31 @@ static inline void pm_store64(struct pm *pm, uint64_t *at, uint64_t value)
     pm->ops->store64(pm, at, value);
 }
 
+/* Whatever the policy is: the lines that these bytes touch. */
+static inline void pm_count(struct pm *pm, const void *at, size_t len)
+{
+    uintptr_t first = (uintptr_t)at / 64, end = ((uintptr_t)at + len + 63) / 64;
+    pm->flushed += len == 0 ? 0 : (end - first) * 64;
+}
+
 /* len bytes; durable after the next fence. */
 static inline void pm_copy(struct pm *pm, void *at, const void *from,
                            size_t len)
 {
+    pm_count(pm, at, len);
     pm->ops->copy(pm, at, from, len);
 }
 
 /* len bytes that somebody else stored here; durable after the next fence. */
 static inline void pm_filled(struct pm *pm, const void *at, size_t len)
 {
+    pm_count(pm, at, len);
     pm->ops->filled(pm, at, len);
 }
 
 static inline void pm_flush(struct pm *pm, const void *at, size_t len)
 {
+    pm_count(pm, at, len);
     pm->ops->flush(pm, at, len);
 }
 

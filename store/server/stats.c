@@ -321,6 +321,28 @@ static void stats_slabs(struct connection *c)
     stat_number(c, "total_malloced", kv.pool_size);
 }
 
+/* What stores cost the medium; deletes and touches are in it as well. */
+static void stats_pm(struct connection *c)
+{
+    struct kv_statistics kv;
+
+    kv_stats(c->shard->kv, &kv);
+    double items = kv.total_items ? (double)kv.total_items : 1;
+    double bytes = kv.total_bytes ? (double)kv.total_bytes : 1;
+
+    stat_text(c, "pm_durability", kv.durability);
+    stat_number(c, "pm_fences", kv.fences);
+    stat_number(c, "pm_flushed_bytes", kv.flushed);
+    stat_number(c, "pm_stores", kv.total_items);
+    stat_number(c, "pm_stored_bytes", kv.total_bytes);
+    connection_replyf(c, "STAT pm_fences_per_store %.3f\r\n",
+                      (double)kv.fences / items);
+    connection_replyf(c, "STAT pm_flushed_bytes_per_store %.1f\r\n",
+                      (double)kv.flushed / items);
+    connection_replyf(c, "STAT pm_write_amplification %.2f\r\n",
+                      (double)kv.flushed / bytes);
+}
+
 static void stats_conns(struct connection *c)
 {
     const struct acceptor *acceptor = c->shard->acceptor;
@@ -451,6 +473,7 @@ void stats_execute(struct connection *c, struct command *command)
         {"items", stats_items},
         {"slabs", stats_slabs},
         {"conns", stats_conns},
+        {"pm", stats_pm},
     };
     const char *word;
     size_t len;

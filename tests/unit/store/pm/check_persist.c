@@ -151,6 +151,32 @@ START_TEST(who_shares_a_mapping_has_flushes_and_failures_of_his_own)
 }
 END_TEST
 
+START_TEST(fences_and_lines_are_counted_whatever_the_policy)
+{
+    static const enum pm_policy policies[] = {PM_AUTO, PM_SYNC, PM_PROCESS};
+    for (int i = 0; i < 3; i++) {
+        struct pm pm, other;
+        int fd = memory_file(SIZE);
+        ck_assert_int_eq(pm_map(&pm, fd, SIZE, policies[i], NULL), 0);
+        pm_copy(&pm, pm.base + 60, "12345678", 8); /* two lines */
+        pm_copy(&pm, pm.base, "", 0);
+        pm_flush(&pm, pm.base + 64, 64);
+        pm_filled(&pm, pm.base + 63, 66); /* three */
+        pm_store64(&pm, (uint64_t *)(void *)pm.base, 1);
+        ck_assert_uint_eq(pm.flushed, 6 * 64);
+        ck_assert_uint_eq(pm.fences, 0);
+        ck_assert_int_eq(pm_fence(&pm), 0);
+        ck_assert_int_eq(pm_share(&other, &pm), 0);
+        ck_assert_int_eq(pm_fence(&other), 0);
+        ck_assert_uint_eq(pm.fences, 1);
+        ck_assert(other.fences == 1 && other.flushed == 0);
+        pm_unshare(&other);
+        pm_unmap(&pm);
+        close(fd);
+    }
+}
+END_TEST
+
 START_TEST(after_a_failed_msync_every_fence_fails)
 {
     struct pm pm;
@@ -247,6 +273,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, more_pages_than_can_be_noted_are_synced_all_at_once);
     tcase_add_test(tcase,
                    who_shares_a_mapping_has_flushes_and_failures_of_his_own);
+    tcase_add_test(tcase, fences_and_lines_are_counted_whatever_the_policy);
     tcase_add_test(tcase, after_a_failed_msync_every_fence_fails);
     tcase_add_test(tcase, a_hook_sees_every_call_and_can_fail_it);
     suite_add_tcase(suite, tcase);

@@ -309,6 +309,41 @@ START_TEST(a_closed_connection_is_not_heard_of_while_others_hold_its_socket)
 }
 END_TEST
 
+static double number_of(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    ck_assert_msg(at != NULL, "%s", name);
+    return strtod(at + strlen(name), NULL);
+}
+
+START_TEST(stats_of_the_medium_are_what_the_stores_cost)
+{
+    enum { STORES = 100, LEN = 500 };
+    static char request[LEN + 100];
+    int fd = client();
+    double fences = number_of(say(fd, "stats pm\r\n"), "STAT pm_fences ");
+
+    for (int i = 0; i < STORES; i++) { /* each is a turn of its own */
+        snprintf(request, sizeof(request), "set key%02d 0 0 %d\r\n%0*d\r\n", i,
+                 LEN, LEN, i);
+        ck_assert_str_eq(say(fd, request), "STORED\r\n");
+    }
+    const char *text = say(fd, "stats pm\r\n");
+    double flushed = number_of(text, "STAT pm_flushed_bytes ");
+
+    ck_assert_double_eq(number_of(text, "STAT pm_stores "), STORES);
+    ck_assert_double_eq(number_of(text, "STAT pm_stored_bytes "),
+                        STORES * (5 + LEN));
+    fences = number_of(text, "STAT pm_fences ") - fences;
+    ck_assert(fences >= 2 * STORES && fences < 2.3 * STORES);
+    ck_assert(flushed > STORES * LEN && flushed < 2.5 * STORES * LEN);
+    ck_assert_double_eq_tol(number_of(text, "STAT pm_write_amplification "),
+                            flushed / (STORES * (5 + LEN)), 0.006);
+    ck_assert_str_eq(text + strlen(text) - 5, "END\r\n");
+    close(fd);
+}
+END_TEST
+
 START_TEST(stats_end_and_name_what_operators_scrape)
 {
     static const char *const names[] = {"STAT pid ",
@@ -349,6 +384,7 @@ int main(void)
     tcase_add_test(t, quit_answers_what_came_before_and_closes);
     tcase_add_test(
         t, a_closed_connection_is_not_heard_of_while_others_hold_its_socket);
+    tcase_add_test(t, stats_of_the_medium_are_what_the_stores_cost);
     tcase_add_test(t, stats_end_and_name_what_operators_scrape);
     suite_add_tcase(s, t);
     return run_suite(s);
