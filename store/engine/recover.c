@@ -30,6 +30,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define REVEAL_STEP 8192 /* effort of heap_reveal() in one step */
 
@@ -362,10 +363,33 @@ void recover_step(struct kv *kv)
                  (unsigned long long)kv->stats.repaired);
 }
 
+unsigned recover_tell_ms = 2000;
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void tell_progress(const struct kv *kv, uint64_t *told)
+{
+    uint64_t all = kv->table.places, left = kv->recovery.places;
+    uint64_t now = now_ms();
+    if (left == 0 || now - *told < recover_tell_ms)
+        return;
+    *told = now;
+    log_warn("pool %s: %llu %% of it has been looked at, %llu items",
+             kv->region->region.path,
+             (unsigned long long)((all - left) * 100 / all),
+             (unsigned long long)kv->recovery.found.items);
+}
+
 static int look_at_all(struct kv *kv)
 {
+    uint64_t told = now_ms();
     int rc = 0;
-    while (kv->recovery.active && rc == 0)
+    for (; kv->recovery.active && rc == 0; tell_progress(kv, &told))
         rc = take_some(kv, UINT64_MAX);
     return rc;
 }

@@ -19,6 +19,10 @@
  */
 int recover(struct kv *kv, bool believe);
 
+/* Looking at all of a pool that takes longer is told so often, as a warning:
+ * nothing is served meanwhile. */
+extern unsigned recover_tell_ms;
+
 /*
  * A pool that was closed in order is open before all of it has been looked at
  * (kv->recovery.active). Some of the rest, below a millisecond; all of it, 0 or

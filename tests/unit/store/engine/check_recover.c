@@ -240,6 +240,39 @@ START_TEST(a_crash_meanwhile_loses_nothing)
 }
 END_TEST
 
+/* On standard error, and only while it lasts. */
+START_TEST(a_long_opening_says_how_far_it_is)
+{
+    char text[16384];
+    unsigned last = 0, lines = 0, percent;
+    int told = memfd_create("told", MFD_CLOEXEC), old = dup(STDERR_FILENO);
+    kv_commit(kv);
+    uint64_t segments = kv->table.live;
+    kv->failed = true;
+    kv_close(kv);
+    recover_tell_ms = 0;
+    ck_assert_int_ge(dup2(told, STDERR_FILENO), 0);
+    log_init("check", LOG_WARN);
+    open_pool();
+    dup2(old, STDERR_FILENO);
+    log_init("check", LOG_NONE);
+    ssize_t len = pread(told, text, sizeof(text) - 1, 0);
+    ck_assert_int_gt(len, 0);
+    text[len] = '\0';
+    for (char *at = text; (at = strstr(at, path)) != NULL; lines++) {
+        at += strlen(path);
+        ck_assert_int_eq(sscanf(at, ": %u %% of it has", &percent), 1);
+        ck_assert(percent >= last && percent < 100);
+        last = percent;
+    }
+    ck_assert_uint_eq(lines, segments - 1); /* the last one is the end */
+    ck_assert_uint_gt(last, 0);
+    close(old);
+    close(told);
+    check_whole();
+}
+END_TEST
+
 START_TEST(a_pool_that_is_closed_too_soon_is_looked_at_the_next_time)
 {
     for (int i = 0; i < 5; i++) {
@@ -336,6 +369,7 @@ int main(void)
     Suite *suite = suite_create("recover");
     TCase *tcase = tcase_create("recover");
     tcase_add_checked_fixture(tcase, begin, end);
+    tcase_add_test(tcase, a_long_opening_says_how_far_it_is);
     tcase_add_test(tcase, it_serves_before_it_has_been_looked_at);
     tcase_add_test(tcase, commits_look_at_it_bit_by_bit);
     tcase_add_test(tcase, puts_meanwhile_use_space_that_was_empty);
