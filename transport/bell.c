@@ -3,6 +3,7 @@
  */
 #include "transport/bell.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
@@ -51,12 +52,30 @@ int bell_ringer_open(void)
     return kernel_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
+/*
+ * Rings that nobody has drained count against the socket they came from: some
+ * 280, and it sends no more, not even to a bell that is empty. Those of a peer
+ * that is stopped, or of many threads that were woken at once, may be as many.
+ */
+static void ring_anew(const struct sockaddr_un *name, socklen_t len)
+{
+    int ringer = bell_ringer_open();
+
+    if (ringer < 0)
+        return;
+    kernel_sendto(ringer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, name, len);
+    kernel_close(ringer); /* what is under way stays so */
+}
+
 void bell_ring(int ringer, uint64_t token, unsigned waiter)
 {
     struct sockaddr_un name;
     socklen_t len = bell_name(&name, token, waiter);
 
-    kernel_sendto(ringer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &name, len);
+    /* The bell is full and rings already, or the ringer is. */
+    if (kernel_sendto(ringer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &name, len) ==
+        -EAGAIN)
+        ring_anew(&name, len);
 }
 
 static int drain_singly(int bell)

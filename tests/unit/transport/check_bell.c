@@ -71,6 +71,24 @@ START_TEST(a_bell_that_is_full_rings_and_does_not_block_the_ringer)
 }
 END_TEST
 
+/* A stopped peer, say: its rings count against the ringer. */
+START_TEST(bells_that_nobody_drains_do_not_keep_others_from_being_rung)
+{
+    enum { BELLS = 700 };
+    int bell[BELLS];
+
+    for (unsigned i = 0; i < BELLS; i++) {
+        bell[i] = bell_open(token, 16 + i);
+        ck_assert_int_ge(bell[i], 0);
+        bell_ring(ringer, token, 16 + i);
+    }
+    for (unsigned i = 0; i < BELLS; i++) {
+        ck_assert_int_eq(bell_drain(bell[i]), 1);
+        close(bell[i]);
+    }
+}
+END_TEST
+
 START_TEST(ringing_at_nobody_is_harmless_and_keeps_errno)
 {
     errno = 7;
@@ -135,6 +153,8 @@ int main(void)
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_test(t, a_ring_wakes_its_waiter_and_no_other);
     tcase_add_test(t, a_bell_that_is_full_rings_and_does_not_block_the_ringer);
+    tcase_add_test(t,
+                   bells_that_nobody_drains_do_not_keep_others_from_being_rung);
     tcase_add_test(t, ringing_at_nobody_is_harmless_and_keeps_errno);
     tcase_add_test(t, an_id_that_is_taken_is_refused_until_it_is_free);
     tcase_add_test(t, bells_and_ringers_are_closed_by_exec);
