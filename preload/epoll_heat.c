@@ -75,7 +75,7 @@ bool epoll_want_room(struct epoll_reg *reg)
     struct stream *s = &reg->endpoint->stream;
     struct link *link = s->link;
 
-    if (!(reg->events & EPOLLOUT) || reg->disarmed || link == NULL ||
+    if (!(reg->events & WRITABLE) || reg->disarmed || link == NULL ||
         !stream_is_up(s) || (stream_ready_pinned(s) & (POLLOUT | POLLNVAL)))
         return false;
     link->ops->want_room(link);
@@ -92,7 +92,7 @@ bool epoll_cool_down(struct epoll_set *set, struct epoll_reg *reg)
         return false;
     link->ops->set_marked(link, set->waiter->id, true);
     if (!epoll_want_room(reg))
-        awaited &= ~(uint32_t)EPOLLOUT;
+        awaited &= ~(uint32_t)WRITABLE;
     epoll_make_cold(set, reg);
     full_fence(); /* who tells of an end looks whether it is cold */
     /* It may have come just before the mark was asked for. */

@@ -11,6 +11,9 @@
 #include "preload/held_signals.h"
 #include "transport/lock.h"
 
+/* As the kernel names them to whom it tells of bytes, and of room. */
+enum { READABLE = EPOLLIN | EPOLLRDNORM, WRITABLE = EPOLLOUT | EPOLLWRNORM };
+
 struct epoll_peer {
     struct peer *peer; /* a reference is held */
     unsigned regs;

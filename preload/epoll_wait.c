@@ -25,8 +25,7 @@ enum {
     HITS_PER_KERNEL_LOOK = 8,
     KERNEL_LOOK_NS = 10000,
     LOOK_AHEAD = 7, /* registrations: a line takes as long to come */
-    OWN_EVENTS = 3, /* at once, in the kernel's set: bell, device, rouser */
-    READABLE = EPOLLIN | EPOLLRDNORM /* whom the kernel tells of bytes */
+    OWN_EVENTS = 3  /* at once, in the kernel's set: bell, device, rouser */
 };
 
 static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
@@ -63,7 +62,7 @@ uint32_t epoll_events_of(struct epoll_reg *reg, bool peek)
     edge =
         told != reg->told_seen ||
         (news != reg->news_seen && (reg->events & READABLE)) ||
-        ((hit & EPOLLOUT) && (!reg->out_seen || refused != reg->refused_seen));
+        ((hit & WRITABLE) && (!reg->out_seen || refused != reg->refused_seen));
     if (!edge || peek)
         return edge ? hit : 0;
 #ifdef PLANT_EDGE_TOO_OFTEN

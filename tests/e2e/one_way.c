@@ -1,11 +1,11 @@
 /*
- * usage: one_way lt|et|mod|oneshot CONNECTIONS BYTES [REST]
+ * usage: one_way lt|et|mod|oneshot|lt-norm|et-norm CONNECTIONS BYTES [REST]
  *
  * Bytes go one way only: a writer fills its connections and waits in epoll for
  * room, the reader, another process, takes them one connection after the
  * other. Nothing but room wakes the writer. "mod" asks for room anew after
  * each full write, as nginx does. At first both rest for so many ms, 150 if not
- * said otherwise.
+ * said otherwise. "-norm": room goes by its other name.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -84,6 +84,10 @@ static void add(int set, int op, const char *mode, unsigned i)
 
     if (strcmp(mode, "lt") == 0)
         event.events = EPOLLOUT;
+    else if (strcmp(mode, "lt-norm") == 0)
+        event.events = EPOLLWRNORM;
+    else if (strcmp(mode, "et-norm") == 0)
+        event.events = EPOLLWRNORM | EPOLLET;
     else if (strcmp(mode, "oneshot") == 0)
         event.events = EPOLLOUT | EPOLLONESHOT;
     else
@@ -118,7 +122,7 @@ static void write_all(uint16_t port, const char *mode)
         for (int k = 0; k < got; k++) {
             unsigned i = events[k].data.u32;
 
-            if (!(events[k].events & EPOLLOUT))
+            if (!(events[k].events & (EPOLLOUT | EPOLLWRNORM)))
                 continue;
             if (!fill(i))
                 left--;
@@ -136,7 +140,7 @@ int main(int argc, char **argv)
 
     time_limit(LIMIT_S);
     if (argc < 4 || argc > 5)
-        die("usage: one_way lt|et|mod|oneshot CONNECTIONS BYTES [REST]");
+        die("usage: one_way MODE CONNECTIONS BYTES [REST]");
     n = (unsigned)atoi(argv[2]);
     bytes = strtoull(argv[3], NULL, 10);
     if (argc > 4)

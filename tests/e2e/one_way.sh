@@ -27,7 +27,7 @@ one() {
 }
 
 settings="FASTSOCK_UPGRADE_AFTER=0 FASTSOCK_RING_SIZE=65536"
-for mode in lt et mod oneshot; do
+for mode in lt et mod oneshot lt-norm et-norm; do
     one $mode 1 3000000
     one $mode 20 300000
 done
