@@ -36,6 +36,8 @@ struct ring_words {
                                              written by the sender only */
     alignas(64) _Atomic uint64_t release; /* bytes up to here are consumed;
                                              written by the receiver only */
+    _Atomic uint64_t looked; /* the last of those after which the receiver
+                                looked for a writer that waits */
 };
 static_assert(sizeof(struct ring_words) == 128, "two lines, one writer each");
 static_assert(offsetof(struct ring_words, release) == 64, "its own line");

@@ -57,6 +57,12 @@ struct transport_ops {
                  uint64_t *freed);
     /* Ask for a ring of the doorbell when room appears; look again after. */
     void (*want_room)(struct link *link);
+    /*
+     * Who waits for room with so much written is rung once a third of the ring
+     * is free. Else it cannot be sure of that, and takes the room that there
+     * is: more than a third less a quarter. NULL: one is always rung.
+     */
+    bool (*rings)(struct link *link, uint64_t wrote);
     /* What the peer says it has committed, unchecked: a hint. */
     uint64_t (*arrived)(struct link *link);
     /* All watchers of our end, 16 bits each, 0 is none. */

@@ -33,4 +33,8 @@ for mode in lt et mod oneshot lt-norm et-norm; do
 done
 one lt $((SLOW > 1 ? 30 : 150)) 200000
 one et $((SLOW > 1 ? 30 : 150)) 200000
+for program in kernel shim; do
+    $program "$P/little_room" >"$dir/$program" 2>&1 ||
+        fail "little room: $program: $(tail -n 1 "$dir/$program")"
+done
 finish "$runs runs"

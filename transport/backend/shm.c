@@ -5,8 +5,8 @@
  * store commit (or release), make a full fence, and look at the peer's
  * waiters; the peer's waiter arms, makes a full fence, and looks at commit.
  * Of the consumer's releases only those that cross a quarter of the ring make
- * the fence: between two fences the ring cannot go from "too full to write"
- * to "never looked at again", since a writer waits for a third of it.
+ * the fence. A writer that waits for a third of the ring is woken by one of
+ * these unless it found more than a third less a quarter free: see shm_rings().
  */
 #include "transport/backend/shm_private.h"
 
@@ -107,6 +107,7 @@ static void shm_start(struct link *link, uint32_t epoch, uint64_t leave,
     atomic_store(&l->words->side[l->side].want_room, 0);
     atomic_store(&out->commit, leave);
     atomic_store(&in->release, arrive);
+    atomic_store(&in->looked, arrive);
     l->released = arrive;
     atomic_store(&l->words->side[l->side].started, epoch);
 }
@@ -157,6 +158,8 @@ static void shm_release(struct link *link, uint64_t took)
         l->ring_size - l->ring_size / 3)
         return;
     l->released = took;
+    atomic_store_explicit(&l->words->direction[!l->side].looked, took,
+                          memory_order_release);
     full_fence();
     if (atomic_load_explicit(&theirs->want_room, memory_order_relaxed) &&
         atomic_exchange(&theirs->want_room, 0))
@@ -177,6 +180,19 @@ static void shm_want_room(struct link *link)
 
     atomic_store(&l->words->side[l->side].want_room, 1);
     full_fence();
+}
+
+/*
+ * A third is free when all but two thirds of `wrote` were released. The peer
+ * looks then if that is a quarter or more behind its last look.
+ */
+static bool shm_rings(struct link *link, uint64_t wrote)
+{
+    struct shm_link *l = of(link);
+    uint64_t looked = atomic_load_explicit(&l->words->direction[l->side].looked,
+                                           memory_order_relaxed);
+
+    return wrote - looked >= l->ring_size - l->ring_size / 3 + l->ring_size / 4;
 }
 
 static uint64_t shm_arrived(struct link *link)
@@ -379,6 +395,7 @@ const struct transport_ops shm_ops = {
     .release = shm_release,
     .freed = shm_freed,
     .want_room = shm_want_room,
+    .rings = shm_rings,
     .arrived = shm_arrived,
     .watch = shm_watch,
     .set_marked = shm_set_marked,

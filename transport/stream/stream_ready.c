@@ -12,6 +12,18 @@ static short kernel_ready(struct stream *s, short events)
     return s->tcp->poll(&p, 1, 0) == 1 ? p.revents : 0;
 }
 
+/* Enough to write, or so much that nobody rings when there is more. */
+static bool has_room(struct link *link, uint64_t wrote, uint64_t freed)
+{
+    uint32_t size = link->tx.size;
+    uint64_t room = size - (wrote - freed);
+
+    if (__builtin_expect(room >= size / 3, 1))
+        return true;
+    return room > size / 3 - size / 4 && link->ops->rings != NULL &&
+           !link->ops->rings(link, wrote);
+}
+
 /* On the link: two words of the peer's and nothing else. */
 static short ready_link(struct stream *s)
 {
@@ -46,7 +58,7 @@ static short ready_link(struct stream *s)
         return ready | POLLOUT | POLLWRNORM;
     if (link->tx.size - (wrote - freed) < link->tx.size / 2)
         link->ops->freed(link, freed, wrote, &freed);
-    if (link->tx.size - (wrote - freed) >= link->tx.size / 3)
+    if (has_room(link, wrote, freed))
         ready |= POLLOUT | POLLWRNORM;
     return ready;
 }

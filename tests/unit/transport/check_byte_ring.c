@@ -213,7 +213,7 @@ static size_t read_some(struct flow *f)
 
 static void run_flow(uint64_t first, int steps)
 {
-    struct flow f = {{first, first}, first, first, first, first};
+    struct flow f = {{first, first, first}, first, first, first, first};
     uint64_t before = first;
     size_t bad = 0;
 
@@ -250,7 +250,7 @@ END_TEST
 
 START_TEST(a_commit_out_of_bounds_is_refused_and_sets_nothing)
 {
-    struct ring_words words = {1000, 0};
+    struct ring_words words = {1000, 0, 0};
     uint64_t landed = 7;
 
     ck_assert_int_eq(ring_landed(&words, 900, 1000, 256, &landed), 0);
@@ -273,7 +273,7 @@ END_TEST
 
 START_TEST(a_release_out_of_bounds_is_refused_and_sets_nothing)
 {
-    struct ring_words words = {0, 500};
+    struct ring_words words = {0, 500, 0};
     uint64_t freed = 7;
 
     ck_assert_int_eq(ring_freed(&words, 500, 600, &freed), 0);
@@ -294,7 +294,7 @@ END_TEST
 
 START_TEST(any_value_in_the_words_is_refused_or_within_the_ring)
 {
-    struct ring_words words = {0, 0};
+    struct ring_words words = {0, 0, 0};
     uint64_t took = (uint64_t)INT64_MAX - 4096, landed, freed;
     int bad = 0;
 

@@ -195,6 +195,31 @@ START_TEST(an_armed_watcher_is_rung_exactly_once)
 }
 END_TEST
 
+/* However full the ring is; the reader looked last when it was empty. */
+START_TEST(a_writer_is_rung_for_a_third_or_knows_that_it_may_not_be)
+{
+    int left_bell = bell_open(here.config.bell_token, WAITER);
+    uint64_t base = 0, full = RING - RING / 3;
+
+    l->ops->watch(l, WAITER);
+    for (uint64_t n = full + 1; n <= RING; n += 7, base += RING) {
+        bool sure;
+
+        l->ops->start(l, 1, base, 0);
+        r->ops->start(r, 1, 0, base);
+        l->ops->commit(l, base + n);
+        l->ops->peer_arm(l->peer, WAITER, true);
+        l->ops->want_room(l);
+        sure = l->ops->rings(l, base + n);
+        ck_assert(sure == (n >= full + RING / 4));
+        r->ops->release(r, base + n - full);
+        ck_assert_int_eq(bell_drain(left_bell), sure ? 1 : 0);
+        l->ops->peer_arm(l->peer, WAITER, false);
+    }
+    close(left_bell);
+}
+END_TEST
+
 START_TEST(all_armed_watchers_are_rung)
 {
     int other = bell_open(there.config.bell_token, WAITERS_MAX - 1);
@@ -424,6 +449,7 @@ int main(void)
     tcase_add_test(t, a_ring_carries_each_direction_and_gives_its_room_back);
     tcase_add_test(t, nobody_is_rung_who_has_not_armed);
     tcase_add_test(t, an_armed_watcher_is_rung_exactly_once);
+    tcase_add_test(t, a_writer_is_rung_for_a_third_or_knows_that_it_may_not_be);
     tcase_add_test(t, all_armed_watchers_are_rung);
     tcase_add_test(t, watchers_that_cannot_be_are_passed_over);
     tcase_add_test(
