@@ -95,8 +95,12 @@ bool epoll_cool_down(struct epoll_set *set, struct epoll_reg *reg)
         awaited &= ~(uint32_t)WRITABLE;
     epoll_make_cold(set, reg);
     full_fence(); /* who tells of an end looks whether it is cold */
-    /* It may have come just before the mark was asked for. */
-    if (stream_ready_pinned(&reg->endpoint->stream) & (POLLNVAL | awaited))
+    /*
+     * It may have come just before the mark was asked for; or another thread's
+     * write was refused, and there is room by now, which no mark will tell of.
+     */
+    if ((stream_ready_pinned(&reg->endpoint->stream) & (POLLNVAL | awaited)) ||
+        epoll_events_of(reg, true) != 0)
         epoll_make_hot(set, reg);
     return true;
 }
