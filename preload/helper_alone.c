@@ -57,6 +57,11 @@ static void leave(void)
     exit(0); /* what libc does in a last thread */
 }
 
+bool helper_has_to_look(void)
+{
+    return atomic_load(&process.main_left) && !helper.look.added;
+}
+
 void helper_look_if_alone(void)
 {
     struct timer *timer = &helper.look;
@@ -64,7 +69,7 @@ void helper_look_if_alone(void)
     if (!atomic_load(&process.main_left))
         return;
     timer->expired = look;
-    if (!timer->added)
+    if (helper_has_to_look())
         loop_timer_set(helper.loop, timer, clock_ns() + LOOK_NS);
     if (helper.alone)
         leave();

@@ -61,6 +61,8 @@ void helper_forget_forks(void); /* in the child */
 
 /* helper_alone.c */
 void helper_look_if_alone(void);
+/* The main thread has left, just now. */
+bool helper_has_to_look(void);
 
 /* helper_meet.c */
 void helper_meet(struct endpoint *e);

@@ -33,7 +33,7 @@ static bool may_sleep(void *arg)
     (void)arg;
     return atomic_load(&helper.asked) == NULL && helper.taken == NULL &&
            !atomic_load(&helper.ends) && !atomic_load(&helper.some_end) &&
-           atomic_load(&helper.forks) == 0;
+           atomic_load(&helper.forks) == 0 && !helper_has_to_look();
 }
 
 /* What has been asked for since, the oldest first. */

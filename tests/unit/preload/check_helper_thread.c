@@ -22,12 +22,15 @@ enum { ASKED = 8, ROUNDS = 2000, WAIT_MS = 10000 };
 static _Atomic unsigned worked[ASKED];
 static struct endpoint *endpoints[ASKED];
 static _Atomic bool holds_last; /* it works on the last one until it is not */
+static _Atomic bool forgets;    /* it does not look whether it is alone */
 const struct link_events helper_events;
 
 void helper_work_on(struct endpoint *e, unsigned work)
 {
     while (e == endpoints[ASKED - 1] && atomic_load(&holds_last))
         usleep(50);
+    if (atomic_load(&forgets))
+        loop_timer_clear(helper.loop, &helper.look);
     for (int i = 0; i < ASKED; i++)
         if (endpoints[i] == e && (work & WORK_PROGRESS))
             atomic_fetch_add(&worked[i], 1);
@@ -140,6 +143,46 @@ START_TEST(one_that_is_asked_for_and_then_freed_takes_no_other_along)
 }
 END_TEST
 
+static void *stays(void *arg)
+{
+    pause();
+    return arg;
+}
+
+static bool it_looks(void)
+{
+    uint64_t until = clock_ns() + WAIT_MS * UINT64_C(1000000);
+
+    while (!__atomic_load_n(&helper.look.added, __ATOMIC_RELAXED))
+        if (clock_ns() > until)
+            return false;
+    return true;
+}
+
+/* Then it looks now and then whether any thread is left, so it must not sleep
+ * until somebody asks for something: perhaps nobody does. */
+START_TEST(a_main_thread_that_leaves_is_noticed_at_any_moment)
+{
+    pthread_t other;
+
+    pthread_create(&other, NULL, stays, NULL);
+    for (unsigned i = 0; i < 20 * ROUNDS; i++) {
+        unsigned before = atomic_load(&worked[0]);
+
+        atomic_store(&process.main_left, false);
+        atomic_store(&forgets, true);
+        helper_ask(endpoints[0], WORK_PROGRESS);
+        done(0, before);
+        atomic_store(&forgets, false);
+        helper_ask(endpoints[1], WORK_PROGRESS);
+        for (unsigned k = i % 2000; k > 0; k--)
+            cpu_pause();
+        helper_main_leaves();
+        ck_assert(it_looks());
+    }
+}
+END_TEST
+
 static _Atomic unsigned handled, before_handler;
 
 static void asks(int number)
@@ -187,6 +230,7 @@ int main(void)
     tcase_add_test(t, threads_that_ask_at_once_lose_nothing);
     tcase_add_test(t,
                    one_that_is_asked_for_and_then_freed_takes_no_other_along);
+    tcase_add_test(t, a_main_thread_that_leaves_is_noticed_at_any_moment);
     tcase_add_test(t, a_handler_that_asks_while_its_thread_does_loses_nothing);
     suite_add_tcase(s, t);
     return run_suite(s);
