@@ -319,12 +319,15 @@ static ssize_t broken_pipe(int flags)
 /*
  * A handover is under way. It takes some ten microseconds, so even a
  * non-blocking writer is held, for handover_hold_usec at the most
- * (docs/decisions/0002); then the attempt is given up.
+ * (docs/decisions/0002); then the attempt is given up. A place among those who
+ * are woken may be lost to others meanwhile. In a signal handler the bell is
+ * that of the wait that it has interrupted.
  */
-static void hold(struct endpoint *e)
+static void hold(struct endpoint *e, const struct call *call)
 {
     uint64_t until = clock_ns() + process.settings.handover_hold_usec * 1000;
     struct waiter *w = waiter_self();
+    bool nested = w != NULL && w != call->waiter && atomic_load(&w->busy) != 0;
 
     if (w != NULL && endpoint_watch(e, w->id)) {
         while (handover_tx_mode(&e->stream.h) == TX_HELD ||
@@ -343,6 +346,8 @@ static void hold(struct endpoint *e)
         atomic_store(&w->asleep, 0);
         bell_drain(w->bell);
     }
+    if (nested)
+        waiter_end(w, true);
     if (handover_tx_mode(&e->stream.h) == TX_HELD)
         stream_hold_expired(&e->stream);
     else if (e->stream.out_have != 0)
@@ -385,7 +390,7 @@ static ssize_t send_inside(struct endpoint *e, const struct iovec *iov, int n,
         if (rc == -EPIPE && done == 0)
             return broken_pipe(flags);
         if (rc == STREAM_HELD && !stream_in_handler(&e->stream)) {
-            hold(e);
+            hold(e, call);
             continue;
         }
         if (rc == -EAGAIN && !wait)
