@@ -153,7 +153,8 @@ static bool is_left_behind(struct epoll_set *set)
     set->contended = false;
     if (atomic_load(&set->n_managed) == 0)
         return false;
-    if (epoll_is_marked(set))
+    /* Nobody takes marks while all are looked at anyhow. */
+    if (set->n_hot < atomic_load(&set->n_managed) && epoll_is_marked(set))
         return true;
     for (unsigned i = 0; i < set->n_hot; i++)
         if ((epoll_events_of(set->hot[i], true) != 0 &&
