@@ -25,7 +25,8 @@ enum {
     HITS_PER_KERNEL_LOOK = 8,
     KERNEL_LOOK_NS = 10000,
     LOOK_AHEAD = 7, /* registrations: a line takes as long to come */
-    OWN_EVENTS = 3  /* at once, in the kernel's set: bell, device, rouser */
+    OWN_EVENTS = 3, /* at once, in the kernel's set: bell, device, rouser */
+    EVENTS_MOST = INT_MAX / sizeof(struct epoll_event) /* EP_MAX_EVENTS */
 };
 
 static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
@@ -486,7 +487,7 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
         until = 1;
     else if (timeout_ns > 0)
         until = clock_ns() + (uint64_t)timeout_ns;
-    if (max <= 0 || events == NULL)
+    if (max <= 0 || max > EVENTS_MOST || events == NULL)
         return REAL(epoll_pwait)(set->epfd, events, max, 0, mask) < 0 ? -errno
                                                                       : 0;
     if (!reach_ok(&process.reach, events, sizeof(*events), true))

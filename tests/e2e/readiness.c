@@ -6,6 +6,7 @@
  * members that are closed or have two numbers, arguments that are wrong.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -24,7 +25,7 @@
 
 /* What compilers would see through. */
 static void *volatile nowhere = (void *)8;
-static volatile int minus_one = -1;
+static volatile int minus_one = -1, too_much = INT_MAX;
 static volatile nfds_t too_many = 1u << 30;
 
 static void two_sets(void)
@@ -265,6 +266,7 @@ static void number_gone_file_open(void)
 
 static void wrong_arguments(void)
 {
+    static struct epoll_event low; /* with much room behind it */
     struct epoll_event event = {0};
     struct timespec odd = {0, 1000000000};
 
@@ -284,6 +286,11 @@ static void wrong_arguments(void)
     said("odd time", epoll_pwait2(set, &event, 1, &odd, NULL));
     put(a, "x");
     wait_unread(b, 1);
+    said("too much room", epoll_wait(set, &event, too_much, 0));
+    too_much /= (int)sizeof(event);
+    said("just enough", epoll_pwait(set, &low, too_much, 0, NULL));
+    too_much++;
+    said("one too many", epoll_pwait(set, &low, too_much, 0, NULL));
     said("nowhere", epoll_wait(set, nowhere, 1, 0));
     waits("all the same", set, 0);
 }
