@@ -15,6 +15,18 @@ static bool message_is_bad(const struct msghdr *msg)
            vector_is_bad(msg->msg_iov, msg->msg_iovlen);
 }
 
+/* TCP does not care for the name, but the kernel reads it: __copy_msghdr(). */
+static bool name_is_bad(const struct msghdr *msg)
+{
+    size_t len = msg->msg_namelen;
+
+    if (likely(msg->msg_name == NULL || len == 0))
+        return false;
+    if (len > sizeof(struct sockaddr_storage))
+        len = sizeof(struct sockaddr_storage);
+    return !readable(msg->msg_name, len);
+}
+
 /* On the link. */
 static ssize_t receive(struct endpoint *e, struct msghdr *msg, int flags)
 {
@@ -84,7 +96,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
     struct endpoint *e = intercepted(fd);
 
     look_at_control(msg, e);
-    if (likely(e == NULL) || message_is_bad(msg))
+    if (likely(e == NULL) || message_is_bad(msg) || name_is_bad(msg))
         return REAL(sendmsg)(fd, msg, flags);
     if (!go_bare_out(e, flags))
         return posix_result(

@@ -526,6 +526,13 @@ static void bad_names(void)
     said("sendto", sendto(a, buf, 1, 0, (void *)name, 16));
     said("sendto", sendto(a, buf, 1, 0, (void *)name, 200));
     said("sendto", sendto(a, buf, 1, 0, NULL, 16));
+    said("no length", sendto(a, buf, 1, 0, far, 0));
+    msg = (struct msghdr){
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_name = far, .msg_namelen = 16};
+    said("sendmsg", sendmsg(a, &msg, 0));
+    said("sendmmsg", sendmmsg(a, &(struct mmsghdr){.msg_hdr = msg}, 1, 0));
+    msg.msg_namelen = 0;
+    said("no length", sendmsg(a, &msg, 0));
     shutdown(a, SHUT_WR);
     read_all("arrived", b);
 }
