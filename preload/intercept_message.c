@@ -11,7 +11,8 @@
 
 static bool message_is_bad(const struct msghdr *msg)
 {
-    return !readable(msg, sizeof(*msg)) || (int)msg->msg_namelen < 0 ||
+    return !readable(msg, sizeof(*msg)) ||
+           (msg->msg_name != NULL && (int)msg->msg_namelen < 0) ||
            vector_is_bad(msg->msg_iov, msg->msg_iovlen);
 }
 

@@ -533,6 +533,14 @@ static void bad_names(void)
     said("sendmmsg", sendmmsg(a, &(struct mmsghdr){.msg_hdr = msg}, 1, 0));
     msg.msg_namelen = 0;
     said("no length", sendmsg(a, &msg, 0));
+    msg.msg_name = name;
+    msg.msg_namelen = odd;
+    said("odd length", sendmsg(a, &msg, 0));
+    msg.msg_name = NULL;
+    said("of no name", sendmsg(a, &msg, 0));
+    wait_unread(b, 5);
+    said("of no name", recvmsg(b, &msg, 0));
+    printf("  %d\n", (int)msg.msg_namelen);
     shutdown(a, SHUT_WR);
     read_all("arrived", b);
 }
