@@ -14,6 +14,7 @@
 #include "preload/epoll_private.h"
 #include "preload/epoll_set.h"
 #include "preload/helper.h"
+#include "preload/intercept_sandbox.h"
 
 static int close_it(void *arg)
 {
@@ -52,7 +53,7 @@ static bool has_table(void)
 }
 
 /* All numbers from first to last but our own. */
-static int close_each(unsigned first, unsigned last, int flags)
+static int close_each(unsigned first, unsigned last)
 {
     unsigned used = fd_rows_used();
 
@@ -63,8 +64,8 @@ static int close_each(unsigned first, unsigned last, int flags)
         while (at < used && at <= last && fd_find((int)at) == NULL)
             at++;
         if (at >= used || at > last)
-            return REAL(close_range)(first, last, flags);
-        if (at > first && REAL(close_range)(first, at - 1, flags) < 0)
+            return REAL(close_range)(first, last, 0);
+        if (at > first && REAL(close_range)(first, at - 1, 0) < 0)
             return -1;
         if (fd_find((int)at)->kind != OBJECT_OURS)
             close((int)at);
@@ -77,10 +78,15 @@ static int close_each(unsigned first, unsigned last, int flags)
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
-    if (!has_table() || in_vfork_child() || first > last ||
-        (flags & CLOSE_RANGE_CLOEXEC))
+    const int known = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
+
+    if (!has_table() || in_vfork_child() || first > last || (flags & ~known))
         return REAL(close_range)(first, last, flags);
-    return close_each(first, last, flags);
+    if ((flags & CLOSE_RANGE_UNSHARE) && unshare_descriptors() < 0)
+        return -1;
+    if (flags & CLOSE_RANGE_CLOEXEC)
+        return REAL(close_range)(first, last, CLOSE_RANGE_CLOEXEC);
+    return close_each(first, last);
 }
 
 EXPORT void closefrom(int lowest)

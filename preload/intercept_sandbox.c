@@ -10,6 +10,7 @@
 #include "preload/intercept_io.h"
 
 #include <dlfcn.h>
+#include <linux/close_range.h>
 #include <linux/nsfs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -57,6 +58,13 @@ EXPORT int unshare(int flags)
         return REAL(unshare)(flags);
     process_before_withdrawal(REASON_UNSUPPORTED_CALL);
     return finish(REAL(unshare)(flags));
+}
+
+/* By the call that it is a part of: a filter may allow that one alone. */
+int unshare_descriptors(void)
+{
+    process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+    return finish(REAL(close_range)(~0u, ~0u, CLOSE_RANGE_UNSHARE));
 }
 
 /* No way back: with the filter in place there is nothing we may call. */

@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/io_uring.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -190,6 +191,52 @@ static void own_descriptors(void)
     talk("alone", a, b);
 }
 
+/* The same by another name. */
+static void own_descriptors_by_range(void)
+{
+    said("close_range", close_range((unsigned)b + 1, ~0u, CLOSE_RANGE_UNSHARE));
+    talk("alone", a, b);
+    said("close", close(b));
+    wait_events(a, POLLRDHUP);
+    show_events("a", a);
+}
+
+/* Of a thread: what it closes, and opens, is its own. */
+static void *closes_its_own(void *arg)
+{
+    int flags = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
+
+    said("marks", close_range((unsigned)b, (unsigned)b, flags));
+    said("of its own", fcntl(b, F_GETFD));
+    said("closes", close_range((unsigned)a, (unsigned)b, CLOSE_RANGE_UNSHARE));
+    said("closed", fcntl(a, F_GETFD));
+    return arg;
+}
+
+static void descriptors_of_a_thread(void)
+{
+    pthread_t thread;
+
+    fcntl(b, F_SETFD, 0);
+    pthread_create(&thread, NULL, closes_its_own, NULL);
+    pthread_join(thread, NULL);
+    said("of all", fcntl(b, F_GETFD));
+    talk("here", a, b);
+    said("close", close(b));
+    wait_events(a, POLLRDHUP);
+    show_events("a", a);
+}
+
+/* Neither a range nor flags: nothing is closed. */
+static void odd_ranges(void)
+{
+    said("flags",
+         close_range((unsigned)b, (unsigned)b, 8 | CLOSE_RANGE_UNSHARE));
+    said("order",
+         close_range((unsigned)b, (unsigned)b - 1, CLOSE_RANGE_UNSHARE));
+    talk("here", a, b);
+}
+
 static pthread_barrier_t at_once;
 
 static void *unshares(void *arg)
@@ -319,6 +366,9 @@ static const struct test_case cases[] = {
     {"joins_a_network", joins_a_network, RETURNS},
     {"own_users", own_users, RETURNS},
     {"own_descriptors", own_descriptors, RETURNS},
+    {"own_descriptors_by_range", own_descriptors_by_range, RETURNS},
+    {"descriptors_of_a_thread", descriptors_of_a_thread, RETURNS},
+    {"odd_ranges", odd_ranges, STAYS},
     {"threads_at_once", threads_at_once, RETURNS},
     {"harmless_namespaces", harmless_namespaces, STAYS},
     {"ring_in_the_kernel", ring_in_the_kernel, RETURNS},
