@@ -208,7 +208,7 @@ static bool still_shared(struct endpoint *e)
 
     if (!atomic_load(&e->shared))
         return false;
-    if (epoll_sets_inherited(e) || !family_is_alone(e)) {
+    if (epoll_sets_inherited(e) || !family_is_alone(&e->holders)) {
         if (e->failures < SHARED_LOOKS_MOST)
             e->failures++;
         atomic_store(&e->countdown, endpoint_calls_after(e->failures));
@@ -222,7 +222,7 @@ static bool still_shared(struct endpoint *e)
     }
     e->stream.why = REASON_YOUNG;
     atomic_store(&e->shared, false);
-    if (!family_counts(e))
+    if (!family_counts(&e->holders))
         return false;
     atomic_store(&e->shared, true); /* another thread has forked meanwhile */
     return true;
@@ -232,7 +232,7 @@ void endpoint_grown_up(struct endpoint *e)
 {
     atomic_store(&e->countdown, 0);
     if (atomic_load(&e->ineligible) || e->state != ENDPOINT_CONNECTED ||
-        atomic_load(&e->freed) || still_shared(e))
+        atomic_load(&e->freed) || still_shared(e) || epoll_sets_keep_on_tcp(e))
         return;
     if (e->not_before_ns != 0 && clock_ns() < e->not_before_ns) {
         atomic_store(&e->countdown,
@@ -389,7 +389,7 @@ static void wait_for_linger(struct endpoint *e, int fd_kept, int seconds)
 static bool helper_may_have(struct endpoint *e)
 {
     return (atomic_load(&e->stream.guard) || !endpoint_is_alone(e)) &&
-           atomic_load(&e->stream.bare) == 0 && !family_counts(e) &&
+           atomic_load(&e->stream.bare) == 0 && !family_counts(&e->holders) &&
            !atomic_load(&e->ineligible);
 }
 
@@ -428,7 +428,7 @@ static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
     if (endpoint_is_alone(e) && !atomic_load(&e->stream.guard) &&
         atomic_load(&e->stream.bare) == 0) {
         rc = how(arg);
-        family_leave(e);
+        family_leave(&e->holders);
         endpoint_free(e);
         return rc;
     }
@@ -441,7 +441,7 @@ static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
         /* The last thread in a call of the kernel lets go. */
         atomic_store(&e->stream.up_wanted, true);
         if (atomic_load(&e->stream.bare) == 0) {
-            family_leave(e);
+            family_leave(&e->holders);
             helper_ask(e, WORK_CLOSE | WORK_LET_GO);
         }
         return rc;
@@ -530,12 +530,24 @@ int endpoint_close(struct endpoint *e, int fd, int (*how)(void *arg), void *arg)
     return close_last(e, fd, how, arg);
 }
 
+void endpoint_settle(struct endpoint *e, enum reason why)
+{
+    atomic_store(&process.careful, true);
+    if (!helper_bring_back(e, why))
+        return;
+    stream_lock_all(&e->stream);
+    if (e->stream.wish == WISH_RETURN && !atomic_load(&e->held) &&
+        !atomic_load(&e->ineligible))
+        e->stream.wish = WISH_NONE;
+    stream_unlock_all(&e->stream);
+}
+
 void endpoint_banish(struct endpoint *e, enum reason why)
 {
     atomic_store(&process.careful, true);
     atomic_store(&e->ineligible, true);
-    if (family_counts(e) && !atomic_exchange(&e->given, true))
-        family_grows(e); /* who else may have it now is not known */
+    if (family_counts(&e->holders) && !atomic_exchange(&e->given, true))
+        family_grows(&e->holders); /* who else may have it now is not known */
     if (e->proof != NULL)
         endpoint_forget_proof(e);
     if (atomic_load(&e->stream.guard) || e->meeting.backend != NULL) {

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "config/rules.h"
+#include "preload/family.h"
 #include "preload/fd_table.h"
 #include "preload/stats_layout.h"
 #include "transport/backend.h"
@@ -50,8 +51,8 @@ struct endpoint {
     _Atomic bool ineligible;  /* stays on TCP for good; `why` says so */
     _Atomic bool held;        /* the same, until the administrator lets go */
     _Atomic bool shared;      /* the same, while another process holds it */
-    _Atomic uint32_t place;   /* in the family's count of holders; 0: none */
-    uint32_t exec_place;      /* the same during an exec; see family_execs() */
+    _Atomic bool set_shared;  /* the same, while its epoll set is another's */
+    struct holding holders;   /* in the family's count */
     bool kept_by_exec;        /* a number of it is not closed by exec */
     _Atomic uint32_t visited; /* see each_endpoint() */
     _Atomic bool given; /* perhaps to others: one holder for all of them */
@@ -118,7 +119,7 @@ static inline struct endpoint *endpoint_of(struct stream *s)
 static inline bool endpoint_stays(struct endpoint *e)
 {
     return atomic_load(&e->ineligible) || atomic_load(&e->held) ||
-           atomic_load(&e->shared);
+           atomic_load(&e->shared) || atomic_load(&e->set_shared);
 }
 
 /* The helper has nothing to do with it: its last user may free it. */
@@ -222,6 +223,8 @@ bool endpoint_replace(struct endpoint *e, int fd, int (*how)(void *arg),
 /* That number will soon be another file's; the stream has others. */
 void endpoint_leave_number(struct endpoint *e, int fd);
 
+/* It stays, but perhaps not for good: brought back, and nothing wished then. */
+void endpoint_settle(struct endpoint *e, enum reason why);
 /* Stays on TCP from now on. Brings it back first, at most for the limit. */
 void endpoint_banish(struct endpoint *e, enum reason why);
 

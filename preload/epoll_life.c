@@ -90,6 +90,7 @@ void epoll_end(struct epoll_set *set)
     struct epoll_set **at = &epoll_all_sets;
 
     drop_all(set);
+    epoll_share_ends(set);
     epoll_registry_lock();
     while (*at != set)
         at = &(*at)->next;
@@ -179,7 +180,7 @@ void epoll_sets_before_fork(void)
     take_bells_out();
     epoll_registry_lock();
     for (struct epoll_set *set = epoll_all_sets; set != NULL; set = set->next) {
-        set->inherited = true;
+        epoll_share(set);
         atomic_store(&set->object.plain, false); /* others' bells may come */
     }
     epoll_registry_unlock();
@@ -211,6 +212,7 @@ static void forget_left(struct epoll_set **at)
             *of = r->next;
     }
     atomic_fetch_or(&set->inside, SET_ENDED);
+    epoll_share_ends(set);
     *at = set->next; /* not freed: another thread may have held the heap */
 }
 
@@ -224,6 +226,7 @@ void epoll_sets_after_fork(void)
     epoll_forget_places();
     for (struct epoll_set **at = &epoll_all_sets; (set = *at) != NULL;) {
         lock_init(&set->lock);
+        family_forked(&set->holders);
         set->waiter = NULL; /* freed by waiters_forget() */
         set->n_peers = set->n_hot = 0;
         atomic_fetch_and(&set->inside, SET_MARKS);

@@ -1,13 +1,14 @@
 /*
  * What epoll_life.c (begin and end), epoll_sleep.c (who is inside, who sleeps),
- * epoll_set.c (membership), epoll_spent.c
- * (of that, one-shots), epoll_wait.c (events), epoll_heat.c (where they are
- * looked for) and epoll_nest.c (sets in sets) share.
+ * epoll_set.c (membership), epoll_spent.c (of that, one-shots), epoll_share.c
+ * (of that, sets of several processes), epoll_wait.c (events), epoll_heat.c
+ * (where they are looked for) and epoll_nest.c (sets in sets) share.
  */
 #ifndef PRELOAD_EPOLL_PRIVATE_H
 #define PRELOAD_EPOLL_PRIVATE_H
 
 #include "preload/epoll_set.h"
+#include "preload/family.h"
 #include "preload/held_signals.h"
 #include "transport/lock.h"
 
@@ -32,6 +33,8 @@ struct epoll_set {
     int wake_fd;          /* and this, which devices wake by; -1: none */
     _Atomic bool alone;   /* the kernel's; see epoll_set_to_kernel() */
     bool inherited;       /* it was there before a fork */
+    bool shared;          /* and another has it; under the registry lock */
+    struct holding holders;
     _Atomic bool promote; /* some reg has `promote` set */
     struct waiter *waiter;
     uint64_t poll_ns;
@@ -127,6 +130,15 @@ void epoll_count_out(struct epoll_set *set);
 void epoll_end(struct epoll_set *set);
 /* In the child of a fork: its thread is nowhere. */
 void epoll_forget_places(void);
+/*
+ * Registry and stream locks held. Does another process have the set? Then the
+ * stream does not go up from now on; true if it has to come back for that.
+ */
+bool epoll_keeps_on_tcp(struct epoll_set *set, struct endpoint *e);
+/* Registry lock held. Before a fork: one process more will have it. */
+void epoll_share(struct epoll_set *set);
+/* This process has closed it. */
+void epoll_share_ends(struct epoll_set *set);
 /* Set lock held. A sleeper since so many nestings is back. */
 void epoll_roused(struct epoll_set *set, uint32_t nestings);
 /* News that the bell has not been rung for. */

@@ -173,8 +173,9 @@ static void take_over(struct epoll_reg *reg)
     lock_enter(&set->lock);
     if (reg->managed)
         goto unlock;
-    if (link == NULL || !epoll_put_bell_in(set) || !get_peer(set, link->peer)) {
-        /* Cannot be woken: the kernel's view must do; it goes back. */
+    if (set->shared || link == NULL || !epoll_put_bell_in(set) ||
+        !get_peer(set, link->peer)) {
+        /* It, or another process, cannot be woken: it goes back. */
         helper_ask(reg->endpoint, WORK_RETURN);
         goto unlock;
     }
@@ -333,7 +334,7 @@ static bool is_refused(uint32_t events)
 static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
                    const struct epoll_event *event)
 {
-    bool managed = e->stream.managed;
+    bool managed = e->stream.managed, in_kernel = !managed || set->shared;
     struct epoll_reg *reg;
     int rc = 0;
 
@@ -344,7 +345,7 @@ static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
     reg = calloc(1, sizeof(*reg));
     if (reg == NULL)
         return -ENOMEM;
-    if (!managed)
+    if (in_kernel)
         rc = epoll_kernel_ctl(set, EPOLL_CTL_ADD, fd, event->events,
                               event->data);
     if (rc < 0) {
@@ -392,6 +393,21 @@ static int change_reg(struct epoll_set *set, struct epoll_reg *reg,
     return 0;
 }
 
+/* Under the stream's locks it cannot leave TCP meanwhile. */
+static void lock_for_ctl(struct epoll_set *set, struct endpoint *e, bool add)
+{
+    stream_lock_all(&e->stream);
+    lock_enter(&registry);
+    if (!add || !epoll_keeps_on_tcp(set, e))
+        return;
+    lock_leave(&registry);
+    stream_unlock_all(&e->stream);
+    endpoint_settle(e, REASON_SHARED_AFTER_FORK);
+    stream_lock_all(&e->stream);
+    lock_enter(&registry);
+    epoll_keeps_on_tcp(set, e); /* another thread may have looked meanwhile */
+}
+
 int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
                   struct epoll_event *event)
 {
@@ -402,9 +418,7 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     if (atomic_load_explicit(&set->alone, memory_order_relaxed) &&
         op == EPOLL_CTL_ADD)
         endpoint_banish(e, REASON_NESTED_EPOLL);
-    /* Under the stream's locks a stream cannot leave TCP meanwhile. */
-    stream_lock_all(&e->stream);
-    lock_enter(&registry);
+    lock_for_ctl(set, e, op == EPOLL_CTL_ADD && event != NULL);
     reg = find_reg(set, e, fd);
     managed = reg != NULL && reg->managed;
     if (op == EPOLL_CTL_ADD && event != NULL) {
@@ -464,15 +478,4 @@ void epoll_set_to_kernel(struct epoll_set *set)
         if (e == NULL && inner == NULL)
             return;
     }
-}
-
-bool epoll_sets_inherited(struct endpoint *e)
-{
-    bool found = false;
-
-    lock_enter(&registry);
-    for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
-        found |= r->set->inherited;
-    lock_leave(&registry);
-    return found;
 }

@@ -83,8 +83,13 @@ void epoll_sets_managed(struct endpoint *e, bool on);
 void epoll_sets_told(struct endpoint *e);
 /* Is it registered anywhere under that number? */
 bool epoll_sets_have(struct endpoint *e, int fd);
-/* In a set that was there before a fork, and so belongs to two processes? */
+/* In a set that was there before a fork? */
 bool epoll_sets_inherited(struct endpoint *e);
+/*
+ * Does endpoint.set_shared keep it on TCP still? If not, it is taken back. A
+ * look costs system calls: in a while, and then in a longer one.
+ */
+bool epoll_sets_keep_on_tcp(struct endpoint *e);
 /*
  * The endpoint's last descriptor is about to be closed. unlist: take it out of
  * the kernel's sets, too. The kernel tells of a connection until nobody has it
@@ -134,7 +139,15 @@ uint64_t epoll_watch_poll_ns(const struct epoll_watch *w);
 
 /* Around fork: the bell leaves the kernel's set. */
 void epoll_sets_before_fork(void);
-void epoll_sets_after_fork(void);
+void epoll_sets_after_fork(void); /* after members_forked() */
+/* The process is about to end: what it has belongs to others alone. */
+void epoll_sets_exit(void);
+/*
+ * The same for what an exec closes, as family_execs() has it, for so many at
+ * most; returns how many. If the program does not run: _failed.
+ */
+unsigned epoll_sets_exec(unsigned most);
+void epoll_sets_exec_failed(void);
 /* Every set is the kernel's from now on; no stream is managed. */
 void epoll_sets_leave_alone(void);
 

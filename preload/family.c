@@ -1,6 +1,6 @@
 /*
- * See family.h. One place for each connection that was ever shared. It is in
- * memory of the whole family, and of nobody else.
+ * See family.h. One place for each that was ever shared. It is in memory of
+ * the whole family, and of nobody else.
  *
  * That a program was replaced by another one is told by the kernel: it lets go
  * of the robust mutexes of the thread that called execve(2), after all others
@@ -21,7 +21,6 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-#include "preload/endpoint.h"
 #include "preload/members.h"
 
 enum { PLACES = 65536, LOOKS = 256, NAMES = 6 };
@@ -149,7 +148,7 @@ static struct place *place_at(uint32_t word)
     return &family.places[word & ~NAMED];
 }
 
-/* This process is one of its holders no more; it is no place of `e` now. */
+/* This process is one of its holders no more; it is no place of `h` now. */
 static void give_up(uint32_t word)
 {
     struct place *p = place_at(word);
@@ -176,52 +175,52 @@ static uint32_t take_place(void)
     return 0;
 }
 
-static uint32_t place_of(const struct endpoint *e)
+static uint32_t place_of(const struct holding *h)
 {
-    uint32_t place = atomic_load(&e->place);
+    uint32_t place = atomic_load(&h->place);
 
-    return place != 0 ? place : e->exec_place;
+    return place != 0 ? place : h->exec_place;
 }
 
 /* Of threads that fork at once one finds the place, for all of them. */
-static uint32_t find_place(struct endpoint *e)
+static uint32_t find_place(struct holding *h)
 {
-    uint32_t place = place_of(e), none = 0;
+    uint32_t place = place_of(h), none = 0;
 
     if (place != 0)
         return place;
     place = take_place();
-    if (place == 0 || atomic_compare_exchange_strong(&e->place, &none, place))
+    if (place == 0 || atomic_compare_exchange_strong(&h->place, &none, place))
         return place;
     give_up(place);
     return none;
 }
 
-void family_grows(struct endpoint *e)
+void family_grows(struct holding *h)
 {
     if (!have_memory())
         return;
     for (;;) {
-        uint32_t place = find_place(e);
+        uint32_t place = find_place(h);
 
         if (place == 0)
             return;
         atomic_fetch_add(&place_at(place)->holders, 1);
-        if (place_of(e) == place)
+        if (place_of(h) == place)
             return;
         /* Another thread has found it alone just before. */
         atomic_fetch_sub(&place_at(place)->holders, 1);
     }
 }
 
-bool family_counts(const struct endpoint *e)
+bool family_counts(const struct holding *h)
 {
-    return place_of(e) != 0;
+    return place_of(h) != 0;
 }
 
-void family_leave(struct endpoint *e)
+void family_leave(struct holding *h)
 {
-    uint32_t place = atomic_exchange(&e->place, 0);
+    uint32_t place = atomic_exchange(&h->place, 0);
 
     /* A child that another thread is making may have it: counted for good. */
     if (place != 0 && member_hiding() == 0)
@@ -233,9 +232,9 @@ void family_leave(struct endpoint *e)
  * taken out of their sight first. A fork then counts in a place of its own; if
  * there are others in this one, too, it is never alone again.
  */
-bool family_is_alone(struct endpoint *e)
+bool family_is_alone(struct holding *h)
 {
-    uint32_t place = atomic_load(&e->place), one = 1, none = 0;
+    uint32_t place = atomic_load(&h->place), one = 1, none = 0;
     bool counted;
 
     if (place == 0)
@@ -243,7 +242,7 @@ bool family_is_alone(struct endpoint *e)
     look(place_at(place));
     if (atomic_load(&place_at(place)->holders) != 1)
         return false;
-    place = atomic_exchange(&e->place, 0);
+    place = atomic_exchange(&h->place, 0);
     if (place == 0)
         return false;
     counted = !(place & NAMED) || take_name(place_at(place));
@@ -254,8 +253,8 @@ bool family_is_alone(struct endpoint *e)
      * was would not be found out any more. */
     if (counted)
         place &= ~NAMED;
-    if (!atomic_compare_exchange_strong(&e->place, &none, place))
-        family_grows(e);
+    if (!atomic_compare_exchange_strong(&h->place, &none, place))
+        family_grows(h);
     return false;
 }
 
@@ -263,9 +262,9 @@ bool family_is_alone(struct endpoint *e)
  * Without a place no other thread of this process counts it out meanwhile. Who
  * closes it leaves that to the mutex: it is marked when its thread ends, too.
  */
-bool family_execs(struct endpoint *e)
+bool family_execs(struct holding *h)
 {
-    uint32_t at = atomic_load(&e->place), there = at;
+    uint32_t at = atomic_load(&h->place), there = at;
     struct place *p = place_at(at);
     int rc;
 
@@ -275,26 +274,26 @@ bool family_execs(struct endpoint *e)
     if (rc != 0 && rc != EOWNERDEAD)
         return false; /* another one is at it: not counted out */
     count_out(p, rc);
-    e->exec_place = at;
-    if (!atomic_compare_exchange_strong(&e->place, &there, 0))
+    h->exec_place = at;
+    if (!atomic_compare_exchange_strong(&h->place, &there, 0))
         goto not_there; /* just closed */
     /* From now on by the mutex, not by the name. */
     if ((at & NAMED) && !take_name(p)) {
-        atomic_store(&e->place, at);
+        atomic_store(&h->place, at);
         goto not_there;
     }
-    e->exec_place = at & ~NAMED;
+    h->exec_place = at & ~NAMED;
     atomic_store(&p->execs, true);
     return true;
 not_there:
-    e->exec_place = 0;
+    h->exec_place = 0;
     pthread_mutex_unlock(&p->mutex);
     return false;
 }
 
-void family_exec_failed(struct endpoint *e)
+void family_exec_failed(struct holding *h)
 {
-    uint32_t at = e->exec_place;
+    uint32_t at = h->exec_place;
 
     if (at == 0)
         return;
@@ -302,17 +301,17 @@ void family_exec_failed(struct endpoint *e)
     pthread_mutex_unlock(&place_at(at)->mutex);
     if (add_name(place_at(at)))
         at |= NAMED;
-    atomic_store(&e->place, at);
-    e->exec_place = 0;
+    atomic_store(&h->place, at);
+    h->exec_place = 0;
 }
 
 /* The name that is there is the parent's. */
-void family_forked(struct endpoint *e)
+void family_forked(struct holding *h)
 {
-    uint32_t at = place_of(e) & ~NAMED;
+    uint32_t at = place_of(h) & ~NAMED;
 
-    e->exec_place = 0;
+    h->exec_place = 0;
     if (at != 0 && add_name(place_at(at)))
         at |= NAMED;
-    atomic_store(&e->place, at);
+    atomic_store(&h->place, at);
 }

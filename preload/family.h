@@ -1,5 +1,6 @@
 /*
- * Who else holds a connection: processes that came out of one another by fork.
+ * Who else holds a connection, or an epoll set: processes that came out of one
+ * another by fork.
  *
  * A connection that several of them hold stays on TCP. How many there are is
  * counted in memory that the family shares, so the last holder knows that it
@@ -12,16 +13,21 @@
 #define PRELOAD_FAMILY_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
-struct endpoint;
+/* In what is counted. */
+struct holding {
+    _Atomic uint32_t place; /* in the family's count of holders; 0: none */
+    uint32_t exec_place;    /* the same during an exec; see family_execs() */
+};
 
 /* In the parent, before the child is made: one holder more. The child then says
  * family_forked(), after members_forked(). */
-void family_grows(struct endpoint *e);
+void family_grows(struct holding *h);
 /* Counted by family_grows(), and not alone for all that is known. */
-bool family_counts(const struct endpoint *e);
+bool family_counts(const struct holding *h);
 /* This process has closed it. */
-void family_leave(struct endpoint *e);
+void family_leave(struct holding *h);
 /*
  * This thread is about to run another program, for which the kernel closes
  * the connection: counted out once that program runs, if this is true. If it
@@ -29,10 +35,10 @@ void family_leave(struct endpoint *e);
  * kernel looks at 2,048 mutexes of a thread, the application's among them.
  */
 enum { FAMILY_EXECS = 1024 };
-bool family_execs(struct endpoint *e);
-void family_exec_failed(struct endpoint *e);
-void family_forked(struct endpoint *e);
+bool family_execs(struct holding *h);
+void family_exec_failed(struct holding *h);
+void family_forked(struct holding *h);
 /* Nobody else has it any more; from then on it is not counted. */
-bool family_is_alone(struct endpoint *e);
+bool family_is_alone(struct holding *h);
 
 #endif

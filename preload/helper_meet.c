@@ -412,7 +412,7 @@ void helper_meet(struct endpoint *e)
 
     if (e->closing || e->meeting.backend != NULL || e->stream.link != NULL ||
         atomic_load(&e->ineligible) || atomic_load(&e->shared) ||
-        atomic_load(&e->freed))
+        atomic_load(&e->set_shared) || atomic_load(&e->freed))
         return;
     if (helper.hold_new || atomic_load(&e->held)) {
         atomic_store(&e->held, true);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "preload/epoll_set.h"
+
 static bool message_is_bad(const struct msghdr *msg)
 {
     return !readable(msg, sizeof(*msg)) ||
@@ -70,6 +72,7 @@ static void look_for_passed_on(const struct msghdr *msg)
             continue;
         for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
             struct endpoint *passed;
+            struct object *o;
             int fd;
 
             memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
@@ -79,6 +82,9 @@ static void look_for_passed_on(const struct msghdr *msg)
 #endif
             if (passed != NULL)
                 endpoint_banish(passed, REASON_PASSED_ON);
+            o = fd_find(fd);
+            if (o != NULL && o->kind == OBJECT_EPOLL)
+                epoll_set_to_kernel((struct epoll_set *)o);
         }
     }
 }

@@ -78,7 +78,7 @@ static void share(struct endpoint *e)
 {
     if (e->state != ENDPOINT_CONNECTED)
         return;
-    if (family_counts(e)) {
+    if (family_counts(&e->holders)) {
         atomic_store(&e->shared, true);
         e->failures = 0;
         atomic_store(&e->countdown,
@@ -98,18 +98,19 @@ static void share_for_good(struct endpoint *e)
     share(e);
     if (e->state == ENDPOINT_CONNECTED)
         atomic_store(&e->ineligible, true);
-    if (family_counts(e))
-        family_grows(e); /* and never shrinks: others stay on TCP, too */
+    /* And never shrinks: others stay on TCP, too. */
+    if (family_counts(&e->holders))
+        family_grows(&e->holders);
 }
 
 static void grow_family(struct endpoint *e)
 {
     if (process.settings.up_after_fork && e->state == ENDPOINT_CONNECTED &&
-        (family_counts(e) || !atomic_load(&e->ineligible)))
-        family_grows(e);
+        (family_counts(&e->holders) || !atomic_load(&e->ineligible)))
+        family_grows(&e->holders);
 }
 
-static bool closed_by_exec(int fd)
+bool process_closes_by_exec(int fd)
 {
     int flags = kernel_fcntl(fd, F_GETFD, 0);
 
@@ -123,7 +124,7 @@ void process_share_inherited(bool all)
     for (unsigned fd = 0; fd < rows; fd++) {
         struct endpoint *e = fd_endpoint((int)fd);
 
-        if (e != NULL && (all || !closed_by_exec((int)fd)))
+        if (e != NULL && (all || !process_closes_by_exec((int)fd)))
             share_for_good(e);
     }
 }
@@ -195,7 +196,7 @@ static void start_over(struct endpoint *e)
     memset(&e->timer, 0, sizeof(e->timer));
     e->in_all = false;
     e->row = NULL;
-    family_forked(e);
+    family_forked(&e->holders);
     share(e);
 }
 
@@ -224,8 +225,8 @@ static void after_fork_child(void)
     atomic_store(&process.spinners, 0);
     stats_after_fork();
     waiters_forget();
-    epoll_sets_after_fork();
     members_forked();
+    epoll_sets_after_fork();
     each_endpoint(start_over);
     endpoint_pool_after_fork();
     helper_after_fork();
@@ -241,19 +242,20 @@ static void not_kept(struct endpoint *e)
 /* What the new image does not get, this process will not hold any more. */
 static void leave_families_by_exec(void)
 {
-    unsigned rows = fd_rows_used(), n = 0;
+    unsigned rows = fd_rows_used(), n = epoll_sets_exec(FAMILY_EXECS / 2);
 
     each_endpoint(not_kept);
     for (unsigned fd = 0; fd < rows; fd++) {
         struct endpoint *e = fd_endpoint((int)fd);
 
-        if (e != NULL && family_counts(e) && !closed_by_exec((int)fd))
+        if (e != NULL && family_counts(&e->holders) &&
+            !process_closes_by_exec((int)fd))
             e->kept_by_exec = true;
     }
     for (unsigned fd = 0; fd < rows && n < FAMILY_EXECS; fd++) {
         struct endpoint *e = fd_endpoint((int)fd);
 
-        if (e != NULL && !e->kept_by_exec && family_execs(e))
+        if (e != NULL && !e->kept_by_exec && family_execs(&e->holders))
             n++;
     }
 }
@@ -280,11 +282,17 @@ void process_before_exec(enum reason why, bool image_goes)
     helper_abort_rest();
 }
 
+static void exec_failed(struct endpoint *e)
+{
+    family_exec_failed(&e->holders);
+}
+
 void process_exec_failed(void)
 {
     if (!process.ready || in_vfork_child())
         return;
-    each_endpoint(family_exec_failed);
+    each_endpoint(exec_failed);
+    epoll_sets_exec_failed();
     member_shows();
     helper_release();
 }
@@ -293,7 +301,7 @@ void process_exec_failed(void)
 static void leave_family(struct endpoint *e)
 {
     if (atomic_load(&e->stream.bare) == 0 && atomic_load(&e->inside) == 0)
-        family_leave(e);
+        family_leave(&e->holders);
 }
 
 /* The process ends: no record may wait for an answer that never comes. */
@@ -311,6 +319,7 @@ void process_leave(void)
     if (process.ready) {
         helper_gather(WISH_LEAVE, REASON_CLOSED);
         each_endpoint(leave_family);
+        epoll_sets_exit();
     }
     stats_report();
 }

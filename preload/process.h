@@ -49,6 +49,7 @@ void process_before_exec(enum reason why, bool image_goes);
 void process_exec_failed(void);
 /* Called by the vfork trampoline: returns libc's vfork to go on in. */
 void *fastsock_before_vfork(void);
+bool process_closes_by_exec(int fd);
 /* A child of ours may hold these sockets: all, or those not close-on-exec. */
 void process_share_inherited(bool all);
 void process_leave(void);

@@ -10,6 +10,9 @@
  * connection; "unseen", the same when it has a child that the library has not
  * seen; "set", the child, by an epoll set that the parent had made and filled
  * before.
+ * Without a fork for each, by an epoll set from before the only one: "early",
+ * whose child lives on with the set; "ended", whose child has ended; "ran",
+ * whose child runs a program that does not get the set.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,14 +51,39 @@ static void echo(int fd, int set)
     }
 }
 
-static int set_with(int fd)
+static void put_in(int set, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN};
-    int set = epoll_create1(EPOLL_CLOEXEC);
 
     if (set < 0 || epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) < 0)
         die("epoll");
+}
+
+static int set_with(int fd)
+{
+    int set = epoll_create1(EPOLL_CLOEXEC);
+
+    put_in(set, fd);
     return set;
+}
+
+static int early_set = -1;
+
+static void make_early_set(const char *who)
+{
+    pid_t pid;
+
+    early_set = epoll_create1(EPOLL_CLOEXEC);
+    pid = fork_limited(20);
+    if (pid == 0) {
+        if (strcmp(who, "ran") == 0)
+            execlp("sleep", "sleep", "2", (char *)NULL);
+        if (strcmp(who, "early") == 0)
+            sleep_ms(3000);
+        _exit(0);
+    }
+    if (strcmp(who, "ended") == 0)
+        waitpid(pid, NULL, 0);
 }
 
 /* Behind this call the library sees nothing of the process. */
@@ -107,8 +135,15 @@ static void serve(int fd, const char *who)
     bool by_child = strcmp(who, "child") == 0 || strcmp(who, "epoll") == 0 ||
                     strcmp(who, "set") == 0;
     int set = strcmp(who, "set") == 0 ? set_with(fd) : -1;
-    pid_t pid = fork_limited(20);
+    pid_t pid;
 
+    if (early_set >= 0) {
+        put_in(early_set, fd);
+        echo(fd, early_set);
+        close(fd);
+        return;
+    }
+    pid = fork_limited(20);
     if (pid == 0)
         child(fd, set, who);
     if (!by_child) {
@@ -142,6 +177,9 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGTERM, &action, NULL);
     listener = tcp_listen("4", &port);
+    if (strcmp(argv[2], "early") == 0 || strcmp(argv[2], "ended") == 0 ||
+        strcmp(argv[2], "ran") == 0)
+        make_early_set(argv[2]);
     file = fopen(argv[1], "w");
     if (file == NULL || fprintf(file, "%u\n", port) < 0 || fclose(file) != 0)
         die("%s", argv[1]);

@@ -476,6 +476,44 @@ static void sleepers_wake(void)
     woken("the end", (struct later){a, shuts_down});
 }
 
+/* Two processes with one set: each sees what the other one puts in. */
+static void set_of_two(void)
+{
+    int to_parent[2], to_child[2], c, d;
+    char byte;
+    pid_t pid;
+
+    if (pipe(to_parent) < 0 || pipe(to_child) < 0)
+        die("pipe");
+    new_set();
+    add(b, EPOLLIN, 1);
+    pid = fork_limited(9);
+    if (pid == 0) {
+        tcp_pair("4", 0, &c, &d);
+        settle_pair(c, d);
+        until_moved(c, d);
+        add(d, EPOLLIN, 2);
+        put(c, "x");
+        waits("the child", set, 1000);
+        fflush(stdout);
+        (void)!write(to_parent[1], "x", 1);
+        (void)!read(to_child[0], &byte, 1);
+        take(d, 1);
+        waits("the child", set, 1000);
+        fflush(stdout);
+        _exit(0);
+    }
+    (void)!read(to_parent[0], &byte, 1);
+    waits("the parent", set, 1000);
+    put(a, "y");
+    wait_unread(b, 1);
+    (void)!write(to_child[1], "x", 1);
+    said("child", child_status(pid));
+    waits("the parent", set, 1000);
+    take(b, 1);
+    waits("nothing", set, 0);
+}
+
 static const struct test_case cases[] = {
     {"two_sets", two_sets, STAYS},
     {"set_polled", set_polled, STAYS},
@@ -494,6 +532,7 @@ static const struct test_case cases[] = {
     {"time_outs", time_outs, STAYS},
     {"masks", masks, STAYS},
     {"turns", turns, STAYS},
+    {"set_of_two", set_of_two, GOES_UP},
     {"sleepers_wake", sleepers_wake, STAYS},
 };
 

@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "preload/endpoint.h"
 #include "preload/members.h"
 
 enum { DEPTH = 4, STEPS = 30, CHILDREN = 8, PROCESSES = 4 };
@@ -42,7 +42,7 @@ static struct seen {
 } * seen;
 
 struct holder {
-    struct endpoint e;
+    struct holding e;
     int in, out; /* of the pipe: everybody has both */
     uint64_t chance;
     unsigned depth, n;

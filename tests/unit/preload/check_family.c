@@ -14,16 +14,16 @@
 #include "tests/support/run_suite.h"
 
 /* Another holder, as one in another process: for tests in one process. */
-static struct endpoint another_of(const struct endpoint *e)
+static struct holding another_of(const struct holding *e)
 {
-    struct endpoint other = {.place = e->place};
+    struct holding other = {.place = e->place};
 
     family_forked(&other);
     return other;
 }
 
 /* What a child does with what it got; its exit status is its answer. */
-static int in_child(struct endpoint *e, int (*act)(struct endpoint *e))
+static int in_child(struct holding *e, int (*act)(struct holding *e))
 {
     int status = -1;
     pid_t pid;
@@ -42,18 +42,18 @@ static int in_child(struct endpoint *e, int (*act)(struct endpoint *e))
     return WEXITSTATUS(status);
 }
 
-static int closes(struct endpoint *e)
+static int closes(struct holding *e)
 {
     family_leave(e);
     return 0;
 }
 
-static int looks(struct endpoint *e)
+static int looks(struct holding *e)
 {
     return family_is_alone(e);
 }
 
-static int just_ends(struct endpoint *e)
+static int just_ends(struct holding *e)
 {
     (void)e;
     return 0;
@@ -61,7 +61,7 @@ static int just_ends(struct endpoint *e)
 
 START_TEST(what_was_never_shared_is_not_counted)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
 
     ck_assert(!family_counts(&e));
     family_leave(&e);
@@ -71,7 +71,7 @@ END_TEST
 
 START_TEST(the_parent_is_alone_when_the_child_has_closed)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
 
     ck_assert_int_eq(in_child(&e, closes), 0);
     ck_assert(family_counts(&e));
@@ -82,7 +82,7 @@ END_TEST
 
 START_TEST(the_child_is_not_alone_before_the_parent_has_closed)
 {
-    struct endpoint e = {.place = 0}, f = {.place = 0};
+    struct holding e = {.place = 0}, f = {.place = 0};
     int go[2], status = 0;
     pid_t pid;
     char c;
@@ -105,14 +105,14 @@ START_TEST(the_child_is_not_alone_before_the_parent_has_closed)
 }
 END_TEST
 
-static int is_killed(struct endpoint *e)
+static int is_killed(struct holding *e)
 {
     (void)e;
     kill(getpid(), SIGKILL);
     return 1;
 }
 
-static int has_a_child_and_is_killed(struct endpoint *e)
+static int has_a_child_and_is_killed(struct holding *e)
 {
     in_child(e, is_killed);
     family_grows(e);
@@ -121,7 +121,7 @@ static int has_a_child_and_is_killed(struct endpoint *e)
 
 START_TEST(who_has_ended_without_a_word_is_counted_out)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
 
     in_child(&e, just_ends);
     ck_assert(family_is_alone(&e));
@@ -145,7 +145,7 @@ static void wait_for_end(pid_t pid)
 
 START_TEST(who_was_not_seen_to_end_is_not_counted_out)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
     int in[2];
     pid_t pid;
     char c;
@@ -169,13 +169,13 @@ START_TEST(who_was_not_seen_to_end_is_not_counted_out)
 }
 END_TEST
 
-static int hides_and_is_killed(struct endpoint *e)
+static int hides_and_is_killed(struct holding *e)
 {
     member_hides();
     return is_killed(e);
 }
 
-static int hid_and_is_killed(struct endpoint *e)
+static int hid_and_is_killed(struct holding *e)
 {
     member_hides();
     member_shows();
@@ -184,7 +184,7 @@ static int hid_and_is_killed(struct endpoint *e)
 
 START_TEST(who_may_have_left_it_to_others_is_not_counted_out)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
 
     in_child(&e, hid_and_is_killed);
     ck_assert(family_is_alone(&e));
@@ -195,7 +195,7 @@ END_TEST
 
 START_TEST(who_has_lost_its_lock_and_lives_is_not_counted_out)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
     int in[2], out[2];
     pid_t pid;
     char c;
@@ -237,14 +237,14 @@ START_TEST(numbers_are_given_out_once)
 }
 END_TEST
 
-static int runs(struct endpoint *e)
+static int runs(struct holding *e)
 {
     if (family_execs(e))
         execl("/bin/true", "true", (char *)NULL);
     return 9;
 }
 
-static int runs_nothing(struct endpoint *e)
+static int runs_nothing(struct holding *e)
 {
     int n = family_execs(e);
 
@@ -253,17 +253,17 @@ static int runs_nothing(struct endpoint *e)
     return n;
 }
 
-static int runs_nothing_and_is_not_alone(struct endpoint *e)
+static int runs_nothing_and_is_not_alone(struct holding *e)
 {
     return runs_nothing(e) == 1 && family_counts(e) && !family_is_alone(e);
 }
 
-static int runs_in_the_end(struct endpoint *e)
+static int runs_in_the_end(struct holding *e)
 {
     return runs_nothing(e) == 1 && runs_nothing(e) == 1 ? runs(e) : 9;
 }
 
-static int runs_nothing_and_closes(struct endpoint *e)
+static int runs_nothing_and_closes(struct holding *e)
 {
     int n = runs_nothing(e);
 
@@ -271,14 +271,14 @@ static int runs_nothing_and_closes(struct endpoint *e)
     return n;
 }
 
-static int ends_instead(struct endpoint *e)
+static int ends_instead(struct holding *e)
 {
     return !family_execs(e);
 }
 
 START_TEST(who_runs_another_program_is_counted_out)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
 
     ck_assert_int_eq(in_child(&e, runs), 0);
     ck_assert(family_is_alone(&e));
@@ -293,7 +293,7 @@ END_TEST
 
 START_TEST(who_cannot_run_it_counts_until_it_has_closed)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
 
     ck_assert_int_eq(in_child(&e, runs_nothing_and_is_not_alone), 1);
     ck_assert(family_counts(&e));
@@ -311,7 +311,7 @@ static void *execs_and_ends(void *e)
 
 START_TEST(what_is_closed_during_an_exec_is_counted_out_once)
 {
-    struct endpoint e = {.place = 0}, f;
+    struct holding e = {.place = 0}, f;
     pthread_t thread;
     void *did;
 
@@ -329,7 +329,7 @@ START_TEST(what_is_closed_during_an_exec_is_counted_out_once)
 }
 END_TEST
 
-static int runs_in_hiding(struct endpoint *e)
+static int runs_in_hiding(struct holding *e)
 {
     member_hides();
     return runs(e) == 9 && execl("/bin/true", "true", (char *)NULL);
@@ -338,7 +338,7 @@ static int runs_in_hiding(struct endpoint *e)
 /* Two that are about to run a program at once: one of them counts for ever. */
 START_TEST(of_two_that_exec_at_once_one_is_counted_out)
 {
-    struct endpoint e = {.place = 0}, f;
+    struct holding e = {.place = 0}, f;
 
     family_grows(&e);
     f = another_of(&e);
@@ -352,13 +352,13 @@ END_TEST
 
 START_TEST(a_fork_during_an_exec_is_counted)
 {
-    struct endpoint e = {.place = 0}, f;
+    struct holding e = {.place = 0}, f;
 
     family_grows(&e);
     f = another_of(&e);
     ck_assert(family_execs(&f));
     family_grows(&f); /* the child of the fork */
-    struct endpoint child = f;
+    struct holding child = f;
     family_forked(&child);
     family_exec_failed(&f);
     family_leave(&f);
@@ -370,14 +370,14 @@ END_TEST
 
 START_TEST(places_are_used_again)
 {
-    struct endpoint e = {.place = 0};
+    struct holding e = {.place = 0};
 
     for (int i = 0; i < 200000; i++) {
         family_grows(&e);
         ck_assert(family_counts(&e));
         family_grows(&e);
         for (int k = 0; k < 3; k++) {
-            struct endpoint holder = k == 0 ? e : another_of(&e);
+            struct holding holder = k == 0 ? e : another_of(&e);
 
             family_leave(&holder);
         }
@@ -388,7 +388,7 @@ END_TEST
 
 START_TEST(without_a_free_place_nothing_is_counted)
 {
-    static struct endpoint many[70000];
+    static struct holding many[70000];
     unsigned counted = 0;
 
     for (unsigned i = 0; i < sizeof(many) / sizeof(many[0]); i++) {
@@ -402,7 +402,7 @@ END_TEST
 
 enum { ASKED = 500, PASSES = 40 };
 
-static struct endpoint asked[ASKED];
+static struct holding asked[ASKED];
 static pthread_barrier_t together;
 
 static void *ask_all(void *arg)
@@ -426,7 +426,7 @@ START_TEST(of_threads_that_ask_at_once_one_is_told)
         void *its;
 
         for (int i = 0; i < ASKED; i++) {
-            struct endpoint child;
+            struct holding child;
 
             family_grows(&asked[i]);
             child = another_of(&asked[i]);
@@ -460,8 +460,8 @@ START_TEST(threads_that_fork_at_once_count_in_one_place)
         grow_all(NULL);
         ck_assert_int_eq(pthread_join(other, NULL), 0);
         for (int i = 0; i < ASKED; i++) {
-            struct endpoint one = another_of(&asked[i]),
-                            two = another_of(&asked[i]);
+            struct holding one = another_of(&asked[i]),
+                           two = another_of(&asked[i]);
 
             family_leave(&one);
             ck_assert(!family_is_alone(&asked[i]));
@@ -474,15 +474,16 @@ END_TEST
 
 START_TEST(what_is_passed_on_counts_whatever_kept_it_on_tcp_before)
 {
-    struct endpoint e = {.place = 0}, f;
+    struct endpoint e = {.fds = 1};
+    struct holding f;
 
-    family_grows(&e);
+    family_grows(&e.holders);
     e.ineligible = true;
     endpoint_banish(&e, REASON_PASSED_ON);
-    in_child(&e, closes);
-    f = another_of(&e);
+    in_child(&e.holders, closes);
+    f = another_of(&e.holders);
     family_leave(&f);
-    ck_assert(!family_is_alone(&e));
+    ck_assert(!family_is_alone(&e.holders));
 }
 END_TEST
 
