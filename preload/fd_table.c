@@ -139,6 +139,16 @@ void ours_close(int fd)
     give(taken);
 }
 
+bool ours_stand(void)
+{
+    return take();
+}
+
+void ours_go_on(bool stood)
+{
+    give(stood);
+}
+
 void ours_before_fork(void)
 {
     if (forking++ == 0)

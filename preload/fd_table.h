@@ -61,6 +61,10 @@ int ours_keep(int fd);
  */
 int ours_copy(int fd);
 void ours_close(int fd);
+/* In between no number becomes one of ours. The result is for the second one:
+ * a signal handler that interrupted its own thread in here gets none. */
+bool ours_stand(void);
+void ours_go_on(bool stood);
 /*
  * Around a fork: none of ours is open without its row, or the child would not
  * know that it has it, and keep a connection open that everybody has closed.

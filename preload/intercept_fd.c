@@ -52,28 +52,42 @@ static bool has_table(void)
     return process.ready || process.withdrawn;
 }
 
+/*
+ * Up to the next number with a row in one go. True: that is *first now. No
+ * number becomes ours meanwhile, as of what is closed on a link.
+ */
+static bool close_without_rows(unsigned *first, unsigned last, int *rc)
+{
+    bool stood = ours_stand(), row;
+    unsigned at = *first, used = fd_rows_used();
+
+    while (at < used && at <= last && fd_find((int)at) == NULL)
+        at++;
+    row = at < used && at <= last;
+    *rc = 0;
+    if (!row)
+        *rc = REAL(close_range)(*first, last, 0);
+    else if (at > *first)
+        *rc = REAL(close_range)(*first, at - 1, 0);
+    ours_go_on(stood);
+    *first = at;
+    return row && *rc == 0;
+}
+
 /* All numbers from first to last but our own. */
 static int close_each(unsigned first, unsigned last)
 {
-    unsigned used = fd_rows_used();
+    int rc;
 
-    while (first <= last) {
-        unsigned at = first;
+    while (close_without_rows(&first, last, &rc)) {
+        struct object *o = fd_find((int)first);
 
-        /* Up to the next number with a row in one go. */
-        while (at < used && at <= last && fd_find((int)at) == NULL)
-            at++;
-        if (at >= used || at > last)
-            return REAL(close_range)(first, last, 0);
-        if (at > first && REAL(close_range)(first, at - 1, 0) < 0)
-            return -1;
-        if (fd_find((int)at)->kind != OBJECT_OURS)
-            close((int)at);
-        if (at == last)
+        if (o == NULL || o->kind != OBJECT_OURS)
+            close((int)first);
+        if (first++ == last)
             break;
-        first = at + 1;
     }
-    return 0;
+    return rc;
 }
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)

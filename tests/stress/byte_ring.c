@@ -154,7 +154,7 @@ static int run_size(const uint8_t *pattern, uint32_t size, uint64_t first,
                     uint64_t len)
 {
     struct run r = {
-        .words = {first, first},
+        .words = {.commit = first, .release = first},
         .ring = {malloc(size), size},
         .pattern = pattern,
         .first = first,
