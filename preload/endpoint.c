@@ -375,10 +375,26 @@ void endpoint_leave(struct endpoint *e)
         atomic_store(&e->inside, 0); /* as in stream_bare_leave() */
 }
 
-/* The application asked close() to wait for its last bytes (SO_LINGER). */
-static void wait_for_linger(struct endpoint *e, int fd_kept, int seconds)
+/* The application asks close() to wait for its last bytes; 0: it does not. */
+static uint64_t lingers_until(struct endpoint *e, int fd)
 {
-    uint64_t until = clock_ns() + (uint64_t)seconds * 1000000000u;
+    struct linger linger = {0};
+    socklen_t len = sizeof(linger);
+
+    stream_lock_all(&e->stream);
+    if (e->stream.linger_changed)
+        linger = e->stream.linger;
+    else
+        kernel_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
+    stream_unlock_all(&e->stream);
+    return linger.l_onoff && linger.l_linger > 0
+               ? clock_ns() + (uint64_t)linger.l_linger * 1000000000u
+               : 0;
+}
+
+/* The helper closes it when TCP has sent all, or when the time is up. */
+static void wait_for_linger(struct endpoint *e, int fd_kept, uint64_t until)
+{
     struct timespec t = {0, 1000000};
 
     while (clock_ns() < until && e->stream.fd == fd_kept && e->closing)
@@ -413,7 +429,7 @@ static int keep_private(struct endpoint *e, int fd)
 static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
                       void *arg)
 {
-    struct linger linger = {0};
+    uint64_t until;
     int rc, kept;
 
     epoll_sets_forget(e, helper_may_have(e));
@@ -446,13 +462,13 @@ static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
         }
         return rc;
     }
-    if (e->stream.linger_changed)
-        linger = e->stream.linger;
+    until = lingers_until(e, fd);
+    e->linger_until_ns = until;
     kept = keep_private(e, fd);
     rc = how(arg);
     helper_ask(e, WORK_CLOSE | WORK_LET_GO);
-    if (kept >= 0 && linger.l_onoff && linger.l_linger > 0)
-        wait_for_linger(e, kept, linger.l_linger);
+    if (kept >= 0 && until != 0)
+        wait_for_linger(e, kept, until);
     return rc;
 }
 

@@ -103,6 +103,7 @@ struct endpoint {
     unsigned attempts;       /* to go up, in a row */
     uint32_t returns_seen;
     uint64_t not_before_ns;
+    uint64_t linger_until_ns; /* close() waits for what TCP has to send */
     LIST_ENTRY(endpoint) all; /* those with the helper's interest */
     bool in_all;
 };

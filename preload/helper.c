@@ -8,12 +8,15 @@
 #include "preload/helper.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include "preload/helper_private.h"
 #include "preload/process.h"
 #include "preload/stats.h"
+#include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
 enum {
@@ -191,6 +194,10 @@ static void on_timer(struct timer *timer)
             helper_ask(e, WORK_CLOSE);
         return;
     }
+    if (e->closing) {
+        helper_ask(e, WORK_CLOSE);
+        return;
+    }
     if (e->stream.link == NULL && e->stream.h.stage == STAGE_RAW)
         helper_meet(e);
     else if (e->stream.h.initiator && e->stream.h.stage == STAGE_RAW &&
@@ -364,15 +371,45 @@ static void on_broken(void *owner, enum reason why)
     helper_ask(e, WORK_PROGRESS); /* who calls still goes over its links */
 }
 
+/* TCP still has bytes that close() waits for, as long as SO_LINGER says. */
+static bool lingers(struct endpoint *e)
+{
+    struct pollfd p = {.fd = e->stream.fd};
+    int unsent = 0;
+
+    if (e->linger_until_ns == 0 || !e->kept ||
+        clock_ns() >= e->linger_until_ns || atomic_load(&helper.hurries) ||
+        kernel_ioctl(e->stream.fd, SIOCOUTQ, &unsent) < 0 || unsent <= 0 ||
+        kernel_poll(&p, 1, 0) != 0)
+        return false;
+    helper_try_again_in(e, LANDING_NS);
+    return true;
+}
+
+/* The kernel would keep this thread here for as long as SO_LINGER says. */
+static void close_kept(int fd)
+{
+    struct linger linger = {0};
+    socklen_t len = sizeof(linger);
+
+    kernel_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
+    if (linger.l_onoff && linger.l_linger != 0) {
+        linger.l_onoff = 0;
+        kernel_setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, len);
+    }
+    ours_close(fd);
+}
+
 static void finish_close(struct endpoint *e)
 {
     if (!e->let_go || atomic_load(&e->queued) || !stream_on_tcp(&e->stream) ||
         (e->stream.h.stage != STAGE_DEAD && e->stream.leave_said &&
-         e->stream.managed))
+         e->stream.managed) ||
+        lingers(e))
         return;
     part(e);
     if (e->kept)
-        ours_close(e->stream.fd);
+        close_kept(e->stream.fd);
     e->closing = false;
     endpoint_free(e);
 }

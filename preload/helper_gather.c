@@ -213,11 +213,13 @@ void helper_end(void)
 
     if (!helper.started || helper_is_me)
         return;
+    atomic_store(&helper.hurries, true);
     wait_until_back(WISH_LEAVE, REASON_CLOSED, THE_CLOSING);
     atomic_store(&helper.ends, true);
     loop_wake(helper.loop);
     wait_for_thread(helper.tid);
     atomic_store(&helper.ends, false);
+    atomic_store(&helper.hurries, false);
     errno = saved;
 }
 

@@ -34,8 +34,9 @@ struct helper {
     pid_t tid;
     struct timer look; /* whether it is alone: helper_alone.c */
     bool alone;
-    _Atomic bool ends; /* the thread is to come to its end */
-    _Atomic int forks; /* under way: it stands still between two turns */
+    _Atomic bool ends;    /* the thread is to come to its end */
+    _Atomic bool hurries; /* and no close() waits for TCP any more */
+    _Atomic int forks;    /* under way: it stands still between two turns */
     _Atomic bool stands;
     struct listening listening[HELPER_LISTENING];
     _Atomic bool some_end;

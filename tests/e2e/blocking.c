@@ -219,6 +219,51 @@ static void time_out_below_zero(void)
     said("write", write(a, much, 1));
 }
 
+static void *closes_a(void *arg)
+{
+    uint64_t start = now_ms();
+
+    said("close", close(a));
+    printf("  %s\n", now_ms() - start >= 400 ? "waited" : "at once");
+    return arg;
+}
+
+/*
+ * Who lingers waits for what TCP has to send, since the peer has no room for
+ * it; meanwhile all others go up and return as ever.
+ */
+static void lingers_for_tcp(void)
+{
+    int c, d, little = 16384, some = 32768, two = 2;
+    struct linger wait = {1, 4};
+    pthread_t closer;
+    ssize_t left, n;
+    uint64_t start;
+
+    tcp_pair("4", 0, &c, &d);
+    settle_pair(c, d);
+    until_moved(c, d);
+    setsockopt(a, SOL_SOCKET, SO_SNDBUF, &some, sizeof(some));
+    setsockopt(b, SOL_SOCKET, SO_RCVBUF, &little, sizeof(little));
+    left = fill(a);
+    setsockopt(b, SOL_SOCKET, SO_RCVLOWAT, &two, sizeof(two));
+    said("linger", setsockopt(a, SOL_SOCKET, SO_LINGER, &wait, sizeof(wait)));
+    pthread_create(&closer, NULL, closes_a, NULL);
+    sleep_ms(100);
+    while (left > 50000 && (n = read(b, much, (size_t)left - 50000)) > 0)
+        left -= n;
+    sleep_ms(400);
+    start = now_ms();
+    spawn_true();
+    printf("  %s\n", now_ms() - start < 900 ? "in time" : "late");
+    talk("others", c, d);
+    while ((n = read(b, much, 65536)) > 0)
+        left -= n;
+    pthread_join(closer, NULL);
+    said("left", left);
+    said("the end", n);
+}
+
 static void full_and_empty_again(void)
 {
     struct pollfd p = {a, POLLOUT, 0};
@@ -481,6 +526,7 @@ static const struct test_case cases[] = {
     {"time_out_with_a_part", time_out_with_a_part, STAYS},
     {"time_out_interrupted", time_out_interrupted, STAYS},
     {"time_out_below_zero", time_out_below_zero, STAYS},
+    {"lingers_for_tcp", lingers_for_tcp, RETURNS},
     {"full_and_empty_again", full_and_empty_again, STAYS},
     {"reset_by_peer", reset_by_peer, STAYS},
     {"reset_told_by_read", reset_told_by_read, STAYS},
