@@ -127,7 +127,7 @@ check-threads: deps
 # Under a library whose threads stop now and then at each fence and lock: what
 # waits, and what moves.
 DELAYED := stress/ differential/ e2e/blocking e2e/edges e2e/echo e2e/forked e2e/handlers \
-	e2e/handover e2e/one_way e2e/processes e2e/readiness e2e/returns e2e/semantics \
+	e2e/handover e2e/inherited e2e/one_way e2e/passes e2e/processes e2e/readiness e2e/returns e2e/semantics \
 	e2e/stopped e2e/threads e2e/told_once e2e/transfers e2e/turns
 check-delays: deps
 	$(Q)$(MAKE) --no-print-directory tests
