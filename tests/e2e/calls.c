@@ -272,6 +272,19 @@ static void step_poll(bool signals)
     printf("\n");
 }
 
+/*
+ * Not by number: while a descriptor of the library's is made it has a low one
+ * for a moment, and the program's next is one higher (docs/limits.md).
+ */
+static const char *role_of(int fd)
+{
+    return fd == end[0]     ? "end 0"
+           : fd == end[1]   ? "end 1"
+           : fd == extra[0] ? "pipe 0"
+           : fd == extra[1] ? "pipe 1"
+                            : NULL;
+}
+
 static void step_select(bool signals)
 {
     struct timespec none = {0, 0};
@@ -294,8 +307,11 @@ static void step_select(bool signals)
                  : select(top + 1, &in, &out, &except, &zero);
     printf("%s %d:", signals ? "pselect" : "select", rc);
     for (int i = 0; i <= top; i++)
-        printf("%d%d%d ", !!FD_ISSET(i, &in), !!FD_ISSET(i, &out),
-               !!FD_ISSET(i, &except));
+        if (role_of(i) != NULL || FD_ISSET(i, &in) || FD_ISSET(i, &out) ||
+            FD_ISSET(i, &except))
+            printf(" %s %d%d%d", role_of(i) != NULL ? role_of(i) : "?",
+                   !!FD_ISSET(i, &in), !!FD_ISSET(i, &out),
+                   !!FD_ISSET(i, &except));
     printf("\n");
 }
 
