@@ -36,8 +36,11 @@ static void echo(int fd, int set)
     ssize_t n;
 
     for (;;) {
-        if (set >= 0 && epoll_wait(set, &event, 1, -1) != 1)
+        if (set >= 0 && epoll_wait(set, &event, 1, -1) != 1) {
+            if (errno == EINTR)
+                continue; /* told to end, before the client's end is seen */
             die("epoll_wait");
+        }
         n = read(fd, buf, sizeof(buf));
         if (n <= 0)
             return;
