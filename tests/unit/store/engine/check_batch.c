@@ -280,7 +280,8 @@ START_TEST(a_hundred_share_two_fences_and_thousands_take_several)
         ck_assert_int_eq(kv_store_batch(kv, batch, 100), KV_OK);
     }
     ck_assert_uint_ge(commits(), before + 20);
-    ck_assert_uint_lt(commits(), before + 30); /* some for places */
+    /* Some for places: how many depends on the seed of the pool's hash. */
+    ck_assert_uint_lt(commits(), before + 40);
     before = commits();
     prepare(0, MANY, 16);
     ck_assert_int_eq(kv_store_batch(kv, batch, MANY), KV_OK);
