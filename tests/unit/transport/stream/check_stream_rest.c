@@ -16,11 +16,7 @@ static struct stream *stream(int side)
 
 static void come_up(void)
 {
-    struct two_ends_settings s = {
-        .tcp = {.buffer = 4096, .by_hand = true}, .ring = RING, .seed = 11};
-
-    two_ends_start(&pair, &s);
-    pair.end[0].no_up = true;
+    two_ends_start_by_hand(&pair, RING);
     two_ends_go_up(&pair);
 }
 

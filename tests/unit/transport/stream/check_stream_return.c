@@ -19,11 +19,7 @@ static struct stream *stream(int side)
 
 static void prepare(void)
 {
-    struct two_ends_settings s = {
-        .tcp = {.buffer = 4096, .by_hand = true}, .ring = RING, .seed = 11};
-
-    two_ends_start(&pair, &s);
-    pair.end[0].no_up = true;
+    two_ends_start_by_hand(&pair, RING);
 }
 
 /* What a third party reads are raw bytes from exactly here. */

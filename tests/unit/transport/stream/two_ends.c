@@ -333,6 +333,15 @@ void two_ends_settle(struct two_ends *t)
         ;
 }
 
+void two_ends_start_by_hand(struct two_ends *t, uint32_t ring)
+{
+    struct two_ends_settings s = {
+        .tcp = {.buffer = 4096, .by_hand = true}, .ring = ring, .seed = 11};
+
+    two_ends_start(t, &s);
+    t->end[0].no_up = true;
+}
+
 void two_ends_go_up(struct two_ends *t)
 {
     for (int i = 0; i < 4 && !stream_is_up(&t->end[0].stream); i++) {

@@ -74,6 +74,8 @@ void end_notice_dead_channel(struct end *e);
 
 /* All that is under way arrives, until nothing moves. */
 void two_ends_settle(struct two_ends *t);
+/* Bytes land when they are told to, and only the test proposes. */
+void two_ends_start_by_hand(struct two_ends *t, uint32_t ring);
 /* Proposes and settles; both are up afterwards, or the test fails. */
 void two_ends_go_up(struct two_ends *t);
 /* Writes n bytes at end `from` and reads them at the other. */
