@@ -142,6 +142,14 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     return rc < 0 ? rc : 0;
 }
 
+static void call_waits(struct call *call, struct waiter *w)
+{
+    if (call->waiter == w)
+        return;
+    call->nested = waiter_begin(w);
+    call->waiter = w;
+}
+
 /*
  * 0: try again; -EAGAIN: the time is up; -EINTR; or another error. begun: the
  * call has moved bytes already, so that nothing will restart it.
@@ -161,10 +169,8 @@ static int wait_for(struct endpoint *e, short events, uint64_t until_ns,
         return -EINTR;
     if (is_ready(e, events))
         return 0;
-    if (w != NULL && call->waiter != w) {
-        call->nested = waiter_begin(w);
-        call->waiter = w;
-    }
+    if (w != NULL)
+        call_waits(call, w);
     if (w == NULL || !endpoint_watch_here(e, w->id)) {
         /* No way to be woken: this stream goes back to TCP for good. */
         endpoint_banish(e, REASON_LIMIT);
@@ -319,17 +325,16 @@ static ssize_t broken_pipe(int flags)
 /*
  * A handover is under way. It takes some ten microseconds, so even a
  * non-blocking writer is held, for handover_hold_usec at the most
- * (docs/decisions/0002); then the attempt is given up. A place among those who
- * are woken may be lost to others meanwhile. In a signal handler the bell is
- * that of the wait that it has interrupted.
+ * (docs/decisions/0002); then the attempt is given up.
  */
-static void hold(struct endpoint *e, const struct call *call)
+static void hold(struct endpoint *e, struct call *call)
 {
     uint64_t until = clock_ns() + process.settings.handover_hold_usec * 1000;
     struct waiter *w = waiter_self();
-    bool nested = w != NULL && w != call->waiter && atomic_load(&w->busy) != 0;
 
-    if (w != NULL && endpoint_watch(e, w->id)) {
+    if (w != NULL)
+        call_waits(call, w);
+    if (w != NULL && endpoint_watch_here(e, w->id)) {
         while (handover_tx_mode(&e->stream.h) == TX_HELD ||
                e->stream.out_have != 0) {
             uint32_t told = atomic_load(&e->stream.told);
@@ -346,8 +351,6 @@ static void hold(struct endpoint *e, const struct call *call)
         atomic_store(&w->asleep, 0);
         bell_drain(w->bell);
     }
-    if (nested)
-        waiter_end(w, true);
     if (handover_tx_mode(&e->stream.h) == TX_HELD)
         stream_hold_expired(&e->stream);
     else if (e->stream.out_have != 0)
