@@ -26,7 +26,7 @@
 
 #pragma GCC visibility push(default)
 
-#define KV_MAX_KEY   65535       /* bytes */
+#define KV_MAX_KEY   (64u << 10) /* bytes */
 #define KV_MAX_VALUE (1u << 30)  /* bytes; upper bound of max_value */
 #define KV_MIN_POOL  (256 << 10) /* bytes; smallest region that is created */
 
@@ -35,7 +35,8 @@ enum kv_result {
     KV_MISS,       /* absent, expired or flushed */
     KV_EXISTS,     /* present with another cas */
     KV_NOT_STORED, /* add on present; replace, append, prepend on absent */
-    KV_TOO_LARGE,  /* key or value beyond the limits, or beyond the pool */
+    KV_TOO_LARGE,  /* to be stored: key or value beyond the limits, or beyond
+                    * the pool; to look for such a key is a KV_MISS */
     KV_NO_SPACE,   /* store mode: full; cache mode: nothing could be evicted */
     KV_NOT_NUMBER, /* incr or decr of something else */
     KV_IO          /* the pool has failed: nothing more is promised, close it */

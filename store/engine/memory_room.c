@@ -38,7 +38,7 @@ struct memory_item *memory_new_item(struct memory *m, size_t klen, uint32_t len)
     struct memory_item *item = malloc(sizeof(*item) + klen + len);
     if (!item)
         return NULL;
-    *item = (struct memory_item){.klen = (uint16_t)klen, .len = len};
+    *item = (struct memory_item){.klen = (uint32_t)klen, .len = len};
     m->used += memory_cost(klen, len);
     return item;
 }

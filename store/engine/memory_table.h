@@ -23,11 +23,11 @@ struct memory_item {
     uint64_t cas;
     uint32_t exptime; /* unix seconds, 0 = never */
     uint32_t flags;
-    uint32_t len;   /* bytes of value */
-    uint32_t epoch; /* in which it was borrowed last; 0: never */
-    uint32_t holds; /* calls of release that are to come */
-    uint16_t klen;  /* bytes of key */
-    bool gone;      /* in the table no more */
+    uint32_t len;       /* bytes of value */
+    uint32_t epoch;     /* in which it was borrowed last; 0: never */
+    uint32_t holds;     /* calls of release that are to come */
+    uint32_t klen : 31; /* bytes of key */
+    uint32_t gone : 1;  /* in the table no more */
     unsigned char bytes[];
 };
 

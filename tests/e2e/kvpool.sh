@@ -117,6 +117,25 @@ expect 0 "0 items loaded" kvpool load --keep back dump
 expect 0 "500 items loaded, with new" kvpool load back dump
 expect 0 "500 items" kvpool check back
 
+# The longest key there and back, and one byte more.
+long_dump() {
+    python3 - "$1" <<'EOP'
+import sys, zlib
+key, head = b'k' * int(sys.argv[1]), b'kvpool dump 1\npool long\nsize 1048576\ntime 1\n'
+text = b'%d 5 1 0 9' % len(key)
+item = b'\nitem %s %08x\n' % (text, zlib.crc32(text + key + b'value')) + key + b'value'
+bytes = head + b'\n' + item
+sys.stdout.buffer.write(bytes + b'\nend 1 %d\n' % len(bytes))
+EOP
+}
+long_dump 65536 >long
+expect 0 "1 items loaded" kvpool load longest long
+expect 0 "1 items" kvpool check longest
+expect 0 "" kvpool dump -o long2 longest
+[ "$(items long)" = "$(items long2)" ] || fail "the longest key changed"
+long_dump 65537 >long
+expect 5 "expected 'item" kvpool load too_long long
+
 # Dumps with a mistake: nothing is changed, or it says how far it came.
 sum=$(md5sum <back)
 head -c 5000 dump >short

@@ -259,11 +259,11 @@ START_TEST(keys_and_values_beyond_the_limits_are_refused)
 {
     static char big[(1 << 20) + 1];
     struct kv_reservation r;
-    ck_assert_int_eq(kv_store(kv, KV_SET, big, 65536, 0, 0, 0, "", 0, NULL),
+    ck_assert_int_eq(kv_store(kv, KV_SET, big, 65537, 0, 0, 0, "", 0, NULL),
                      KV_TOO_LARGE);
     ck_assert_int_eq(kv_store(kv, KV_SET, "", 0, 0, 0, 0, "", 0, NULL),
                      KV_TOO_LARGE);
-    ck_assert_int_eq(kv_store(kv, KV_SET, big, 65535, 0, 0, 0, "v", 1, NULL),
+    ck_assert_int_eq(kv_store(kv, KV_SET, big, 65536, 0, 0, 0, "v", 1, NULL),
                      KV_OK);
     ck_assert_int_eq(
         kv_store(kv, KV_SET, "k", 1, 0, 0, 0, big, sizeof(big), NULL),

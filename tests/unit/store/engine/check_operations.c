@@ -258,8 +258,72 @@ START_TEST(a_batch_sees_its_own_operations_and_costs_one_commit)
 }
 END_TEST
 
+static bool is_the_longest_alone(void *context, const void *key, size_t klen,
+                                 const struct kv_item *item)
+{
+    int *seen = context;
+    ck_assert_uint_eq(klen, KV_MAX_KEY);
+    ck_assert_uint_eq(((const char *)key)[klen - 1], 'z');
+    ck_assert_uint_eq(item->len, 3);
+    ++*seen;
+    return true;
+}
+
+/* 64 KiB, and no byte more, in each call that takes a key. */
+START_TEST(a_key_of_64_kib_is_one_as_any_other)
+{
+    static char key[65537];
+    struct kv_reservation r;
+    struct kv_item item;
+    uint64_t number, at = 0;
+    char got[8];
+    int seen = 0;
+    const size_t klen = sizeof(key) - 1;
+    memset(key, 'k', sizeof(key));
+    ck_assert_int_eq(kv_store(kv, KV_SET, key, klen, 0, 0, 0, "no", 2, NULL),
+                     KV_OK); /* all but its last byte is the other's */
+    key[klen - 1] = 'z';
+    ck_assert_int_eq(kv_exists(kv, key, klen), KV_MISS);
+    ck_assert_int_eq(kv_store(kv, KV_ADD, key, klen, 0, 0, 0, "10", 2, NULL),
+                     KV_OK);
+    ck_assert_int_eq(kv_store(kv, KV_APPEND, key, klen, 0, 0, 0, "0", 1, NULL),
+                     KV_OK);
+    ck_assert_int_eq(kv_arith(kv, key, klen, true, 11, &number, NULL), KV_OK);
+    ck_assert_uint_eq(number, 111);
+    ck_assert_int_eq(kv_touch(kv, key, klen, 5000), KV_OK);
+    ck_assert_int_eq(kv_write(kv, key, klen, 1, "2", 1, 0, NULL), KV_OK);
+    ck_assert_int_eq(kv_read(kv, key, klen, 1, got, 2, &item), KV_OK);
+    ck_assert_mem_eq(got, "21", 2);
+    ck_assert_int_eq(kv_attributes(kv, key, klen, &item), KV_OK);
+    ck_assert_uint_eq(item.exptime, 5000);
+    ck_assert_int_eq(kv_commit(kv), KV_OK);
+    ck_assert_int_eq(kv_hold(kv, key, klen, &item), KV_OK);
+    ck_assert_int_eq(kv_reserve(kv, klen, 3, &r), KV_OK);
+    memcpy(r.buffer, "new", 3);
+    ck_assert_int_eq(kv_publish(kv, &r, KV_SET, key, klen, 0, 0, 0, NULL),
+                     KV_OK);
+    ck_assert_int_eq(kv_copy_value(kv, &item, 0, got, 3), 3);
+    ck_assert_mem_eq(got, "121", 3);
+    kv_release(kv, &item);
+    key[klen - 1] = 'k';
+    ck_assert_int_eq(kv_delete(kv, key, klen), KV_OK);
+    key[klen - 1] = 'z';
+    ck_assert_int_eq(kv_commit(kv), KV_OK);
+    do {
+        at = kv_scan(kv, at, is_the_longest_alone, &seen);
+    } while (at != 0);
+    ck_assert_int_eq(seen, 1);
+    ck_assert_int_eq(kv_exists(kv, key, klen + 1), KV_MISS);
+    ck_assert_int_eq(kv_store(kv, KV_SET, key, klen + 1, 0, 0, 0, "v", 1, NULL),
+                     KV_TOO_LARGE);
+    ck_assert_int_eq(kv_delete(kv, key, klen), KV_OK);
+    ck_assert_int_eq(kv_exists(kv, key, klen), KV_MISS);
+}
+END_TEST
+
 static void add_common(TCase *tcase)
 {
+    tcase_add_test(tcase, a_key_of_64_kib_is_one_as_any_other);
     tcase_add_test(tcase, a_part_is_read_at_every_offset);
     tcase_add_test(tcase, a_part_is_written_and_the_rest_stays);
     tcase_add_test(tcase,
