@@ -139,6 +139,12 @@ static void explain_row(const struct peers *peers, const struct target *target,
     print_peer(peers, target, row);
 }
 
+static void print_withdrawn(enum reason why)
+{
+    printf("All of its streams are on kernel TCP for good: %s (%s).\n",
+           reason_sentence(why), reason_token(why));
+}
+
 static void explain_process(const struct target *target)
 {
     const struct segment_head *h = &target->head;
@@ -156,6 +162,8 @@ static void explain_process(const struct target *target)
         printf("%" PRIu64 " of them found no room in the statistics and are "
                "not listed.\n",
                h->unlisted);
+    if (h->withdrawn != REASON_NONE)
+        print_withdrawn(h->withdrawn);
 }
 
 static int explain_streams(struct target *target, int fd)
@@ -202,6 +210,11 @@ static int explain_without(pid_t pid)
         printf("Process %d (%s) carries the library and has had no connected "
                "TCP socket so far.\n",
                (int)pid, name);
+        if (target_has_ring(pid))
+            print_withdrawn(REASON_IO_URING);
+        else if (target_is_filtered(pid))
+            printf("A filter of system calls (seccomp) is on it: if it "
+                   "installed that itself, it stays on kernel TCP.\n");
         return COMMAND_DONE;
     }
     snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)pid);

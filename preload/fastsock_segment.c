@@ -86,6 +86,7 @@ void segment_head(const struct segment *segment, struct segment_head *out)
         .returns = h.returns,
         .broken = h.broken,
         .unlisted = h.unlisted,
+        .withdrawn = reason_from(h.withdrawn),
         .closed_out = h.closed_out,
         .closed_in = h.closed_in,
         .closed_link_out = h.closed_link_out,

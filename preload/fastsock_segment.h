@@ -25,6 +25,7 @@ struct segment_head {
     char program[sizeof(((struct stats_header *)0)->program) + 1];
     uint64_t started_ns;
     uint64_t streams_seen, streams_up, returns, broken, unlisted;
+    enum reason withdrawn; /* REASON_NONE: it has not */
     uint64_t closed_out, closed_in, closed_link_out, closed_link_in;
     uint64_t sleeps, spins_hit, spins_missed, bells;
 };

@@ -266,6 +266,45 @@ bool target_was_asked(pid_t pid)
     return found;
 }
 
+bool target_has_ring(pid_t pid)
+{
+    static const char ring[] = "anon_inode:[io_uring]";
+    char path[64], link[sizeof(ring)];
+    struct dirent *entry;
+    bool found = false;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    dir = opendir(path);
+    if (dir == NULL)
+        return false;
+    while (!found && (entry = readdir(dir)) != NULL)
+        found = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link)) ==
+                    (ssize_t)sizeof(ring) - 1 &&
+                memcmp(link, ring, sizeof(ring) - 1) == 0;
+    closedir(dir);
+    return found;
+}
+
+bool target_is_filtered(pid_t pid)
+{
+    char path[64], *line = NULL;
+    size_t room = 0;
+    bool found = false;
+    FILE *file;
+    int mode;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    while (!found && getline(&line, &room, file) > 0)
+        found = sscanf(line, "Seccomp: %d", &mode) == 1 && mode != 0;
+    free(line);
+    fclose(file);
+    return found;
+}
+
 const char *target_name(pid_t pid, char *buf, size_t size)
 {
     char path[64], name[64] = "";

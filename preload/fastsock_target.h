@@ -54,6 +54,12 @@ bool target_carries_library(pid_t pid);
 /* It was started with an LD_PRELOAD that names the library. */
 bool target_was_asked(pid_t pid);
 
+/* It has an io_uring open: the library has withdrawn from it. */
+bool target_has_ring(pid_t pid);
+
+/* A filter of system calls is on it, whoever installed that. */
+bool target_is_filtered(pid_t pid);
+
 /* The name in /proc/PID/comm, or "?". Returns buf. */
 const char *target_name(pid_t pid, char *buf, size_t size);
 

@@ -48,7 +48,7 @@ EXPORT int setns(int fd, int type)
     /* Of a process: several at once, as `type` says. */
     if (!((its_type > 0 ? its_type : type) & FLAGS_FAR))
         return REAL(setns)(fd, type);
-    process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+    process_before_withdrawal(REASON_UNSHARED);
     return finish(REAL(setns)(fd, type));
 }
 
@@ -56,14 +56,14 @@ EXPORT int unshare(int flags)
 {
     if (!(flags & FLAGS_FAR))
         return REAL(unshare)(flags);
-    process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+    process_before_withdrawal(REASON_UNSHARED);
     return finish(REAL(unshare)(flags));
 }
 
 /* By the call that it is a part of: a filter may allow that one alone. */
 int unshare_descriptors(void)
 {
-    process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+    process_before_withdrawal(REASON_UNSHARED);
     return finish(REAL(close_range)(~0u, ~0u, CLOSE_RANGE_UNSHARE));
 }
 
@@ -72,7 +72,7 @@ void before_seccomp(unsigned long mode, const void *filter)
 {
     if (mode == SECCOMP_MODE_STRICT ||
         (mode == SECCOMP_MODE_FILTER && readable(filter, sizeof(void *)))) {
-        process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+        process_before_withdrawal(REASON_FILTER);
         process_withdraw(true);
         process.settings.report[0] = '\0'; /* no file may be opened then */
     }
@@ -112,7 +112,7 @@ EXPORT int io_uring_setup(unsigned n, void *params)
 
     if (real == NULL)
         return -ENOSYS;
-    process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+    process_before_withdrawal(REASON_IO_URING);
     return finish(real(n, params));
 }
 
@@ -123,7 +123,7 @@ EXPORT int io_uring_queue_init(unsigned n, void *ring, unsigned flags)
 
     if (real == NULL)
         return -ENOSYS;
-    process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+    process_before_withdrawal(REASON_IO_URING);
     return finish(real(n, ring, flags));
 }
 
@@ -134,6 +134,6 @@ EXPORT int io_uring_queue_init_params(unsigned n, void *ring, void *params)
 
     if (real == NULL)
         return -ENOSYS;
-    process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+    process_before_withdrawal(REASON_IO_URING);
     return finish(real(n, ring, params));
 }

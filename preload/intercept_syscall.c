@@ -197,7 +197,7 @@ static long process_by_number(long number, const long *a)
         handlers_changed((int)a[0]);
         return posix_result(rc);
     default: /* io_uring_setup */
-        process_before_withdrawal(REASON_UNSUPPORTED_CALL);
+        process_before_withdrawal(REASON_IO_URING);
         rc = raw_syscall(number, a);
         process_withdraw(rc >= 0);
         return posix_result(rc);

@@ -32,6 +32,7 @@ __thread pid_t vfork_parent __attribute__((tls_model("initial-exec")));
 
 /* From before such a call until it is known what came of it, one at a time. */
 static struct lock withdrawal;
+static enum reason withdraws_for; /* under that lock */
 
 uint64_t process_new_token(void)
 {
@@ -346,6 +347,7 @@ void process_before_withdrawal(enum reason why)
         lock_give(&withdrawal);
         return;
     }
+    withdraws_for = why;
     if (helper_gather(WISH_RETURN, why) != 0)
         helper_abort_rest();
     helper_end();
@@ -378,6 +380,7 @@ void process_withdraw(bool for_ever)
     process.withdrawn = true;
     process.ready = false;
     each_endpoint(leave_alone);
+    stats_withdrawn(withdraws_for);
     epoll_sets_leave_alone();
     for (unsigned fd = 0; fd < rows; fd++) {
         struct object *o = fd_find((int)fd);

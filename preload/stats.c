@@ -230,6 +230,12 @@ void stats_count(enum stats_event event)
                           memory_order_relaxed);
 }
 
+void stats_withdrawn(enum reason why)
+{
+    if (stats.header != NULL)
+        atomic_store(&stats.header->withdrawn, (uint32_t)why);
+}
+
 static void report_path(char *out, size_t size)
 {
     const char *from = process.settings.report;

@@ -25,6 +25,8 @@ enum stats_event {
     STATS_SPIN_MISSED
 };
 void stats_count(enum stats_event event);
+/* From now on all is the kernel's. */
+void stats_withdrawn(enum reason why);
 
 /* Of the segment, by which others find it; 0: there is none. */
 uint64_t stats_inode(void);

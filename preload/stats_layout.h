@@ -56,8 +56,9 @@ struct stats_header {
     _Atomic uint64_t closed_out, closed_in, closed_link_out, closed_link_in;
     _Atomic uint64_t unlisted; /* streams without a row */
     _Atomic uint64_t sleeps, spins_hit, spins_missed, bells;
-    _Atomic uint64_t banished; /* brought back for good by what was called */
-    uint8_t reserved[4096 - 208];
+    _Atomic uint64_t banished;  /* brought back for good by what was called */
+    _Atomic uint32_t withdrawn; /* enum reason: why nothing is accelerated */
+    uint8_t reserved[4096 - 212];
 };
 static_assert(sizeof(struct stats_header) == 4096, "one page");
 

@@ -128,6 +128,14 @@ static const struct {
     [REASON_ADMINISTRATOR] = {"administrator",
                               "'fastsock down' keeps it on kernel TCP until "
                               "'fastsock up', here or at the other end"},
+    [REASON_FILTER] = {"filter", "a process installed a filter of system calls "
+                                 "(seccomp), which may forbid the library's"},
+    [REASON_UNSHARED] = {"unshared",
+                         "a process moved to another namespace of network or "
+                         "users, or to descriptors of its own"},
+    [REASON_IO_URING] = {"io_uring",
+                         "an io_uring moves bytes past the library: turn it "
+                         "off (MariaDB: innodb_use_native_aio=OFF)"},
 };
 
 static_assert(sizeof(words) / sizeof(words[0]) == REASON_COUNT,
@@ -179,6 +187,9 @@ static_assert(REASON_NO_ROUTE == 41, "fixed");
 static_assert(REASON_NO_PROOF == 42, "fixed");
 static_assert(REASON_NO_MODULE == 43, "fixed");
 static_assert(REASON_ADMINISTRATOR == 44, "fixed");
+static_assert(REASON_FILTER == 45, "fixed");
+static_assert(REASON_UNSHARED == 46, "fixed");
+static_assert(REASON_IO_URING == 47, "fixed");
 
 enum reason reason_from(uint32_t value)
 {

@@ -56,7 +56,11 @@ enum reason {
     REASON_NO_PROOF,      /* of who the peer is */
     REASON_NO_MODULE,     /* of a transport, or one that cannot be used */
     REASON_ADMINISTRATOR, /* `fastsock down` */
-    REASON_COUNT          /* how many there are; new ones go before this line */
+    /* The process did what the library cannot follow: */
+    REASON_FILTER,   /* of system calls */
+    REASON_UNSHARED, /* another network, user or table of descriptors */
+    REASON_IO_URING,
+    REASON_COUNT /* how many there are; new ones go before this line */
 };
 
 /* What a value from outside stands for. */

@@ -226,6 +226,61 @@ check_explain() {
     says 1 'there is no process' "$tool" explain 2147483647
 }
 
+# withdraws REASON CONNECTIONS: a program that does what the library cannot
+# follow, with that many streams on a link. Not where the kernel refuses that.
+withdraws() {
+    out=$dir/withdraws.$1.out
+    rm -f "$out"
+    start_hold "withdraws.$1" "$tool" run -- python3 "$dir/withdraws.py" "$@" \
+        "$port"
+    grep -q refused "$out" && {
+        echo "not seen here: $1: $(cat "$out")"
+        return 1
+    }
+    return 0
+}
+
+check_withdrawn() {
+    cat >"$dir/withdraws.py" <<'END'
+import ctypes, os, socket, sys
+why, n, port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+c = ctypes.CDLL(None, use_errno=True)
+streams = [socket.create_connection(("127.0.0.1", port)) for _ in range(n)]
+for _ in range(3000):
+    for s in streams:
+        s.send(b"version\r\n")
+        assert s.recv(100).startswith(b"VERSION")
+if why == "io_uring":
+    rc = c.syscall(425, 4, ctypes.create_string_buffer(120))
+elif why == "unshared":
+    rc = c.unshare(0x40000000)
+else:
+    class Program(ctypes.Structure):
+        _fields_ = [("n", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+    allow = (ctypes.c_uint64 * 1)(0x7fff000000000006)
+    program = Program(1, ctypes.addressof(allow))
+    c.prctl(38, 1, 0, 0, 0)
+    rc = c.prctl(22, 2, ctypes.byref(program), 0, 0)
+print("holding" if rc >= 0 else "refused: %s; holding" %
+      os.strerror(ctypes.get_errno()), flush=True)
+sys.stdin.read()
+END
+    for why in io_uring unshared filter; do
+        withdraws $why 2 || continue
+        says 0 "streams are on kernel TCP for good: an\\? .*($why)" \
+            "$tool" explain "$pid"
+        says 0 'streams left TCP 2 times and came back 2 times' \
+            "$tool" explain "$pid"
+        until_says " tcp .* $why\$" "$tool" ss -p "$pid"
+    done
+    withdraws io_uring 0 && {
+        says 0 'no connected TCP socket so far' "$tool" explain "$pid"
+        says 0 'for good: .*(io_uring)' "$tool" explain "$pid"
+    }
+    withdraws filter 0 && says 0 'filter of system calls (seccomp) is on it' \
+        "$tool" explain "$pid"
+}
+
 check_settings() {
     says 0 '^poll_usec  *9  *usec  *environment  *50  *a number 0 to 1000000' \
         env FASTSOCK_POLL_USEC=9 FASTSOCK_CONFIG= "$tool" settings
@@ -305,6 +360,7 @@ start_hold idle "$tool" run -- "$hold" "$port" 0 0 && idle=$pid
 until_says no_peer_library "$tool" ss -p "$server"
 check_ss
 check_explain
+check_withdrawn
 check_other_user
 "$tool" ss >/dev/full 2>"$dir/said" && fail "output that is lost is no success"
 
