@@ -27,6 +27,11 @@ bench bench-quick: deps
 	$(Q)$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
 	$(Q)BUILD=$(B) $(if $(filter bench-quick,$@),QUICK=1) sh bench/run.sh
 
+bench-profile: deps
+	$(Q)$(MAKE) --no-print-directory deps DEPS='linux-perf redis-server redis-tools'
+	$(Q)$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
+	$(Q)BUILD=$(B) sh bench/profile.sh
+
 bench-engine: deps
 	$(Q)$(MAKE) --no-print-directory deps DEPS='$(ENGINE_DEPS)'
 	$(Q)$(MAKE) --no-print-directory $(B)/bench/engine $(B)/bench/open
@@ -39,4 +44,4 @@ bench-reference: bench
 	mkdir -p docs/pictures
 	cp $(B)/bench/*.svg docs/pictures
 
-.PHONY: bench bench-engine bench-quick bench-reference deps-bench
+.PHONY: bench bench-engine bench-profile bench-quick bench-reference deps-bench
