@@ -90,7 +90,21 @@ static inline void lock_enter(struct lock *lock)
         lock->again++;
 }
 
-/* Undoes lock_enter(): what an outer frame holds it goes on holding. */
+/*
+ * As lock_enter(), but false, and nothing is entered, when anybody holds it.
+ * What a handler finds in the midst of it counts from before it is taken.
+ */
+static inline bool lock_try_enter(struct lock *lock)
+{
+    lock_entered++;
+    if (lock_try(lock))
+        return true;
+    if (lock_entered > 0) /* as in lock_leave() */
+        lock_entered--;
+    return false;
+}
+
+/* Undoes either: what an outer frame holds it goes on holding. */
 static inline void lock_leave(struct lock *lock)
 {
     if (lock->again > 0)

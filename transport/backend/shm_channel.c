@@ -183,7 +183,7 @@ static bool send_unsent(struct channel *channel)
 {
     int rc = 0;
 
-    lock_take(&channel->lock);
+    lock_enter(&channel->lock);
     while (rc == 0 && channel->n_unsent > 0) {
         struct unsent *u = unsent_at(channel, 0);
 
@@ -193,7 +193,7 @@ static bool send_unsent(struct channel *channel)
     }
     if (channel->n_unsent == 0)
         loop_change(channel->shm->loop, &channel->watch, EPOLLIN);
-    lock_give(&channel->lock);
+    lock_leave(&channel->lock);
     return rc == 0 || rc == -EAGAIN;
 }
 
@@ -211,14 +211,15 @@ int channel_send(struct channel *channel, const struct control_message *m,
         hello_encode(body, bytes + MESSAGE_SIZE);
         len = HELLO_SIZE;
     }
-    if (lock_take(&channel->lock) < 0)
+    if (lock_is_mine(&channel->lock))
         return -EAGAIN; /* a signal handler, in the midst of this */
+    lock_enter(&channel->lock);
     atomic_fetch_add(&channel->under_way, MESSAGE_WEIGHT);
     if (channel->n_unsent == 0)
         rc = put(channel, bytes, len, fd);
     if (rc == -EAGAIN)
         rc = send_later(channel, bytes, len, fd);
-    lock_give(&channel->lock);
+    lock_leave(&channel->lock);
     if (rc == 0 || (rc == -EMFILE && fd >= 0))
         return rc;
     /* Gone, or it does not read: give it up so that the other end notices. */

@@ -450,9 +450,9 @@ void verbs_release(struct verbs_peer *p)
     if (*at == NULL)
         return;
     *at = p->next;
-    lock_take(&p->queue_lock);
+    lock_enter(&p->queue_lock);
     atomic_store(&p->up, false);
-    lock_give(&p->queue_lock);
+    lock_leave(&p->queue_lock);
     if (p->cm != NULL && p->cm->qp != NULL)
         rdma_destroy_qp(p->cm);
     if (p->device != NULL)

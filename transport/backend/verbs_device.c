@@ -54,11 +54,11 @@ void verbs_poll(struct verbs_device *d, bool must)
     else
         atomic_fetch_add_explicit(&d->polls, 1, memory_order_relaxed);
     do {
-        if (!lock_try(&d->poll_lock))
+        if (!lock_try_enter(&d->poll_lock))
             return; /* its holder looks at `again` afterwards */
         atomic_store(&d->again, false);
         read_queue(d);
-        lock_give(&d->poll_lock);
+        lock_leave(&d->poll_lock);
         full_fence();
     } while (atomic_load(&d->again));
 }
@@ -69,7 +69,7 @@ void verbs_take_event(struct verbs_device *d)
     void *context;
     bool taken = false;
 
-    if (!lock_try(&d->event_lock))
+    if (!lock_try_enter(&d->event_lock))
         return; /* its holder takes it, arms and reads */
     if (d->cq != NULL) {
         while (ibv_get_cq_event(d->channel, &cq, &context) == 0) {
@@ -79,7 +79,7 @@ void verbs_take_event(struct verbs_device *d)
         if (taken)
             ibv_req_notify_cq(d->cq, 0);
     }
-    lock_give(&d->event_lock);
+    lock_leave(&d->event_lock);
     if (taken)
         verbs_poll(d, true);
 }
@@ -236,12 +236,12 @@ void verbs_device_close(struct verbs_device *d)
     loop_remove(v->loop, &d->events);
     loop_remove(v->loop, &d->async);
     loop_timer_clear(v->loop, &d->later);
-    lock_take(&d->event_lock);
-    lock_take(&d->poll_lock);
+    lock_enter(&d->event_lock);
+    lock_enter(&d->poll_lock);
     cq = d->cq;
     d->cq = NULL;
-    lock_give(&d->poll_lock);
-    lock_give(&d->event_lock);
+    lock_leave(&d->poll_lock);
+    lock_leave(&d->event_lock);
     if (cq != NULL)
         ibv_destroy_cq(cq);
     if (d->channel != NULL) {
@@ -286,15 +286,15 @@ int verbs_device_for(struct verbs *v, struct ibv_context *context,
 
 void verbs_lock_tables(struct verbs_peer *p)
 {
-    lock_take(&p->device->poll_lock);
-    lock_take(&p->queue_lock);
+    lock_enter(&p->device->poll_lock);
+    lock_enter(&p->queue_lock);
 }
 
 /* As the holders of these locks do: what was left for us is done now. */
 void verbs_unlock_tables(struct verbs_peer *p)
 {
-    lock_give(&p->queue_lock);
-    lock_give(&p->device->poll_lock);
+    lock_leave(&p->queue_lock);
+    lock_leave(&p->device->poll_lock);
     full_fence();
     if (atomic_load(&p->work))
         verbs_kick(p);
@@ -309,7 +309,7 @@ int verbs_device_admit(struct verbs_peer *p)
     struct verbs_device *d = p->device;
     int rc = -ENOSPC;
 
-    lock_take(&d->poll_lock);
+    lock_enter(&d->poll_lock);
     if (d->cq_used + NEED > d->cq->cqe &&
         ibv_resize_cq(d->cq, 2 * (d->cq_used + NEED)) != 0 &&
         ibv_resize_cq(d->cq, d->cq_used + NEED) != 0)
@@ -325,7 +325,7 @@ int verbs_device_admit(struct verbs_peer *p)
         p->charged = true;
     }
 give_lock:
-    lock_give(&d->poll_lock);
+    lock_leave(&d->poll_lock);
     if (atomic_load(&d->again))
         verbs_poll(d, true);
     return rc;
@@ -338,12 +338,12 @@ void verbs_device_leave(struct verbs_peer *p)
 
     if (!p->charged)
         return;
-    lock_take(&d->poll_lock);
+    lock_enter(&d->poll_lock);
     read_queue(d);
     d->peer[p->id % VERBS_PEERS] = NULL;
     d->cq_used -= VERBS_RECVS + VERBS_SENDS;
     p->charged = false;
-    lock_give(&d->poll_lock);
+    lock_leave(&d->poll_lock);
     if (atomic_load(&d->again))
         verbs_poll(d, true);
 }

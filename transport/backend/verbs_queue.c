@@ -266,7 +266,7 @@ void verbs_kick(struct verbs_peer *p)
     do {
         bool all;
 
-        if (!lock_try(&p->queue_lock))
+        if (!lock_try_enter(&p->queue_lock))
             return; /* its holder looks at `work` again */
         atomic_store(&p->work, false);
         if (atomic_load(&p->up) && !atomic_load(&p->failed)) {
@@ -274,7 +274,7 @@ void verbs_kick(struct verbs_peer *p)
             all = flush_links(p) && all;
             atomic_store(&p->starved, !all);
         }
-        lock_give(&p->queue_lock);
+        lock_leave(&p->queue_lock);
         full_fence();
     } while (atomic_load(&p->work));
 }

@@ -66,6 +66,43 @@ START_TEST(a_handler_leaves_what_its_thread_has_entered)
 }
 END_TEST
 
+static unsigned found_entered;
+static bool found_free;
+
+static void look_in_handler(int number)
+{
+    (void)number;
+    found_entered = lock_entered;
+    found_free = lock_try_enter(&lock);
+}
+
+START_TEST(a_lock_that_was_tried_for_is_entered_too)
+{
+    lock_init(&lock);
+    signal(SIGUSR1, look_in_handler);
+    ck_assert(lock_try_enter(&lock));
+    ck_assert_uint_eq(lock_entered, 1);
+    raise(SIGUSR1);
+    ck_assert_uint_eq(found_entered, 1);
+    ck_assert(!found_free);
+    ck_assert_uint_eq(lock_entered, 1);
+    ck_assert_uint_eq(atomic_load(&lock.word), lock_my_id());
+    lock_leave(&lock);
+    ck_assert_uint_eq(atomic_load(&lock.word), 0);
+    ck_assert_uint_eq(lock_entered, 0);
+}
+END_TEST
+
+START_TEST(one_that_another_thread_holds_is_not_entered)
+{
+    lock_init(&lock);
+    atomic_store(&lock.word, lock_my_id() + 1);
+    ck_assert(!lock_try_enter(&lock));
+    ck_assert_uint_eq(lock_entered, 0);
+    ck_assert_uint_eq(atomic_load(&lock.word), lock_my_id() + 1);
+}
+END_TEST
+
 START_TEST(the_child_of_a_fork_inside_has_entered_nothing)
 {
     lock_init(&lock);
@@ -196,6 +233,8 @@ int main(void)
     tcase_add_test(t, a_free_lock_is_taken_and_given_back);
     tcase_add_test(t, who_holds_it_already_is_told_instead_of_waiting_for_ever);
     tcase_add_test(t, a_handler_leaves_what_its_thread_has_entered);
+    tcase_add_test(t, a_lock_that_was_tried_for_is_entered_too);
+    tcase_add_test(t, one_that_another_thread_holds_is_not_entered);
     tcase_add_test(t, the_child_of_a_fork_inside_has_entered_nothing);
     tcase_add_test(t, a_signal_handler_inside_the_lock_does_not_hang);
     tcase_add_test(t, threads_exclude_each_other_and_nobody_is_left_asleep);

@@ -131,6 +131,9 @@ START_TEST(nor_for_a_stream_of_which_its_thread_holds_nothing)
     ck_assert_int_eq(stream_recv(s, &iov, 1, 0), -EDEADLK);
     ck_assert(!stream_progress(s));
     lock_leave(&outer);
+    ck_assert(lock_try_enter(&outer)); /* a device's, say */
+    ck_assert_int_eq(stream_recv(s, &iov, 1, 0), -EDEADLK);
+    lock_leave(&outer);
     lock_give(&s->tx);
     pthread_join(other, NULL);
     lock_enter(&outer);
