@@ -192,9 +192,7 @@ void epoll_sets_leave_alone(void)
     epoll_registry_lock();
     for (struct epoll_set *set = epoll_all_sets; set != NULL; set = set->next)
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
-            if (r->outside)
-                epoll_kernel_ctl(set, EPOLL_CTL_ADD, r->fd, EPOLLONESHOT,
-                                 r->data);
+            epoll_unpark(r, true);
     epoll_registry_unlock();
 }
 
@@ -214,6 +212,13 @@ static void forget_left(struct epoll_set **at)
     atomic_fetch_or(&set->inside, SET_ENDED);
     epoll_share_ends(set);
     *at = set->next; /* not freed: another thread may have held the heap */
+}
+
+/* One that could not come back goes on in the parent, and so does its entry. */
+static void forget_managed(struct epoll_reg *reg)
+{
+    reg->parked &= !reg->managed;
+    reg->managed = reg->hot = false;
 }
 
 /* The child has the sets, but no bells and no peers. */
@@ -238,7 +243,7 @@ void epoll_sets_after_fork(void)
         atomic_store(&set->bell_in, false);
         set->wake_fd = -1;
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
-            r->managed = r->hot = false;
+            forget_managed(r);
         if (atomic_load(&set->inside) & SET_CLOSED)
             forget_left(at);
         else

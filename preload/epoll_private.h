@@ -62,7 +62,8 @@ struct epoll_set {
 enum { SET_CLOSED = 1 << 30, SET_ENDED = 1 << 29 };
 #define SET_MARKS ((uint32_t)(SET_CLOSED | SET_ENDED))
 
-extern const char epoll_bell_cookie, epoll_wake_cookie, epoll_rouse_cookie;
+extern const char epoll_bell_cookie, epoll_wake_cookie, epoll_rouse_cookie,
+    epoll_parked_cookie;
 
 extern struct epoll_set *epoll_all_sets; /* under the registry lock */
 
@@ -73,6 +74,11 @@ void epoll_registry_init(void); /* in the child of a fork */
 /* In the kernel's set; 0 or -errno. */
 int epoll_kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
                      epoll_data_t data);
+/*
+ * Registry lock held, not managed: the program's in the kernel's set again. One
+ * that is spent only if that is said.
+ */
+void epoll_unpark(struct epoll_reg *reg, bool spent_too);
 /* Registry lock and the stream's held. */
 void epoll_drop_reg(struct epoll_reg *reg);
 /* Registry lock held. If nothing of ours makes the set ready any more. */

@@ -15,8 +15,12 @@
 
 static struct lock registry;
 
-/* The bell's registration in the kernel's set carries this address. */
-const char epoll_bell_cookie, epoll_wake_cookie, epoll_rouse_cookie;
+/* The registrations of ours in the kernel's set carry these addresses. */
+const char epoll_bell_cookie, epoll_wake_cookie, epoll_rouse_cookie,
+    epoll_parked_cookie;
+
+/* Errors and hang-ups cannot be left out: of them it tells us once. */
+enum { PARKED = EPOLLONESHOT | (int)EPOLLET };
 
 void epoll_registry_lock(void)
 {
@@ -127,20 +131,52 @@ void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg)
     reg->hot = false;
 }
 
+/*
+ * It stays the kernel's under our cookie, so that it needs no memory, and no
+ * place among the user's watches, when it is the program's again.
+ */
+static void park(struct epoll_reg *reg)
+{
+    epoll_data_t cookie = {.ptr = (void *)&epoll_parked_cookie};
+    struct epoll_set *set = reg->set;
+    int rc = epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, PARKED, cookie);
+
+    if (rc == -EINVAL) { /* EPOLLEXCLUSIVE stands until it is removed */
+        epoll_kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, cookie);
+        epoll_kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, PARKED, cookie);
+    }
+    reg->parked = true;
+}
+
+/* Exclusive it was once: more threads may wake up, none too few. */
+void epoll_unpark(struct epoll_reg *reg, bool spent_too)
+{
+    uint32_t events = reg->events & ~(uint32_t)EPOLLEXCLUSIVE;
+    struct epoll_set *set = reg->set;
+
+    /* The kernel would report errors even of a spent one-shot. */
+    if (!reg->parked || (reg->disarmed && !spent_too))
+        return;
+    if (reg->disarmed)
+        events = EPOLLONESHOT;
+    if (epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, events, reg->data) ==
+        -ENOENT) /* there was no place for it: see park() */
+        epoll_kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, events, reg->data);
+    reg->parked = false;
+}
+
 static void out_of_kernel(struct epoll_reg *reg)
 {
     struct epoll_set *set = reg->set;
     bool one_shot = reg->events & EPOLLONESHOT;
 
-    if (reg->outside) {
-        reg->outside = false;
+    if (reg->parked)
         return;
-    }
     /* What a thread is told in between it finds itself: mark_spent(). */
     atomic_store(&set->taking, one_shot);
     if (one_shot)
         reg->disarmed = epoll_spent_in_kernel(reg);
-    epoll_kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, reg->data);
+    park(reg);
     reg->taken_at = atomic_fetch_add(&set->object.takeovers, 1) + 1;
     atomic_store(&set->taking, false);
 }
@@ -209,12 +245,9 @@ static void give_back(struct epoll_reg *reg, bool to_kernel)
         put_peer(set, reg->peer);
         if (atomic_load(&set->alone))
             epoll_take_bell_out(set);
-        /* The kernel would report errors even of a spent one-shot. */
-        reg->outside = to_kernel && reg->disarmed;
-        if (to_kernel && !reg->outside)
-            epoll_kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, reg->events,
-                             reg->data);
     }
+    if (to_kernel)
+        epoll_unpark(reg, atomic_load(&set->alone));
     lock_leave(&set->lock);
 }
 
@@ -302,7 +335,7 @@ void epoll_sets_forget(struct endpoint *e, bool unlist)
     while (e->regs != NULL) {
         struct epoll_reg *r = e->regs;
 
-        if (unlist && !r->managed && !r->outside)
+        if (unlist)
             epoll_kernel_ctl(r->set, EPOLL_CTL_DEL, r->fd, 0, r->data);
         epoll_drop_reg(r);
     }
@@ -334,9 +367,10 @@ static bool is_refused(uint32_t events)
 static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
                    const struct epoll_event *event)
 {
-    bool managed = e->stream.managed, in_kernel = !managed || set->shared;
+    bool managed = e->stream.managed, parked = managed && !set->shared;
+    epoll_data_t cookie = {.ptr = (void *)&epoll_parked_cookie};
     struct epoll_reg *reg;
-    int rc = 0;
+    int rc;
 
     if (is_refused(event->events))
         return -EINVAL;
@@ -345,9 +379,11 @@ static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
     reg = calloc(1, sizeof(*reg));
     if (reg == NULL)
         return -ENOMEM;
-    if (in_kernel)
-        rc = epoll_kernel_ctl(set, EPOLL_CTL_ADD, fd, event->events,
-                              event->data);
+    if (parked)
+        atomic_store(&set->object.plain, false);
+    rc = epoll_kernel_ctl(set, EPOLL_CTL_ADD, fd,
+                          parked ? (uint32_t)PARKED : event->events,
+                          parked ? cookie : event->data);
     if (rc < 0) {
         free(reg);
         return rc;
@@ -357,6 +393,7 @@ static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
     reg->fd = fd;
     reg->events = event->events;
     reg->data = event->data;
+    reg->parked = parked;
     reg->next = e->regs;
     reg->set_next = set->regs;
     set->regs = reg;
@@ -374,12 +411,12 @@ static int change_reg(struct epoll_set *set, struct epoll_reg *reg,
     if (event->events & EPOLLEXCLUSIVE || reg->events & EPOLLEXCLUSIVE)
         return -EINVAL;
     if (!reg->managed)
-        rc = epoll_kernel_ctl(set, reg->outside ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
-                              reg->fd, event->events, event->data);
+        rc = epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, event->events,
+                              event->data);
     if (rc < 0)
         return rc;
-    reg->outside = false;
     lock_enter(&set->lock);
+    reg->parked &= reg->managed;
     reg->events = event->events;
     reg->data = event->data;
     reg->disarmed = reg->out_seen = false;
@@ -412,7 +449,6 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
                   struct epoll_event *event)
 {
     struct epoll_reg *reg;
-    bool managed;
     int rc;
 
     if (atomic_load_explicit(&set->alone, memory_order_relaxed) &&
@@ -420,7 +456,6 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
         endpoint_banish(e, REASON_NESTED_EPOLL);
     lock_for_ctl(set, e, op == EPOLL_CTL_ADD && event != NULL);
     reg = find_reg(set, e, fd);
-    managed = reg != NULL && reg->managed;
     if (op == EPOLL_CTL_ADD && event != NULL) {
         rc = add_reg(set, fd, e, event);
     } else if (reg == NULL || (op != EPOLL_CTL_DEL && event == NULL)) {
@@ -428,9 +463,9 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     } else if (op == EPOLL_CTL_MOD) {
         rc = change_reg(set, reg, event);
     } else if (op == EPOLL_CTL_DEL) {
-        rc = managed || reg->outside
-                 ? 0
-                 : epoll_kernel_ctl(set, op, fd, 0, reg->data);
+        rc = epoll_kernel_ctl(set, op, fd, 0, reg->data);
+        if (rc == -ENOENT && reg->parked)
+            rc = 0; /* there was no place for it: see park() */
         epoll_drop_reg(reg);
     } else {
         rc = -EINVAL;
@@ -466,8 +501,12 @@ void epoll_set_to_kernel(struct epoll_set *set)
                 inner = set->inner[i];
         if (inner != NULL)
             atomic_fetch_add(&inner->inside, 1);
-        if (e == NULL)
+        if (e == NULL) {
+            for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+                if (!r->managed)
+                    epoll_unpark(r, true);
             epoll_take_bell_out(set);
+        }
         epoll_registry_unlock();
         if (e != NULL)
             endpoint_banish(e, REASON_NESTED_EPOLL);

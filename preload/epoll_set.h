@@ -2,8 +2,8 @@
  * An epoll set of the application with accelerated streams in it.
  *
  * The kernel's set stays the truth for all that is on TCP. While a stream is
- * managed its registration is taken out of the kernel's set and looked at
- * here; when it returns to TCP it is put back. The set's bell is a member of
+ * managed its registration says nothing in the kernel's set and is looked at
+ * here; when it returns to TCP it speaks again. The set's bell is a member of
  * the kernel's set, so a thread that sleeps in the kernel is woken by either.
  *
  * The registry lock orders changes of membership; the set's own lock guards
@@ -32,7 +32,8 @@ struct epoll_reg {
     uint32_t events; /* as the application said */
     epoll_data_t data;
     bool managed, hot, disarmed, out_seen, promote;
-    bool outside; /* on TCP, but a spent one-shot: not in the kernel's set */
+    bool parked; /* the kernel's set has it under our cookie: while managed, and
+                    on TCP as a spent one-shot until it is armed again */
     uint32_t told_seen, refused_seen, quiet_scans;
     uint32_t hit_at;   /* the set's hit_scans when it was last ready */
     uint32_t taken_at; /* the set's take-overs, with this one; 0: none yet */

@@ -225,7 +225,8 @@ static int without_bell(struct epoll_set *set, struct epoll_event *events,
             epoll_hear_devices(set);
             continue;
         }
-        if (events[i].data.ptr == (const void *)&epoll_rouse_cookie)
+        if (events[i].data.ptr == (const void *)&epoll_rouse_cookie ||
+            events[i].data.ptr == (const void *)&epoll_parked_cookie)
             continue;
         events[kept++] = events[i];
     }
@@ -241,11 +242,14 @@ int epoll_set_without_bell(struct epoll_set *set, struct epoll_event *events,
 
 int epoll_ask_kernel(struct epoll_set *set, struct epoll_event *events, int max)
 {
-    int n = 0;
+    int n = 0, own = 0;
 
     set->hits = 0;
-    /* What is our own may have taken the place of what is not. */
-    for (int i = 0; i <= OWN_EVENTS && n == 0; i++) {
+    /*
+     * What is our own may have taken the place of what is not. Of one that is
+     * parked it tells once.
+     */
+    while (own <= OWN_EVENTS && n == 0) {
         uint32_t since = takeovers(set);
         int all =
             (int)syscall(SYS_epoll_pwait, set->epfd, events, max, 0, NULL, 8);
@@ -255,6 +259,7 @@ int epoll_ask_kernel(struct epoll_set *set, struct epoll_event *events, int max)
         n = epoll_set_without_bell(set, events, all, since);
         if (all < max)
             break;
+        own += events[0].data.ptr != (const void *)&epoll_parked_cookie;
     }
     return n;
 }
@@ -469,10 +474,11 @@ static int wait_kernel(struct epoll_set *set, struct epoll_event *events,
                           signals_mask(held, mask));
     n = REAL(epoll_pwait)(set->epfd, events, max, 0, signals_mask(held, mask));
 done:
-    if (n < 0)
-        return -errno;
+    if (n <= 0)
+        return n < 0 ? -errno : 0;
     /* Another process may have put a bell in, or the number is another's. */
-    return epoll_set_without_bell(set, events, n, since);
+    n = epoll_set_without_bell(set, events, n, since);
+    return n != 0 ? n : epoll_ask_kernel(set, events, max);
 }
 
 int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,

@@ -1,0 +1,159 @@
+/*
+ * usage: watches [CASE]
+ *
+ * A user has room for so many members of epoll sets, and no more
+ * (/proc/sys/fs/epoll/max_user_watches): who is a member already stays one,
+ * wherever its stream goes meanwhile.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tests/e2e/support/cases.h"
+#include "tests/e2e/support/sets.h"
+
+/*
+ * From now on the kernel says that there is no room, to every thread. Asked for
+ * by libc's own call: the library would get out of the way.
+ */
+static void use_all_watches(void)
+{
+    static struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_ctl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                 offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, EPOLL_CTL_ADD, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSPC),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    long (*call)(long number, ...) =
+        libc != NULL ? (long (*)(long, ...))dlsym(libc, "syscall") : NULL;
+
+    if (call == NULL || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC,
+             &program) != 0)
+        die("seccomp");
+}
+
+/* Whoever has it as standard input may be any program: it stays on TCP. */
+static void bring_back(void)
+{
+    said("standard input", dup2(b, 0));
+}
+
+static void back_without_room(void)
+{
+    int edges, level;
+
+    new_set();
+    edges = set;
+    add(b, EPOLLIN | EPOLLET, 1);
+    new_set();
+    level = set;
+    add(b, EPOLLIN, 2);
+    until_moved(a, b);
+    use_all_watches();
+    bring_back();
+    put(a, "x");
+    waits("edge", edges, 1000);
+    waits("level", level, 1000);
+    waits("edge again", edges, 0);
+    waits("level again", level, 0);
+    take(b, 1);
+    waits("edge", edges, 0);
+    waits("level", level, 0);
+    said("modified", ctl(EPOLL_CTL_MOD, b, EPOLLOUT, 3));
+    waits("room", level, 0);
+    said("removed", ctl(EPOLL_CTL_DEL, b, 0, 0));
+    said("not again", ctl(EPOLL_CTL_ADD, b, EPOLLIN, 4));
+}
+
+static void spent_without_room(void)
+{
+    new_set();
+    add(b, EPOLLIN | EPOLLONESHOT, 1);
+    until_moved(a, b);
+    said("armed", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLONESHOT, 2));
+    put(a, "x");
+    waits("once", set, 1000);
+    use_all_watches();
+    bring_back();
+    waits("nothing", set, 10);
+    said("armed", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLONESHOT, 3));
+    waits("once more", set, 1000);
+    waits("nothing", set, 10);
+    said("removed", ctl(EPOLL_CTL_DEL, b, 0, 0));
+    said("no member", ctl(EPOLL_CTL_DEL, b, 0, 0));
+}
+
+static void exclusive_without_room(void)
+{
+    new_set();
+    add(b, EPOLLIN | EPOLLEXCLUSIVE, 1);
+    until_moved(a, b);
+    use_all_watches();
+    bring_back();
+    put(a, "x");
+    waits("bytes", set, 1000);
+    said("modified", ctl(EPOLL_CTL_MOD, b, EPOLLIN, 1));
+    take(b, 1);
+    waits("nothing", set, 0);
+}
+
+static void no_room_for_another(void)
+{
+    new_set();
+    until_moved(a, b);
+    add(b, EPOLLIN, 1);
+    said("twice", ctl(EPOLL_CTL_ADD, b, EPOLLIN, 1));
+    use_all_watches();
+    said("another", ctl(EPOLL_CTL_ADD, a, EPOLLIN, 2));
+    put(a, "x");
+    waits("bytes", set, 1000);
+    take(b, 1);
+    said("modified", ctl(EPOLL_CTL_MOD, b, EPOLLOUT, 3));
+    waits("room", set, 1000);
+    said("removed", ctl(EPOLL_CTL_DEL, b, 0, 0));
+    said("no member", ctl(EPOLL_CTL_MOD, b, EPOLLIN, 1));
+}
+
+/* What the kernel says of the socket is not what the program hears. */
+static void hung_up_when_spent(void)
+{
+    new_set();
+    add(b, EPOLLIN | EPOLLONESHOT, 1);
+    until_moved(a, b);
+    said("armed", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLONESHOT, 2));
+    put(a, "x");
+    waits("once", set, 1000);
+    take(b, 1);
+    close(a);
+    said("the other way", shutdown(b, SHUT_WR));
+    wait_events(b, 0);
+    waits("nothing", set, 50);
+    said("armed", ctl(EPOLL_CTL_MOD, b, EPOLLIN | EPOLLONESHOT, 3));
+    waits("the end", set, 1000);
+    waits("nothing", set, 10);
+}
+
+static const struct test_case cases[] = {
+    {"back_without_room", back_without_room, RETURNS},
+    {"spent_without_room", spent_without_room, RETURNS},
+    {"exclusive_without_room", exclusive_without_room, RETURNS},
+    {"no_room_for_another", no_room_for_another, STAYS},
+    {"hung_up_when_spent", hung_up_when_spent, GOES_UP},
+};
+
+int main(int argc, char **argv)
+{
+    return run_cases(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
