@@ -113,6 +113,23 @@ bool epoll_want_room(struct epoll_reg *reg);
  * between this look and the removal is told twice.
  */
 bool epoll_spent_in_kernel(const struct epoll_reg *reg);
+/*
+ * The kernel told of these. If there is a one-shot among them that it gave away
+ * since the set had taken over so many, it is spent.
+ */
+void epoll_mark_spent(struct epoll_set *set, const struct epoll_event *events,
+                      int n, uint32_t since);
+static inline uint32_t epoll_takeovers(const struct epoll_set *set)
+{
+    return atomic_load(&set->object.takeovers);
+}
+
+/* It was the kernel's when the set had taken over so many. */
+static inline bool epoll_is_taken_since(const struct epoll_reg *reg,
+                                        uint32_t since)
+{
+    return reg->taken_at != 0 && (int32_t)(reg->taken_at - since) > 0;
+}
 /* What epoll would report for it now; 0 is nothing. Set lock held. */
 uint32_t epoll_events_of(struct epoll_reg *reg, bool peek);
 /*

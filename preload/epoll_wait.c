@@ -76,17 +76,6 @@ uint32_t epoll_events_of(struct epoll_reg *reg, bool peek)
     return hit;
 }
 
-static uint32_t takeovers(const struct epoll_set *set)
-{
-    return atomic_load(&set->object.takeovers);
-}
-
-/* It was the kernel's when the set had taken over so many. */
-static bool is_taken_since(const struct epoll_reg *reg, uint32_t since)
-{
-    return reg->taken_at != 0 && (int32_t)(reg->taken_at - since) > 0;
-}
-
 /* But for those that were the kernel's at *asked, if it is not NULL. */
 static int collect_once(struct epoll_set *set, struct epoll_event *events,
                         int max, const uint32_t *asked)
@@ -107,7 +96,7 @@ static int collect_once(struct epoll_set *set, struct epoll_event *events,
         if (at + LOOK_AHEAD < set->n_hot)
             stream_expect_look_pinned(
                 &set->hot[at + LOOK_AHEAD]->endpoint->stream);
-        if (asked != NULL && is_taken_since(reg, *asked))
+        if (asked != NULL && epoll_is_taken_since(reg, *asked))
             continue;
         hit = epoll_events_of(reg, false);
         if (hit == 0) {
@@ -181,36 +170,6 @@ static void drain(struct epoll_set *set, bool slept)
     lock_leave(&set->lock);
 }
 
-static bool have_data(const struct epoll_event *events, int n, uint64_t data)
-{
-    for (int i = 0; i < n; i++)
-        if (events[i].data.u64 == data)
-            return true;
-    return false;
-}
-
-/*
- * The kernel told of a one-shot after it was asked whether it had, and before
- * it gave it away (out_of_kernel()): the program knows, so it is spent. Events
- * have no more of a name than the program's data.
- */
-static void mark_spent(struct epoll_set *set, const struct epoll_event *events,
-                       int n, uint32_t since)
-{
-    /* In this order: who takes one over counts it, and then is done. */
-    if (n == 0 || (!atomic_load(&set->taking) && takeovers(set) == since))
-        return;
-    lock_enter(&set->lock);
-    for (unsigned i = 0; i < set->n_hot; i++) {
-        struct epoll_reg *reg = set->hot[i];
-
-        if ((reg->events & EPOLLONESHOT) && is_taken_since(reg, since) &&
-            have_data(events, n, reg->data.u64))
-            reg->disarmed = true;
-    }
-    lock_leave(&set->lock);
-}
-
 static int without_bell(struct epoll_set *set, struct epoll_event *events,
                         int n, bool slept, uint32_t since)
 {
@@ -230,7 +189,7 @@ static int without_bell(struct epoll_set *set, struct epoll_event *events,
             continue;
         events[kept++] = events[i];
     }
-    mark_spent(set, events, kept, since);
+    epoll_mark_spent(set, events, kept, since);
     return kept;
 }
 
@@ -250,7 +209,7 @@ int epoll_ask_kernel(struct epoll_set *set, struct epoll_event *events, int max)
      * parked it tells once.
      */
     while (own <= OWN_EVENTS && n == 0) {
-        uint32_t since = takeovers(set);
+        uint32_t since = epoll_takeovers(set);
         int all =
             (int)syscall(SYS_epoll_pwait, set->epfd, events, max, 0, NULL, 8);
 
@@ -268,7 +227,7 @@ static int sleep_in_kernel(struct epoll_set *set, struct epoll_event *events,
                            int max, int64_t left_ns, const sigset_t *mask)
 {
     int64_t ms = left_ns < 0 ? -1 : (left_ns + 999999) / 1000000;
-    uint32_t since = takeovers(set);
+    uint32_t since = epoll_takeovers(set);
     int n;
 
     if (ms > INT_MAX)
@@ -342,7 +301,7 @@ static int64_t time_left(uint64_t until_ns)
 static int collect_fairly(struct epoll_set *set, struct epoll_event *events,
                           int max)
 {
-    uint32_t since = takeovers(set);
+    uint32_t since = epoll_takeovers(set);
     int n = 0, more;
 
     if (set->hits >= HITS_PER_KERNEL_LOOK) {
@@ -428,7 +387,7 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
 static int sleep_bare(struct epoll_set *set, struct epoll_event *events,
                       int max, int ms, const sigset_t *mask)
 {
-    uint32_t since = takeovers(set);
+    uint32_t since = epoll_takeovers(set);
     pid_t pid = process.pid;
     int n = 0;
 
@@ -448,7 +407,7 @@ static int wait_kernel(struct epoll_set *set, struct epoll_event *events,
                        const sigset_t *mask, struct held_signals *held)
 {
     uint64_t spin_ns = process.settings.poll_kernel_usec * 1000;
-    uint32_t since = takeovers(set);
+    uint32_t since = epoll_takeovers(set);
     int64_t left = timeout_ns;
     int n;
 
