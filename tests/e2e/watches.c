@@ -11,12 +11,15 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/e2e/support/cases.h"
 #include "tests/e2e/support/sets.h"
+
+enum { PAIRS = 12 };
 
 /*
  * From now on the kernel says that there is no room, to every thread. Asked for
@@ -145,12 +148,40 @@ static void hung_up_when_spent(void)
     waits("nothing", set, 10);
 }
 
+/* They are not events, but they stand in the kernel's list before what is. */
+static void behind_hang_ups(void)
+{
+    struct epoll_event event;
+    int c[PAIRS], d[PAIRS];
+
+    new_set();
+    for (int i = 0; i < PAIRS; i++) {
+        tcp_pair("4", 0, &c[i], &d[i]);
+        add(d[i], EPOLLIN | EPOLLONESHOT, 1);
+        until_moved(c[i], d[i]);
+        said("armed", ctl(EPOLL_CTL_MOD, d[i], EPOLLIN | EPOLLONESHOT, 2));
+        put(c[i], "x");
+        waits("once", set, 1000);
+        take(d[i], 1);
+    }
+    for (int i = 0; i < PAIRS; i++) {
+        close(c[i]);
+        said("the other way", shutdown(d[i], SHUT_WR));
+        wait_events(d[i], 0);
+    }
+    sleep_ms(20);
+    add(eventfd(1, EFD_CLOEXEC), EPOLLIN, 3);
+    said("one place", epoll_wait(set, &event, 1, 0));
+    waits("many", set, 0);
+}
+
 static const struct test_case cases[] = {
     {"back_without_room", back_without_room, RETURNS},
     {"spent_without_room", spent_without_room, RETURNS},
     {"exclusive_without_room", exclusive_without_room, RETURNS},
     {"no_room_for_another", no_room_for_another, STAYS},
     {"hung_up_when_spent", hung_up_when_spent, GOES_UP},
+    {"behind_hang_ups", behind_hang_ups, GOES_UP},
 };
 
 int main(int argc, char **argv)
