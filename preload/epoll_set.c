@@ -151,16 +151,18 @@ static void park(struct epoll_reg *reg)
 /* Exclusive it was once: more threads may wake up, none too few. */
 void epoll_unpark(struct epoll_reg *reg, bool spent_too)
 {
+    bool exclusive = reg->events & EPOLLEXCLUSIVE;
     uint32_t events = reg->events & ~(uint32_t)EPOLLEXCLUSIVE;
     struct epoll_set *set = reg->set;
+    int rc;
 
     /* The kernel would report errors even of a spent one-shot. */
     if (!reg->parked || (reg->disarmed && !spent_too))
         return;
     if (reg->disarmed)
         events = EPOLLONESHOT;
-    if (epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, events, reg->data) ==
-        -ENOENT) /* there was no place for it: see park() */
+    rc = epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, events, reg->data);
+    if (rc == -ENOENT && exclusive) /* there was no place for it: see park() */
         epoll_kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, events, reg->data);
     reg->parked = false;
 }
@@ -464,7 +466,7 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
         rc = change_reg(set, reg, event);
     } else if (op == EPOLL_CTL_DEL) {
         rc = epoll_kernel_ctl(set, op, fd, 0, reg->data);
-        if (rc == -ENOENT && reg->parked)
+        if (rc == -ENOENT && reg->parked && (reg->events & EPOLLEXCLUSIVE))
             rc = 0; /* there was no place for it: see park() */
         epoll_drop_reg(reg);
     } else {
