@@ -80,11 +80,14 @@ int commit_run(struct commit *commit)
     for (uint32_t i = 0; i < commit->n; i++) {
         struct commit_word *word = &commit->words[i];
         commit->index[word->idx] = 0;
-        if (!word->at)
+        if (!word->at) {
+            commit->lines--;
             continue;
+        }
         pm_store64(commit->pm, word->at, word->value);
         pm_flush(commit->pm, word->at, sizeof(*word->at));
     }
+    commit->lines += commit->n;
     commit->n = 0;
     commit->n_loose = 0;
     commit->runs++;

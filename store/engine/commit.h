@@ -26,6 +26,7 @@ struct commit {
     uint32_t n;       /* words, dropped ones included */
     uint32_t n_loose; /* of these, by commit_write_loose() */
     uint64_t runs;    /* pairs of fences since commit_init() */
+    uint64_t lines;   /* that they flushed: one for each word */
     struct commit_word words[COMMIT_MAX];
     uint16_t index[COMMIT_INDEX]; /* by address: 1 + number of a word, or 0 */
 };

@@ -53,6 +53,7 @@ enum kv_result durable_flush_all(struct kv *kv, uint32_t when);
 enum kv_result durable_commit(struct kv *kv);
 bool durable_catch_up(struct kv *kv);
 void durable_stats(const struct kv *kv, struct kv_statistics *out);
+void durable_costs(const struct kv *kv, struct kv_cost out[KV_KINDS]);
 uint64_t durable_scan(struct kv *kv, uint64_t cursor, kv_visit *visit,
                       void *context);
 

@@ -111,6 +111,7 @@ static struct kv *new_kv(struct kv_region *region,
     kv->epoch = FIRST_EPOCH;
     kv->sparse = HOP_NONE;
     commit_init(&kv->commit, kv->pm);
+    costs_init(&kv->costs, &kv->commit);
     borrow_init(&kv->borrow);
     holds_init(&kv->holds);
     return kv;
@@ -269,10 +270,12 @@ static void set_flush(struct kv *kv, uint64_t mark, uint64_t when)
     struct pool_state *state = &kv->pool.header->state;
     uint32_t slot = (uint32_t)!state->flush_live;
     struct pool_flush *flush = &state->flush[slot];
+    uint64_t before = kv->pm->flushed;
     pm_store64(kv->pm, &flush->mark, mark);
     pm_store64(kv->pm, &flush->when, when);
     pm_flush(kv->pm, flush, sizeof(*flush));
     commit_write(&kv->commit, &state->flush_live, slot);
+    costs_note(&kv->costs, KV_KIND_FLUSH, kv->pm->flushed - before, 0);
     kv->flush_slot = slot;
     kv->flush_mark = mark;
     kv->flush_when = when;
@@ -396,6 +399,7 @@ bool durable_catch_up(struct kv *kv)
 void durable_stats(const struct kv *kv, struct kv_statistics *out)
 {
     *out = kv->stats;
+    costs_stored(&kv->costs, &out->total_items, &out->total_bytes);
     out->pool_size =
         kv->own_region ? kv->region->region.header->size : kv->pool.size;
     out->table_entries = kv->table.places;
@@ -409,6 +413,11 @@ void durable_stats(const struct kv *kv, struct kv_statistics *out)
     out->was_clean = kv->pool.was_clean;
     out->max_value = kv->max_value;
     out->scan_left = kv->recovery.active ? kv->recovery.places + 1 : 0;
+}
+
+void durable_costs(const struct kv *kv, struct kv_cost out[KV_KINDS])
+{
+    costs_tell(&kv->costs, out);
 }
 
 void durable_item(struct kv *kv, uint32_t place, struct kv_item *out)
@@ -490,4 +499,5 @@ const struct kv_ops durable_ops = {.name = "durable",
                                    .commit = durable_commit,
                                    .catch_up = durable_catch_up,
                                    .stats = durable_stats,
+                                   .costs = durable_costs,
                                    .scan = durable_scan};

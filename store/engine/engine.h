@@ -168,6 +168,33 @@ struct kv_statistics {
                              * by total_bytes the write amplification */
 };
 
+/* What writes to a pool. The last five make room, or keep order, within a call
+ * that is counted by itself. */
+enum kv_kind {
+    KV_KIND_INSERT,   /* a put of a key that was absent */
+    KV_KIND_REPLACE,  /* of one that was present */
+    KV_KIND_JOIN,     /* append and prepend: stored is all of the new value */
+    KV_KIND_NUMBER,   /* kv_arith() */
+    KV_KIND_TOUCH,    /* kv_touch() */
+    KV_KIND_DELETE,   /* kv_delete() */
+    KV_KIND_FLUSH,    /* kv_flush_all() */
+    KV_KIND_EXPIRE,   /* an expired or flushed item was removed */
+    KV_KIND_EVICT,    /* a valid one was, to make room */
+    KV_KIND_DISPLACE, /* an entry was moved within the table */
+    KV_KIND_GROW,     /* a segment of the table was written, or anew, larger */
+    KV_KIND_SHRINK,   /* the same, smaller */
+    KV_KINDS
+};
+
+/* What operations of a kind have cost the medium since the pool was opened. */
+struct kv_cost {
+    uint64_t n;      /* of them that are durable */
+    uint64_t stored; /* bytes of the keys and values that they wrote */
+    double flushed;  /* bytes of cache lines: what they wrote themselves, and
+                      * their parts of the commits that made them durable */
+    double fences;   /* their parts: 2 of each, by how many shared it */
+};
+
 struct kv_region_options {
     uint64_t size;  /* bytes to create if there is nothing; 0: open only */
     uint64_t grain; /* bytes of a grain of a new region, a power of two from
@@ -431,6 +458,16 @@ bool kv_catch_up(struct kv *kv);
 
 void kv_stats(const struct kv *kv, struct kv_statistics *out);
 
+/*
+ * out[kind] is what the operations of that kind have cost; in memory all is 0.
+ * n is of what is durable; what the operations of a turn have stored and
+ * flushed is told at once. All kinds together are the fences and bytes of
+ * kv_stats(), but for what opening and closing take and a cache line for each
+ * 2^20 puts. The name of a kind is one word.
+ */
+void kv_costs(const struct kv *kv, struct kv_cost out[KV_KINDS]);
+const char *kv_kind_name(enum kv_kind kind);
+
 /* Call visit for each valid item, in no order, until it returns false. The
  * arguments are borrowed for that call; visit must not change the store. */
 typedef bool kv_visit(void *context, const void *key, size_t klen,
@@ -531,6 +568,7 @@ enum kv_result kv_shared_commit(struct kv_shared *shared);
 
 /* Sums; of cas the largest. */
 void kv_shared_stats(struct kv_shared *shared, struct kv_statistics *out);
+void kv_shared_costs(struct kv_shared *shared, struct kv_cost out[KV_KINDS]);
 
 /* visit is called with a shard locked: it makes no kv_shared call. */
 uint64_t kv_shared_scan(struct kv_shared *shared, uint64_t cursor,

@@ -58,6 +58,8 @@ struct kv_ops {
     enum kv_result (*commit)(struct kv *kv);
     bool (*catch_up)(struct kv *kv); /* NULL: there is nothing */
     void (*stats)(const struct kv *kv, struct kv_statistics *out);
+    void (*costs)(const struct kv *kv,
+                  struct kv_cost out[KV_KINDS]); /* NULL: there are none */
     uint64_t (*scan)(struct kv *kv, uint64_t cursor, kv_visit *visit,
                      void *context);
 };

@@ -3,15 +3,17 @@
  * users look at engine.h.
  *
  * Who does what: calls.c the public calls, operations.c the client's
- * operations, space.c room for them and the commit, grow.c a table that grows,
- * recover.c the state at open, audit.c the proof that table, heap and list
- * agree, engine.c the rest.
+ * operations, value.c the bytes of a value, space.c room for them and the
+ * commit, grow.c a table that grows, costs.c what they cost, recover.c the
+ * state at open, audit.c the proof that table, heap and list agree, engine.c
+ * the rest.
  */
 #ifndef STORE_ENGINE_ENGINE_STATE_H
 #define STORE_ENGINE_ENGINE_STATE_H
 
 #include "store/engine/borrow.h"
 #include "store/engine/commit.h"
+#include "store/engine/costs.h"
 #include "store/engine/engine_ops.h"
 #include "store/engine/hash.h"
 #include "store/engine/heap.h"
@@ -73,6 +75,7 @@ struct kv {
     struct kv_statistics stats; /* those that are counted */
     struct recovery recovery;
     struct commit commit;
+    struct costs costs;
 };
 
 /* kv_region_open(), kv_open() with a table of functions in front of every write

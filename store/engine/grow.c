@@ -228,9 +228,10 @@ static void drop_old(struct growth *g, uint32_t number)
                 old.n * sizeof(struct hop_entry), 0);
 }
 
-static void adopt(struct growth *g)
+static void adopt(struct growth *g, enum kv_kind why)
 {
     struct kv *kv = g->kv;
+    uint64_t before = kv->pm->flushed;
     uint64_t word[2] = {grow_segment_word(g->image[0].offset, g->plan.n),
                         grow_segment_word(g->image[1].offset, g->plan.n)};
     if (g->plan.parts == 1) {
@@ -248,12 +249,13 @@ static void adopt(struct growth *g)
         drop_old(g, g->old[i]);
     if (g->old_pair != 0)
         heap_retire(&kv->heap, g->old_pair, sizeof(struct hop_pair), 0);
+    costs_note(&kv->costs, why, kv->pm->flushed - before, 0);
     kv->moves++;
     hop_prepare(&kv->table);
 }
 
 /* KV_OK; KV_NO_SPACE: not by this plan; KV_IO. */
-static enum kv_result carry_out(struct growth *g)
+static enum kv_result carry_out(struct growth *g, enum kv_kind why)
 {
     enum kv_result result = KV_NO_SPACE;
     if (take_room(g))
@@ -262,7 +264,7 @@ static enum kv_result carry_out(struct growth *g)
                              (g->n_old == 1 || put_items(g, g->old[1]))))
         result = KV_NO_SPACE;
     if (result == KV_OK)
-        adopt(g);
+        adopt(g, why);
     else
         give_back(g);
     return result;
@@ -280,7 +282,7 @@ enum kv_result grow_segment(struct kv *kv, uint32_t segment)
                        .image = {{.number = HOP_NONE}, {.number = HOP_NONE}}};
     for (uint32_t i = 0; choose(hop_segment(&kv->table, segment), i, &g.plan);
          i++) {
-        enum kv_result result = carry_out(&g);
+        enum kv_result result = carry_out(&g, KV_KIND_GROW);
         kv->stats.growths += result == KV_OK;
         if (result != KV_NO_SPACE)
             return result;
@@ -349,7 +351,7 @@ enum kv_result grow_smaller(struct kv *kv, uint32_t segment)
         (!plan_merge(&g, s) &&
          (!grow_is_sparse(kv, segment) || g.plan.n > s->n / 2)))
         return KV_NO_SPACE;
-    enum kv_result result = carry_out(&g);
+    enum kv_result result = carry_out(&g, KV_KIND_SHRINK);
     kv->stats.shrinks += result == KV_OK;
     return result;
 }
@@ -365,7 +367,9 @@ enum kv_result grow_first(struct kv *kv)
         return KV_NO_SPACE;
     }
     uint64_t word = grow_segment_word(g.image[0].offset, g.plan.n);
+    uint64_t before = kv->pm->flushed;
     move_in(&g, &g.image[0], root);
+    costs_note(&kv->costs, KV_KIND_GROW, kv->pm->flushed - before, 0);
     commit_write(&kv->commit, root, word);
     return KV_OK;
 }

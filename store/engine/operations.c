@@ -38,6 +38,8 @@ struct change {
     uint32_t flags;
     uint32_t exptime;
     struct item_blob blob; /* a reservation that holds the value already */
+    uint64_t flushed;      /* bytes of lines, of that value */
+    enum kv_kind kind;     /* a plain put: KV_KIND_INSERT, whoever is there */
 };
 
 /* Who asks: only a get counts why it missed, only a store needs a new place. */
@@ -68,7 +70,7 @@ static void find(struct kv *kv, const void *key, size_t klen,
             kv->stats.get_expired++;
     }
     kv->stats.reclaimed++;
-    space_remove(kv, out->place);
+    space_remove(kv, out->place, KV_KIND_EXPIRE);
     out->place = HOP_NONE;
 }
 
@@ -168,46 +170,6 @@ enum kv_result durable_exists(struct kv *kv, const void *key, size_t klen)
     return find_entry(kv, key, klen, LOOKUP_CHANGE, &f);
 }
 
-bool durable_next_run(const struct kv *kv, const struct kv_item *item,
-                      struct kv_run *run)
-{
-    struct item_runs runs = {.base = kv->pm->base,
-                             .next = run->next,
-                             .left = item->len - run->end,
-                             .chained = true};
-    if (run->end == 0) {
-        struct item_source source = {.bytes = item->value,
-                                     .len = item->len,
-                                     .chain = item->chain,
-                                     .skip = item->skip};
-        item_runs_begin(&runs, kv->pm->base, &source);
-    }
-    if (!item_runs_next(&runs))
-        return false;
-    run->bytes = runs.bytes;
-    run->len = (uint32_t)runs.len;
-    run->next = runs.next;
-    run->end += run->len;
-    return true;
-}
-
-size_t durable_copy_value(const struct kv *kv, const struct kv_item *item,
-                          size_t from, void *to, size_t len)
-{
-    struct kv_run run = {0};
-    size_t done = 0;
-    while (done < len && durable_next_run(kv, item, &run)) {
-        if (run.end <= from)
-            continue;
-        size_t at = run.end - run.len, skip = from > at ? from - at : 0;
-        size_t n = run.len - skip < len - done ? run.len - skip : len - done;
-        memcpy((char *)to + done, (const char *)run.bytes + skip, n);
-        done += n;
-        from += n;
-    }
-    return done;
-}
-
 enum kv_result durable_read(struct kv *kv, const void *key, size_t klen,
                             bool used, size_t from, void *buffer, size_t size,
                             struct kv_item *out)
@@ -237,7 +199,7 @@ static uint64_t take_cas(struct kv *kv)
 
 /* Give the place to the bucket, once the commit makes it so. */
 static void publish(struct kv *kv, const struct found *f, uint32_t place,
-                    uint32_t len, bool expires)
+                    const struct change *change, bool inlined)
 {
     uint32_t bucket = hop_bucket(&kv->table, f->hash);
     if (f->place != HOP_NONE) {
@@ -249,11 +211,9 @@ static void publish(struct kv *kv, const struct found *f, uint32_t place,
         hop_link(&kv->table, bucket, place, f->hash);
     }
     lru_insert(&kv->lru, place);
-    if (item_blob_size(f->klen, len) > 0)
+    if (!inlined)
         *lru_pin(&kv->lru, place) = 0;
-    space_count_new(kv, (uint64_t)f->klen + len, expires);
-    kv->stats.total_items++;
-    kv->stats.total_bytes += f->klen + len;
+    space_count_new(kv, (uint64_t)f->klen + change->len, change->exptime != 0);
 }
 
 /* On failure a reservation in the change stays the caller's. */
@@ -286,11 +246,17 @@ static enum kv_result replace(struct kv *kv, struct found *f,
                              .hash = f->hash,
                              .exptime = change->exptime,
                              .flags = change->flags};
+    enum kv_kind kind = change->kind;
+    if (kind == KV_KIND_INSERT && f->place != HOP_NONE)
+        kind = KV_KIND_REPLACE;
+    uint64_t before = kv->pm->flushed - change->flushed;
     /* Noted first: the place may be the bucket's own, and a line that is
      * being written back is slow to read. */
-    publish(kv, f, place, change->len, change->exptime != 0);
+    publish(kv, f, place, change, size == 0);
     item_write(kv->pm, kv_entry(kv, place), &blob, f->key, f->klen,
                change->blob.offset ? NULL : &change->value, change->len, &meta);
+    costs_note(&kv->costs, kind, kv->pm->flushed - before,
+               (uint64_t)f->klen + change->len);
     kv->stats.pieces += blob.chained;
     if (cas)
         *cas = meta.cas;
@@ -357,6 +323,7 @@ static enum kv_result store(struct kv *kv, enum kv_mode mode, const void *key,
         return result;
     if (mode == KV_APPEND || mode == KV_PREPEND) {
         change->blob.offset = 0;
+        change->kind = KV_KIND_JOIN;
         result = join(kv, &f, mode == KV_APPEND, change, old);
         if (result != KV_OK)
             return result;
@@ -379,6 +346,8 @@ enum kv_result durable_store(struct kv *kv, enum kv_mode mode, const void *key,
     change.flags = flags;
     change.exptime = exptime;
     change.blob = (struct item_blob){0};
+    change.flushed = 0;
+    change.kind = KV_KIND_INSERT;
     return store(kv, mode, key, klen, cas, &change, cas_out);
 }
 
@@ -473,15 +442,17 @@ static void end_reservation(struct kv *kv, struct kv_reservation *reservation,
     *reservation = (struct kv_reservation){0};
 }
 
-/* The bytes are there: begin to make them durable. */
-static void flush_reserved(struct kv *kv,
-                           const struct kv_reservation *reservation)
+/* The bytes are there: begin to make them durable. How many that flushes. */
+static uint64_t flush_reserved(struct kv *kv,
+                               const struct kv_reservation *reservation)
 {
+    uint64_t before = kv->pm->flushed;
     struct item_source source = reserved_value(reservation);
     struct item_runs runs;
     item_runs_begin(&runs, kv->pm->base, &source);
     while (item_runs_next(&runs))
         pm_filled(kv->pm, runs.bytes, runs.len);
+    return kv->pm->flushed - before;
 }
 
 enum kv_result durable_publish(struct kv *kv,
@@ -501,7 +472,7 @@ enum kv_result durable_publish(struct kv *kv,
     if (key_fits(klen) &&
         item_blob_prefix((uint32_t)klen) == reservation->prefix) {
         if (!joined)
-            flush_reserved(kv, reservation);
+            change.flushed = flush_reserved(kv, reservation);
         result = store(kv, mode, key, klen, cas, &change, cas_out);
     }
     end_reservation(kv, reservation, space, result == KV_OK && !joined);
@@ -524,7 +495,7 @@ enum kv_result durable_delete(struct kv *kv, const void *key, size_t klen)
     enum kv_result result = find_entry(kv, key, klen, LOOKUP_CHANGE, &f);
     if (result != KV_OK)
         return result;
-    space_remove(kv, f.place);
+    space_remove(kv, f.place, KV_KIND_DELETE);
     return KV_OK;
 }
 
@@ -539,6 +510,7 @@ enum kv_result durable_touch(struct kv *kv, const void *key, size_t klen,
     kv->expiring -= (uint32_t)meta != 0;
     kv->expiring += exptime != 0;
     lru_touch(&kv->lru, f.place);
+    costs_note(&kv->costs, KV_KIND_TOUCH, 0, 0);
     commit_write_loose(&kv->commit, &kv_entry(kv, f.place)->meta,
                        item_meta_word(exptime, (uint32_t)(meta >> 32)));
     return KV_OK;
@@ -583,7 +555,8 @@ enum kv_result durable_arith(struct kv *kv, const void *key, size_t klen,
     struct change change = {.value.head = {.bytes = text, .len = (uint32_t)len},
                             .len = (uint32_t)len,
                             .flags = (uint32_t)(meta >> 32),
-                            .exptime = (uint32_t)meta};
+                            .exptime = (uint32_t)meta,
+                            .kind = KV_KIND_NUMBER};
     result = replace(kv, &f, &change, cas);
     if (result == KV_OK && value)
         *value = number;

@@ -230,6 +230,24 @@ void kv_shared_stats(struct kv_shared *shared, struct kv_statistics *out)
     }
 }
 
+void kv_shared_costs(struct kv_shared *shared, struct kv_cost out[KV_KINDS])
+{
+    struct kv_cost one[KV_KINDS];
+    memset(out, 0, sizeof(one));
+    for (uint32_t i = 0; i < shared->n; i++) {
+        struct shared_shard *shard = &shared->shards[i];
+        pthread_mutex_lock(&shard->lock);
+        kv_costs(shard->kv, one);
+        pthread_mutex_unlock(&shard->lock);
+        for (unsigned kind = 0; kind < KV_KINDS; kind++) {
+            out[kind].n += one[kind].n;
+            out[kind].stored += one[kind].stored;
+            out[kind].flushed += one[kind].flushed;
+            out[kind].fences += one[kind].fences;
+        }
+    }
+}
+
 uint32_t kv_shared_shards(const struct kv_shared *shared)
 {
     return shared->n;

@@ -39,18 +39,12 @@ enum kv_result space_commit(struct kv *kv)
             kv->failed = true;
             return KV_IO;
         }
+        costs_settle(&kv->costs);
     }
     hop_settle(&kv->table);
     heap_settle(&kv->heap, kv->epoch);
     kv->moves++;
     return KV_OK;
-}
-
-void space_count_new(struct kv *kv, uint64_t bytes, bool expires)
-{
-    kv->stats.items++;
-    kv->stats.bytes += bytes;
-    kv->expiring += expires;
 }
 
 void space_count(struct kv *kv, uint32_t place, bool here)
@@ -136,8 +130,9 @@ static uint32_t bucket_of(const struct kv *kv, uint32_t place)
                          item_hash(kv_entry(kv, place)));
 }
 
-void space_remove(struct kv *kv, uint32_t place)
+void space_remove(struct kv *kv, uint32_t place, enum kv_kind why)
 {
+    costs_note(&kv->costs, why, 0, 0);
     space_count(kv, place, false);
     space_retire_blob(kv, place);
     lru_remove(&kv->lru, place);
@@ -149,14 +144,15 @@ void space_remove(struct kv *kv, uint32_t place)
 
 static void remove_counted(struct kv *kv, uint32_t place)
 {
-    if (space_is_stale(kv, place)) {
+    bool stale = space_is_stale(kv, place);
+    if (stale) {
         kv->stats.reclaimed++;
     } else {
         kv->stats.evictions++;
         if (kv->head.watch)
             durable_note_evicted(kv, place);
     }
-    space_remove(kv, place);
+    space_remove(kv, place, stale ? KV_KIND_EXPIRE : KV_KIND_EVICT);
 }
 
 void space_sweep(struct kv *kv, uint64_t n)
@@ -175,7 +171,7 @@ void space_sweep(struct kv *kv, uint64_t n)
             if (space_commit(kv) != KV_OK)
                 return;
         kv->stats.reclaimed++;
-        space_remove(kv, place);
+        space_remove(kv, place, KV_KIND_EXPIRE);
     }
 }
 
@@ -309,8 +305,10 @@ enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
 
 static void move_item(struct kv *kv, const struct hop_move *move)
 {
+    uint64_t before = kv->pm->flushed;
     item_move(kv->pm, kv_entry(kv, move->to), kv_entry(kv, move->from),
               kv_meta(kv, move->from));
+    costs_note(&kv->costs, KV_KIND_DISPLACE, kv->pm->flushed - before, 0);
     lru_move(&kv->lru, move->from, move->to);
     hop_swap(&kv->table, move->bucket, move->from, move->to);
     kv->stats.displacements++;

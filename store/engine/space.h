@@ -44,15 +44,21 @@ void space_free_blob(struct kv *kv, const struct item_blob *blob, uint64_t len);
  * KV_NO_SPACE, KV_IO. */
 enum kv_result space_place(struct kv *kv, uint64_t hash, uint32_t *place);
 
-/* Remove an item; whoever borrowed its value keeps it. */
-void space_remove(struct kv *kv, uint32_t place);
+/* Remove an item; whoever borrowed its value keeps it. why: the kind of
+ * operation that this is. */
+void space_remove(struct kv *kv, uint32_t place, enum kv_kind why);
 
 /* Account for an item that is new in its place, or no longer there. */
 void space_count(struct kv *kv, uint32_t place, bool here);
 
 /* The same for one that has just been written: a line that is being written
  * back is slow to read. */
-void space_count_new(struct kv *kv, uint64_t bytes, bool expires);
+static inline void space_count_new(struct kv *kv, uint64_t bytes, bool expires)
+{
+    kv->stats.items++;
+    kv->stats.bytes += bytes;
+    kv->expiring += expires;
+}
 
 /* Retire the blob of the item in a place, if it has one. */
 void space_retire_blob(struct kv *kv, uint32_t place);

@@ -123,6 +123,30 @@ START_TEST(keys_are_spread_over_all_shards)
 }
 END_TEST
 
+/* A change is a turn of its own here. */
+START_TEST(costs_are_those_of_all_shards)
+{
+    struct kv_cost before[KV_KINDS], cost[KV_KINDS];
+    for (int k = 0; k < 50; k++) /* the first puts write words of the pools */
+        ck_assert_int_eq(set(k, "v"), KV_OK);
+    kv_shared_costs(shared, before);
+    for (int k = 0; k < 40; k++)
+        ck_assert_int_eq(set(k, "w"), KV_OK);
+    for (int k = 0; k < 30; k++)
+        ck_assert_int_eq(kv_shared_delete(shared, &k, sizeof(k)), KV_OK);
+    kv_shared_costs(shared, cost);
+    bool lasts = stats().fences > 0; /* in memory all is 0 */
+    ck_assert_uint_eq(cost[KV_KIND_INSERT].n, lasts ? 50 : 0);
+    ck_assert_uint_eq(cost[KV_KIND_REPLACE].n, lasts ? 40 : 0);
+    ck_assert_uint_eq(cost[KV_KIND_REPLACE].stored, lasts ? 40 * 5 : 0);
+    ck_assert_double_eq(cost[KV_KIND_REPLACE].fences, lasts ? 40 * 2 : 0);
+    ck_assert_double_eq(cost[KV_KIND_REPLACE].flushed, lasts ? 40 * 128 : 0);
+    ck_assert_double_eq(cost[KV_KIND_DELETE].fences, lasts ? 30 * 2 : 0);
+    ck_assert_double_eq(cost[KV_KIND_DELETE].flushed, lasts ? 30 * 64 : 0);
+    ck_assert_uint_eq(cost[KV_KIND_TOUCH].n, before[KV_KIND_TOUCH].n);
+}
+END_TEST
+
 START_TEST(a_part_of_a_value_is_copied_and_no_more)
 {
     char buffer[8] = "-------";
@@ -470,6 +494,7 @@ static void add_common(TCase *tcase)
 {
     tcase_add_test(tcase, every_operation_finds_the_shard_of_its_key);
     tcase_add_test(tcase, keys_are_spread_over_all_shards);
+    tcase_add_test(tcase, costs_are_those_of_all_shards);
     tcase_add_test(tcase, a_part_of_a_value_is_copied_and_no_more);
     tcase_add_test(tcase, a_held_value_is_readable_until_it_is_released);
     tcase_add_test(tcase, a_scan_goes_through_all_shards);
