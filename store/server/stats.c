@@ -321,12 +321,35 @@ static void stats_slabs(struct connection *c)
     stat_number(c, "total_malloced", kv.pool_size);
 }
 
-/* What stores cost the medium; deletes and touches are in it as well. */
+/* One kind of operation, each by itself; a quotient by nothing is 0. */
+static void stat_kind(struct connection *c, const char *name,
+                      const struct kv_cost *cost)
+{
+    double n = cost->n ? (double)cost->n : 1;
+    double stored = cost->stored ? (double)cost->stored : 1;
+    double amplification = cost->stored ? cost->flushed / stored : 0;
+
+    connection_replyf(c, "STAT pm_%s_count %llu\r\n", name,
+                      (unsigned long long)cost->n);
+    connection_replyf(c, "STAT pm_%s_stored_bytes %llu\r\n", name,
+                      (unsigned long long)cost->stored);
+    connection_replyf(c, "STAT pm_%s_fences_per_op %.3f\r\n", name,
+                      cost->fences / n);
+    connection_replyf(c, "STAT pm_%s_flushed_bytes_per_op %.1f\r\n", name,
+                      cost->flushed / n);
+    connection_replyf(c, "STAT pm_%s_write_amplification %.2f\r\n", name,
+                      amplification);
+}
+
+/* What stores cost the medium, deletes and touches with them; then each kind
+ * of operation by itself. */
 static void stats_pm(struct connection *c)
 {
+    struct kv_cost costs[KV_KINDS];
     struct kv_statistics kv;
 
     kv_stats(c->shard->kv, &kv);
+    kv_costs(c->shard->kv, costs);
     double items = kv.total_items ? (double)kv.total_items : 1;
     double bytes = kv.total_bytes ? (double)kv.total_bytes : 1;
 
@@ -341,6 +364,8 @@ static void stats_pm(struct connection *c)
                       (double)kv.flushed / items);
     connection_replyf(c, "STAT pm_write_amplification %.2f\r\n",
                       (double)kv.flushed / bytes);
+    for (int kind = 0; kind < KV_KINDS; kind++)
+        stat_kind(c, kv_kind_name((enum kv_kind)kind), &costs[kind]);
 }
 
 static void stats_conns(struct connection *c)

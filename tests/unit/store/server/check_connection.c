@@ -344,6 +344,57 @@ START_TEST(stats_of_the_medium_are_what_the_stores_cost)
 }
 END_TEST
 
+/* What is alone in its turn, and what shares one. */
+START_TEST(stats_of_the_medium_tell_what_each_kind_of_operation_costs)
+{
+    static const char *const expected[] = {
+        "STAT pm_insert_count 3\r\n",
+        "STAT pm_insert_stored_bytes 6\r\n",
+        "STAT pm_replace_count 2\r\n",
+        "STAT pm_replace_stored_bytes 8\r\n",
+        "STAT pm_replace_fences_per_op 2.000\r\n",
+        "STAT pm_replace_flushed_bytes_per_op 128.0\r\n",
+        "STAT pm_replace_write_amplification 32.00\r\n",
+        "STAT pm_append_count 1\r\n",
+        "STAT pm_append_stored_bytes 6\r\n",
+        "STAT pm_touch_count 3\r\n",
+        "STAT pm_touch_stored_bytes 0\r\n",
+        "STAT pm_touch_fences_per_op 1.000\r\n",
+        "STAT pm_touch_flushed_bytes_per_op 64.0\r\n",
+        "STAT pm_touch_write_amplification 0.00\r\n",
+        "STAT pm_delete_count 2\r\n",
+        "STAT pm_delete_fences_per_op 1.500\r\n",
+        "STAT pm_evict_count 0\r\n",
+        "STAT pm_evict_fences_per_op 0.000\r\n"};
+    int fd = client();
+    const char *line;
+
+    say(fd, "set a 0 0 1\r\n1\r\n");
+    say(fd, "set b 0 0 1\r\n1\r\n");
+    say(fd, "set c 0 0 1\r\n1\r\n");
+    say(fd, "set a 0 0 3\r\n222\r\n");
+    say(fd, "replace a 0 0 3\r\n333\r\n");
+    say(fd, "append a 0 0 2\r\n44\r\n");
+    say(fd, "touch a 0\r\ntouch b 0\r\n");
+    say(fd, "delete a\r\n");
+    say(fd, "touch c 0\r\ndelete b\r\n");
+
+    const char *text = say(fd, "stats pm\r\n");
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+        ck_assert_msg(strstr(text, expected[i]) != NULL, "%s is not in %s",
+                      expected[i], text);
+    /* As clients take them apart: three words, the last one a number. */
+    for (line = text; strncmp(line, "END\r\n", 5) != 0;
+         line = strchr(line, '\n') + 1) {
+        char name[64], number[32], rest[8];
+        ck_assert_int_eq(
+            sscanf(line, "STAT %63s %31s%7[^\n]", name, number, rest), 3);
+        ck_assert_str_eq(rest, "\r");
+    }
+    close(fd);
+}
+END_TEST
+
 START_TEST(stats_end_and_name_what_operators_scrape)
 {
     static const char *const names[] = {"STAT pid ",
@@ -385,6 +436,8 @@ int main(void)
     tcase_add_test(
         t, a_closed_connection_is_not_heard_of_while_others_hold_its_socket);
     tcase_add_test(t, stats_of_the_medium_are_what_the_stores_cost);
+    tcase_add_test(t,
+                   stats_of_the_medium_tell_what_each_kind_of_operation_costs);
     tcase_add_test(t, stats_end_and_name_what_operators_scrape);
     suite_add_tcase(s, t);
     return run_suite(s);
