@@ -191,6 +191,71 @@ START_TEST(a_value_in_pieces_is_held_as_well)
 }
 END_TEST
 
+/* In a cache, in the turn in which it was got: what comes after it takes all
+ * of the pool but what is borrowed. */
+START_TEST(a_borrowed_value_outlives_its_eviction)
+{
+    char key[16], path[32];
+    struct kv_item borrowed;
+    int n = 0, gone = 0;
+    struct kv_options options = {.size = POOL,
+                                 .evict = true,
+                                 .engine = fd >= 0 ? KV_ENGINE_DURABLE
+                                                   : KV_ENGINE_MEMORY};
+    kv_close(kv);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    open_with(options, path);
+    ck_assert_int_eq(set("k", 'a', 3000), KV_OK);
+    turns(1);
+    ck_assert_int_eq(kv_get(kv, "k", 1, &borrowed), KV_OK);
+    while (gone < 1000) {
+        snprintf(key, sizeof(key), "%d", n++);
+        ck_assert_int_eq(set(key, 'x', 3000), KV_OK);
+        gone += kv_exists(kv, "k", 1) == KV_MISS;
+        ck_assert_int_lt(n, 5000);
+    }
+    ck_assert(all(&borrowed, 'a'));
+}
+END_TEST
+
+/* Values in their entries, beside them, and in blobs with their keys. */
+START_TEST(what_is_in_use_stays_where_it_is_while_the_table_grows_and_shrinks)
+{
+    enum { N = 90, MORE = 4000 };
+    struct kv_item held[N], got[N], again;
+    static const size_t lens[] = {4, 100, 700};
+    char key[64];
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "%0*d", i % 2 ? 5 : 40, i);
+        ck_assert_int_eq(set(key, 'a' + i % 26, lens[i % 3]), KV_OK);
+        ck_assert_int_eq(kv_hold(kv, key, strlen(key), &held[i]), KV_OK);
+        ck_assert_int_eq(kv_get(kv, key, strlen(key), &got[i]), KV_OK);
+    }
+    uint64_t places = fd >= 0 ? kv->table.places : 0;
+    for (int i = 0; i < MORE; i++) { /* a turn, in which they are borrowed */
+        snprintf(key, sizeof(key), "more%d", i);
+        ck_assert_int_eq(set(key, 'x', 3), KV_OK);
+    }
+    ck_assert(fd < 0 || kv->table.places > 4 * places);
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "%0*d", i % 2 ? 5 : 40, i);
+        ck_assert(all(&got[i], 'a' + i % 26) && all(&held[i], 'a' + i % 26));
+        ck_assert_int_eq(kv_get(kv, key, strlen(key), &again), KV_OK);
+        ck_assert(lens[i % 3] == 4 || again.value == got[i].value);
+    }
+    for (int i = 0; i < MORE; i++) {
+        snprintf(key, sizeof(key), "more%d", i);
+        ck_assert_int_eq(kv_delete(kv, key, strlen(key)), KV_OK);
+        turns(1);
+    }
+    ck_assert(fd < 0 || kv->stats.shrinks > 0);
+    for (int i = 0; i < N; i++) {
+        ck_assert(all(&held[i], 'a' + i % 26));
+        kv_release(kv, &held[i]);
+    }
+}
+END_TEST
+
 static void add_common(TCase *tcase)
 {
     tcase_add_test(tcase, a_held_value_stays_whatever_becomes_of_its_item);
@@ -198,6 +263,10 @@ static void add_common(TCase *tcase)
     tcase_add_test(tcase, a_borrowed_value_outlives_a_release);
     tcase_add_test(
         tcase, a_value_that_is_still_in_the_store_is_let_go_without_a_trace);
+    tcase_add_test(tcase, a_borrowed_value_outlives_its_eviction);
+    tcase_add_test(
+        tcase,
+        what_is_in_use_stays_where_it_is_while_the_table_grows_and_shrinks);
 }
 
 int main(void)
