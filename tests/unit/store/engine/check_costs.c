@@ -243,6 +243,21 @@ START_TEST(several_kinds_of_one_turn_share_its_fences_by_their_numbers)
 }
 END_TEST
 
+/* The word of the touch is never written. */
+START_TEST(a_touch_that_is_forgotten_with_its_item_has_half_a_line)
+{
+    put("k", "1");
+    kv_commit(kv);
+    remember();
+    kv_touch(kv, "k", 1, 2000);
+    kv_delete(kv, "k", 1);
+    kv_commit(kv);
+    expect_all_told();
+    expect(KV_KIND_TOUCH, 1, 0, LINE / 2, 1);
+    expect(KV_KIND_DELETE, 1, 0, LINE / 2, 1);
+}
+END_TEST
+
 /* The put finds its segment of 128 places full to 7/8, and both, the segment
  * of 256 and the item, are of one commit. */
 START_TEST(a_segment_written_anew_is_no_cost_of_the_put)
@@ -384,6 +399,8 @@ int main(void)
     tcase_add_test(tcase, a_batch_of_sixteen_shares_two_fences);
     tcase_add_test(tcase,
                    several_kinds_of_one_turn_share_its_fences_by_their_numbers);
+    tcase_add_test(tcase,
+                   a_touch_that_is_forgotten_with_its_item_has_half_a_line);
     tcase_add_test(tcase, a_segment_written_anew_is_no_cost_of_the_put);
     tcase_add_test(tcase, what_makes_room_in_the_table_is_told_apart);
     tcase_add_test(tcase, in_a_cache_evictions_are_told_apart);

@@ -115,6 +115,25 @@ START_TEST(a_directory_that_was_prepared_in_part_or_whole_is_right)
 }
 END_TEST
 
+/* Each growth makes a step. Before a directory of n entries has to be doubled
+ * about n / 2 segments are written anew; what is ready then is no pause. */
+START_TEST(a_directory_is_made_in_small_steps_long_before_it_is_needed)
+{
+    for (uint32_t depth = 1; depth <= 18; depth++) {
+        uint32_t steps = 0, all = 2u << depth;
+        ck_assert_int_eq(hop_deepen(&table, depth), 0);
+        while (table.n_deeper < all && steps < all) {
+            uint32_t before = table.n_deeper;
+            hop_prepare(&table);
+            ck_assert_uint_le(table.n_deeper - before, 4096);
+            steps++;
+        }
+        ck_assert_uint_eq(table.n_deeper, all);
+        ck_assert_uint_le(steps, 1 + all / 2 / 1024);
+    }
+}
+END_TEST
+
 START_TEST(an_item_is_found_before_and_after_the_commit)
 {
     put_item(7, 1, hop_free_place(&table, 7));
@@ -303,6 +322,8 @@ int main(void)
     tcase_add_test(tcase, descriptions_of_segments_stay_where_they_are);
     tcase_add_test(tcase,
                    a_directory_that_was_prepared_in_part_or_whole_is_right);
+    tcase_add_test(tcase,
+                   a_directory_is_made_in_small_steps_long_before_it_is_needed);
     tcase_add_test(tcase, an_item_is_found_before_and_after_the_commit);
     tcase_add_test(tcase,
                    an_item_with_the_mark_of_another_one_is_not_taken_for_it);
