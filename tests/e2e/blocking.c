@@ -219,13 +219,19 @@ static void time_out_below_zero(void)
     said("write", write(a, much, 1));
 }
 
+struct closed {
+    int rc;
+    uint64_t ms; /* it took */
+};
+
 static void *closes_a(void *arg)
 {
+    struct closed *closed = arg;
     uint64_t start = now_ms();
 
-    said("close", close(a));
-    printf("  %s\n", now_ms() - start >= 400 ? "waited" : "at once");
-    return arg;
+    closed->rc = close(a);
+    closed->ms = now_ms() - start;
+    return NULL;
 }
 
 /*
@@ -236,6 +242,7 @@ static void lingers_for_tcp(void)
 {
     int c, d, little = 16384, some = 32768, two = 2;
     struct linger wait = {1, 4};
+    struct closed closed;
     pthread_t closer;
     ssize_t left, n;
     uint64_t start;
@@ -248,7 +255,7 @@ static void lingers_for_tcp(void)
     left = fill(a);
     setsockopt(b, SOL_SOCKET, SO_RCVLOWAT, &two, sizeof(two));
     said("linger", setsockopt(a, SOL_SOCKET, SO_LINGER, &wait, sizeof(wait)));
-    pthread_create(&closer, NULL, closes_a, NULL);
+    pthread_create(&closer, NULL, closes_a, &closed);
     sleep_ms(100);
     while (left > 50000 && (n = read(b, much, (size_t)left - 50000)) > 0)
         left -= n;
@@ -260,6 +267,8 @@ static void lingers_for_tcp(void)
     while ((n = read(b, much, 65536)) > 0)
         left -= n;
     pthread_join(closer, NULL);
+    said("close", closed.rc);
+    printf("  %s\n", closed.ms >= 400 ? "waited" : "at once");
     said("left", left);
     said("the end", n);
 }
