@@ -28,28 +28,36 @@ static void add_run(const struct costs *costs, struct kv_cost *sum)
 void costs_turn_to(struct costs *costs, enum kv_kind kind)
 {
     uint64_t left = costs->n - costs->durable;
-    add_run(costs, &costs->of[costs->kind]);
+    struct kv_cost *sum = &costs->of[costs->kind];
+    if (costs->runs == costs->commit->runs) { /* the middle of a turn */
+        sum->stored += costs->stored;
+        sum->flushed += (double)costs->flushed;
+    } else {
+        add_run(costs, sum);
+        costs->durable = 0;
+        costs->runs = costs->commit->runs;
+        costs->lines = costs->commit->lines;
+    }
     costs->pending[costs->kind] += left;
     costs->mixed = costs->mixed || left > 0;
     costs->kind = kind;
-    costs->n = costs->durable = 0;
-    costs->stored = costs->flushed = 0;
-    costs->runs = costs->commit->runs;
-    costs->lines = costs->commit->lines;
+    costs->n = costs->stored = costs->flushed = 0;
 }
 
 /* The run began in this turn, so there was one commit since. */
 void costs_share(struct costs *costs)
 {
-    double lines = (double)(costs->commit->lines - costs->lines);
-    double all = 0;
+    double flushed = LINE * (double)(costs->commit->lines - costs->lines);
+    uint64_t all = 0;
     costs->pending[costs->kind] += costs->n;
     for (int kind = 0; kind < KV_KINDS; kind++)
-        all += (double)costs->pending[kind];
+        all += costs->pending[kind];
     for (int kind = 0; kind < KV_KINDS; kind++) {
-        double n = (double)costs->pending[kind];
-        costs->of[kind].fences += FENCES * n / all;
-        costs->of[kind].flushed += LINE * lines * n / all;
+        if (costs->pending[kind] == 0)
+            continue;
+        double part = (double)costs->pending[kind] / (double)all;
+        costs->of[kind].fences += FENCES * part;
+        costs->of[kind].flushed += flushed * part;
         costs->of[kind].n += costs->pending[kind];
         costs->pending[kind] = 0;
     }

@@ -2,8 +2,8 @@
  * A table that grows, and shrinks: a segment that is getting full is written
  * anew, as a larger one or as two, into free space, and then one table word
  * changes; a sparse one is written anew smaller, or as one with its sibling. No
- * key is read and nothing else touched, so that it takes some ten microseconds
- * whatever the table's size.
+ * key is read and nothing else touched, so that it takes some tens of
+ * microseconds whatever the table's size.
  */
 #ifndef STORE_ENGINE_GROW_H
 #define STORE_ENGINE_GROW_H
