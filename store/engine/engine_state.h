@@ -63,6 +63,7 @@ struct kv {
     uint32_t sweep_place; /* where the next look begins */
     uint32_t sparse;      /* a segment that could be smaller, or HOP_NONE */
     uint64_t sweep_left;  /* places that may hold flushed items */
+    uint64_t sweep_due;   /* places to look at before a store is full */
     uint64_t expiring;    /* items with an exptime */
     uint64_t seed;        /* of the hash of keys */
     uint64_t next_cas;

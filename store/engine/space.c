@@ -21,6 +21,7 @@
 #define PLACES_SHARE  8  /* and this part of the table */
 #define RESERVE_STEP  64 /* evictions per turn for that at most */
 #define EVICT_AHEAD   (16u << 10) /* bytes */
+#define SWEEP_AHEAD   1024        /* places: some ten microseconds */
 #define EVICT_STEPS   8           /* of what a value needs, after the first */
 #define PLACE_TRIES   256
 #define PIECE_MIN     512  /* bytes of a piece, but of the last one */
@@ -175,15 +176,24 @@ void space_sweep(struct kv *kv, uint64_t n)
     }
 }
 
-/* All of the table, at most once a second. */
-static void sweep_all(struct kv *kv)
+/*
+ * Some places of the table more, and all of them once a second. False: that has
+ * been done.
+ */
+static bool sweep_further(struct kv *kv)
 {
-    bool due =
-        kv->sweep_left > 0 || (kv->expiring > 0 && kv->swept_at != kv->now);
-    if (!due)
-        return;
-    kv->swept_at = kv->now;
-    space_sweep(kv, kv->table.places);
+    if (kv->expiring > 0 && kv->swept_at != kv->now) {
+        kv->swept_at = kv->now;
+        kv->sweep_due = kv->table.places;
+    }
+    if (kv->sweep_due < kv->sweep_left)
+        kv->sweep_due = kv->sweep_left;
+    if (kv->sweep_due == 0)
+        return false;
+    uint64_t n = kv->sweep_due < SWEEP_AHEAD ? kv->sweep_due : SWEEP_AHEAD;
+    kv->sweep_due -= n;
+    space_sweep(kv, n);
+    return true;
 }
 
 /* Evict until so many bytes wait for the next commit. False: nothing left. */
@@ -288,13 +298,13 @@ enum kv_result space_blob(struct kv *kv, uint64_t len, uint32_t klen,
         } else if (kv->recovery.active) {
             result = look_further(kv, len, &evicted);
         } else {
-            if (!swept)
-                sweep_all(kv);
+            /* A cache has another way; a store refuses for want of all. */
+            if ((!swept || !kv->evict) && sweep_further(kv))
+                swept = true;
             else if (!kv->evict || !evict_bytes(kv, more))
                 return kv->failed ? KV_IO : KV_NO_SPACE;
             else
                 more = heap_round(len) / EVICT_STEPS + 1;
-            swept = true;
             result = space_commit(kv);
         }
         if (result != KV_OK)

@@ -214,6 +214,45 @@ START_TEST(a_put_of_a_full_cache_evicts_a_bounded_number)
 }
 END_TEST
 
+/* What a value needs is made of what has expired, not all that has. */
+static void expire_and_put(bool evict, uint64_t *reclaimed, uint64_t *flushed)
+{
+    static char large[60000];
+    open_store(16u << 20, evict);
+    for (uint64_t k = 0; k < 60000; k++)
+        if (kv_store(kv, KV_SET, &k, sizeof(k), 0, 1500, 0, large, 100, NULL) !=
+                KV_OK ||
+            kv_commit(kv) != KV_OK)
+            ck_abort();
+    for (uint64_t k = 60000;
+         kv->heap.free_bytes > sizeof(large) && kv->stats.evictions == 0; k++)
+        ck_assert_int_eq(put(k, 2000), KV_OK);
+    kv_set_time(kv, 2000);
+    uint64_t before = kv->stats.reclaimed, written = kv->pm->flushed;
+    ck_assert_int_eq(
+        kv_store(kv, KV_SET, "large", 5, 0, 0, 0, large, sizeof(large), NULL),
+        KV_OK);
+    ck_assert_int_eq(kv_commit(kv), KV_OK);
+    *reclaimed = kv->stats.reclaimed - before;
+    *flushed = kv->pm->flushed - written;
+    printf("%llu of some 60000 that had expired were taken out, %llu bytes "
+           "flushed\n",
+           (unsigned long long)*reclaimed, (unsigned long long)*flushed);
+    close_store();
+}
+
+START_TEST(a_put_takes_out_no_more_of_what_has_expired_than_it_needs)
+{
+    uint64_t reclaimed, flushed;
+    for (int evict = 0; evict < 2; evict++) {
+        expire_and_put(evict, &reclaimed, &flushed);
+        ck_assert_uint_gt(reclaimed, 0);
+        ck_assert_uint_le(reclaimed, 10000);
+        ck_assert_uint_le(flushed, 10000 * 2 * LINE + 60000 + GROWTH);
+    }
+}
+END_TEST
+
 /*
  * Keys that all have one bucket, whatever the size of their segment, and the
  * same first two bits of those that choose it: who knows the seed can find such
@@ -259,6 +298,8 @@ int main(void)
                    a_delete_of_a_table_that_shrinks_writes_one_segment_at_most);
     tcase_add_test(tcase, a_put_of_a_pool_that_is_nearly_full_does_no_more);
     tcase_add_test(tcase, a_put_of_a_full_cache_evicts_a_bounded_number);
+    tcase_add_test(tcase,
+                   a_put_takes_out_no_more_of_what_has_expired_than_it_needs);
     tcase_add_test(tcase,
                    keys_of_one_bucket_cost_a_growth_for_each_bit_they_share);
     suite_add_tcase(suite, tcase);
