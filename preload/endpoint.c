@@ -26,32 +26,34 @@
 enum { SLAB_ENDPOINTS = 64, FREE_LEAST = 256, SHARED_LOOKS_MOST = 9 };
 
 /*
- * First in, first out, so that a freed endpoint rests for a while. A signal
- * handler that finds its own thread in here makes one of its own, and leaves
- * what it frees.
+ * First in, first out, so that a freed endpoint rests for a while. Until so
+ * many rest, new ones come off a slab one by one: a page is touched when its
+ * first endpoint is used. A signal handler that finds its own thread in here
+ * makes one of its own, and leaves what it frees.
  */
 static struct {
     struct lock lock;
     struct endpoint *head, *tail;
     unsigned n;
+    struct endpoint *slab; /* the next new one, if any are left */
+    _Atomic unsigned left; /* of the slab */
 } pool;
 
-static bool pool_grow(void)
+/* The child of a fork goes on from whatever was done last: hence the order. */
+static struct endpoint *pool_new(void)
 {
-    size_t size = SLAB_ENDPOINTS * sizeof(struct endpoint);
-    struct endpoint *slab = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (atomic_load(&pool.left) == 0) {
+        struct endpoint *slab =
+            mmap(NULL, SLAB_ENDPOINTS * sizeof(*slab), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (slab == MAP_FAILED)
-        return false;
-    for (int i = 0; i < SLAB_ENDPOINTS; i++) {
-        slab[i].next = pool.head;
-        pool.head = &slab[i];
-        if (pool.tail == NULL)
-            pool.tail = &slab[i];
+        if (slab == MAP_FAILED)
+            return NULL;
+        pool.slab = slab;
+        atomic_store(&pool.left, SLAB_ENDPOINTS);
     }
-    pool.n += SLAB_ENDPOINTS;
-    return true;
+    atomic_fetch_sub(&pool.left, 1);
+    return pool.slab++;
 }
 
 static struct endpoint *pool_take(void)
@@ -64,14 +66,15 @@ static struct endpoint *pool_take(void)
         return e == MAP_FAILED ? NULL : e;
     }
     /* One that the helper was asked for late rests until it has seen it. */
-    if (((pool.n > FREE_LEAST && !atomic_load(&pool.head->queued)) ||
-         pool_grow()) &&
-        pool.head != NULL) {
+    if (pool.n > FREE_LEAST && pool.head != NULL &&
+        !atomic_load(&pool.head->queued)) {
         e = pool.head;
         pool.head = e->next;
         if (pool.head == NULL)
             pool.tail = NULL;
         pool.n--;
+    } else {
+        e = pool_new();
     }
     lock_give(&pool.lock);
     return e;
