@@ -247,11 +247,15 @@ void endpoint_grown_up(struct endpoint *e)
 
 /* ---- what the stream tells us ---- */
 
+static void on_changed(struct stream *s)
+{
+    stats_update(endpoint_of(s));
+}
+
 static void on_wake(struct stream *s)
 {
     struct endpoint *e = endpoint_of(s);
 
-    stats_update(e);
     for (uint64_t ids = atomic_load(&e->watch); ids != 0; ids >>= 16)
         if ((ids & 0xffff) != 0)
             waiter_wake(ids & 0xffff);
@@ -290,6 +294,7 @@ static bool on_stays(struct stream *s)
 
 const struct stream_calls endpoint_stream_calls = {
     .wake = on_wake,
+    .changed = on_changed,
     .managed = on_managed,
     .kick = on_kick,
     .reach = &process.reach,

@@ -332,9 +332,10 @@ static void on_tcp(struct watch *watch, uint32_t events)
 {
     struct endpoint *e = watch->arg;
 
-    (void)events;
     progress(e);
-    if (e->stream.managed && !stream_is_up(&e->stream)) {
+    if (e->stream.managed && !stream_is_up(&e->stream) &&
+        ((events & ~(uint32_t)EPOLLOUT) ||
+         handover_tx_mode(&e->stream.h) != TX_HELD)) {
         /* Bytes that wait before a handover ends are news as any others. */
         atomic_fetch_add(&e->stream.told, 1);
         endpoint_stream_calls.wake(&e->stream);

@@ -36,9 +36,11 @@
 
 struct stream;
 
-/* What a stream tells its owner. Called with the stream's locks held. */
+/* What a stream tells its owner. Called with the stream's locks held, but for
+ * `wake`: who is woken takes them at once. */
 struct stream_calls {
     void (*wake)(struct stream *s);             /* readiness may be another */
+    void (*changed)(struct stream *s);          /* before it; NULL: no matter */
     void (*managed)(struct stream *s, bool on); /* stage left RAW, is RAW */
     void (*kick)(struct stream *s);             /* helper: stream_progress() */
     struct reach *reach; /* for addresses of strangers; NULL: there are none */
@@ -72,6 +74,7 @@ struct stream {
     int fd;
 
     _Atomic uint32_t told;    /* wake-ups so far; changes with each */
+    _Atomic bool wake_due;    /* told, and not woken: who unlocks does it */
     _Atomic uint32_t refused; /* writes so far that wanted more room */
     _Atomic uint32_t again;   /* how often old bytes were told as news */
     _Atomic bool up_wanted;   /* the last bare call to leave kicks the helper */

@@ -7,8 +7,12 @@
 
 #include "transport/stream/stream.h"
 
-/* Readiness may be another: everybody looks again. */
+/* Readiness may be another: everybody looks again, once it is unlocked. */
 void stream_tell(struct stream *s);
+/* stream_unlock_all() of who calls stream_progress() next, which wakes. */
+void stream_unlock_to_progress(struct stream *s);
+/* Without the locks; in a handler that interrupted its thread, with them. */
+void stream_wake_due(struct stream *s);
 void stream_set_why(struct stream *s, enum reason why);
 /* A call on TCP gave that; true if it changed anything (not -EAGAIN). */
 bool stream_tcp_failed(struct stream *s, int error);

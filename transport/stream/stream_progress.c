@@ -338,6 +338,7 @@ bool stream_progress(struct stream *s)
     bool any = false, again = true;
 
     if (stream_in_handler(s)) {
+        stream_wake_due(s);
         s->calls->kick(s);
         return false;
     }
@@ -345,9 +346,10 @@ bool stream_progress(struct stream *s)
     for (int i = 0; again && i < 64; i++) {
         stream_lock_all(s);
         again = write_tcp(s) || follow_wish(s) || read_tcp(s) || take_accept(s);
-        stream_unlock_all(s);
+        stream_unlock_to_progress(s);
         any |= again;
     }
+    stream_wake_due(s);
     return any;
 }
 
@@ -361,7 +363,7 @@ void stream_hold_expired(struct stream *s)
     handover_give_up(&s->h, &d);
     if (s->h.stage != before)
         stream_carry_out(s, &d, before);
-    stream_unlock_all(s);
+    stream_unlock_to_progress(s);
     stream_progress(s);
 }
 

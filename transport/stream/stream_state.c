@@ -25,29 +25,9 @@ void stream_init(struct stream *s, int fd, bool initiator,
     s->since_ns = s->tcp->now_ns();
 }
 
-void stream_lock_all(struct stream *s)
-{
-    lock_enter(&s->stage);
-    lock_enter(&s->rx);
-    lock_enter(&s->tx);
-}
-
-void stream_unlock_all(struct stream *s)
-{
-    lock_leave(&s->tx);
-    lock_leave(&s->rx);
-    lock_leave(&s->stage);
-}
-
 void stream_bare_left_last(struct stream *s)
 {
     s->calls->kick(s);
-}
-
-void stream_tell(struct stream *s)
-{
-    atomic_fetch_add(&s->told, 1);
-    s->calls->wake(s);
 }
 
 void stream_set_why(struct stream *s, enum reason why)
@@ -105,6 +85,18 @@ static void enter_managed(struct stream *s)
     s->calls->managed(s, true);
 }
 
+/*
+ * An attempt goes on and nobody has waited for it: of a reader that sleeps it
+ * is TCP that tells, bytes or SWITCH, and a writer that is held stays so. Sets
+ * were told by managed().
+ */
+static bool is_no_news(enum handover_stage before, enum handover_stage now)
+{
+    return (before == STAGE_RAW &&
+            (now == STAGE_PROPOSED || now == STAGE_ACCEPTED)) ||
+           (before == STAGE_PROPOSED && now == STAGE_SWITCHED);
+}
+
 void stream_carry_out(struct stream *s, struct handover_do *d,
                       enum handover_stage before)
 {
@@ -147,7 +139,8 @@ void stream_carry_out(struct stream *s, struct handover_do *d,
             s->link->ops->set_aborted(s->link);
         overlay_reset(s);
     }
-    stream_tell(s);
+    if (!is_no_news(before, now))
+        stream_tell(s);
 }
 
 void stream_abort(struct stream *s, enum reason why)
@@ -359,7 +352,7 @@ void stream_message(struct stream *s, const struct control_message *m,
         stream_set_why(s, reason_of_busy(m->reason));
     stream_carry_out(s, &d, before);
 unlock:
-    stream_unlock_all(s);
+    stream_unlock_to_progress(s);
     stream_progress(s);
 }
 
@@ -405,7 +398,7 @@ void stream_answer(struct stream *s, enum reason refuse)
     atomic_store(&s->up_wanted, false);
     stream_carry_out(s, &d, STAGE_RAW);
 unlock:
-    stream_unlock_all(s);
+    stream_unlock_to_progress(s);
     stream_progress(s);
 }
 
@@ -420,7 +413,7 @@ void stream_channel_dead(struct stream *s)
     if (before == STAGE_RAW)
         unguard(s);
     stream_carry_out(s, &d, before);
-    stream_unlock_all(s);
+    stream_unlock_to_progress(s);
     stream_progress(s);
 }
 
@@ -433,7 +426,7 @@ void stream_wish(struct stream *s, enum stream_wish wish, enum reason why)
     }
     if (s->h.stage == STAGE_RAW)
         unguard(s);
-    stream_unlock_all(s);
+    stream_unlock_to_progress(s);
     stream_progress(s);
 }
 
@@ -511,7 +504,7 @@ void stream_check_foreign(struct stream *s)
             stream_tcp_failed(s, rc);
         }
     }
-    stream_unlock_all(s);
+    stream_unlock_to_progress(s);
     stream_progress(s);
 }
 
@@ -593,7 +586,7 @@ int stream_shutdown(struct stream *s, int how)
     stream_carry_out(s, &d, before);
 unlock:
     stream_tell(s); /* an error wakes as well: inet_shutdown() of Linux */
-    stream_unlock_all(s);
+    stream_unlock_to_progress(s);
     stream_progress(s);
     return rc;
 }
