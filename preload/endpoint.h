@@ -101,7 +101,7 @@ struct endpoint {
     bool detached;           /* stream.fd may be another file's by now */
     unsigned failures;       /* of the rendezvous, in a row */
     unsigned attempts;       /* to go up, in a row */
-    uint32_t returns_seen;
+    uint32_t returns_seen, ups_seen;
     uint64_t not_before_ns;
     uint64_t linger_until_ns; /* close() waits for what TCP has to send */
     LIST_ENTRY(endpoint) all; /* those with the helper's interest */

@@ -281,9 +281,15 @@ static void on_rest(struct timer *timer)
         loop_timer_set(helper.loop, timer, clock_ns() + REST_NS);
 }
 
+/* One that has just left TCP is in use: its first byte need not say so. */
 static void look_after_memory(struct endpoint *e)
 {
-    if (!stream_is_up(&e->stream) || atomic_load(&e->stream.quiet))
+    if (!stream_is_up(&e->stream))
+        return;
+    if (e->ups_seen != e->stream.ups)
+        atomic_store(&e->stream.quiet, false);
+    e->ups_seen = e->stream.ups;
+    if (atomic_load(&e->stream.quiet))
         return;
     stream_stir(&e->stream);
     helper.rest.expired = on_rest;
