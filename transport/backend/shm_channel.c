@@ -14,13 +14,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "config/log.h"
 #include "transport/kernel_calls.h"
@@ -28,7 +26,6 @@
 #include "transport/shared_memory.h"
 
 enum {
-    OVERFLOW_UID = 65534,
     MESSAGES_A_TURN = 64,
     MESSAGES_A_DRAIN = 1024, /* more than a socket holds */
     MESSAGE_WEIGHT = 4096,   /* of one message in a socket, at most */
@@ -37,36 +34,6 @@ enum {
     UNANSWERED_MOST = 64,
     ANSWER_NS = 20000000 /* without any answer, and as many again are asked */
 };
-
-static bool other_user_namespace(uint32_t pid)
-{
-    char path[64];
-    struct stat ours, theirs;
-
-    snprintf(path, sizeof(path), "/proc/%u/ns/user", pid);
-    if (stat("/proc/self/ns/user", &ours) < 0 || stat(path, &theirs) < 0)
-        return false;
-    return ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev;
-}
-
-/* The same user by default; an unmapped user is nobody's friend. */
-bool channel_user_allowed(struct shm *shm, int fd, uint32_t *pid)
-{
-    struct ucred who;
-    socklen_t len = sizeof(who);
-
-    if (kernel_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
-        return false;
-    *pid = (uint32_t)who.pid;
-    if (who.uid == OVERFLOW_UID || other_user_namespace(*pid))
-        return false;
-    if (who.uid == geteuid())
-        return true;
-    for (unsigned i = 0; i < shm->config.n_users; i++)
-        if (shm->config.users[i] == who.uid)
-            return true;
-    return false;
-}
 
 /* A message that waits for room in the socket. */
 struct unsent {

@@ -148,6 +148,8 @@ void channel_drain(struct channel *channel);
  * HELLOs to answer: do not begin anything.
  */
 bool channel_is_crowded(struct channel *channel);
+
+/* shm_user.c: by what the kernel says of who connected fd, or listened. */
 bool channel_user_allowed(struct shm *shm, int fd, uint32_t *pid);
 
 /* shm_meet.c */
