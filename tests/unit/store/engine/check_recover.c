@@ -191,6 +191,53 @@ START_TEST(puts_meanwhile_use_space_that_was_empty)
 }
 END_TEST
 
+static uint64_t place_of(const struct hop_segment *segment)
+{
+    return (uint64_t)((const unsigned char *)segment->entries - kv->pm->base);
+}
+
+static bool was_there(const uint64_t *offsets, uint32_t n, uint64_t offset)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (offsets[i] == offset)
+            return true;
+    return false;
+}
+
+START_TEST(a_segment_that_is_written_meanwhile_lies_in_what_was_empty)
+{
+    struct heap_area areas[64];
+    uint64_t old[256];
+    uint32_t n = 0, written = 0;
+    reopen();
+    size_t n_areas = kv->heap.hidden.n_areas;
+    ck_assert_uint_ge(n_areas, 1);
+    ck_assert_uint_le(n_areas, 64);
+    memcpy(areas, kv->heap.hidden.areas, n_areas * sizeof(areas[0]));
+    for (uint32_t i = 0; i < kv->table.n_segments; i++)
+        if (hop_exists(&kv->table, i << HOP_SHIFT)) {
+            ck_assert_uint_lt(n, 256);
+            old[n++] = place_of(hop_segment(&kv->table, i));
+            ck_assert(heap_area_covers(areas, n_areas, old[n - 1], HEAP_UNIT));
+        }
+    for (uint64_t k = 1u << 20; kv->stats.growths == 0; k++)
+        ck_assert_int_eq(
+            kv_store(kv, KV_SET, &k, sizeof(k), 0, 0, 0, "v", 1, NULL), KV_OK);
+    ck_assert_uint_gt(scan_left(), 0);
+    for (uint32_t i = 0; i < kv->table.n_segments; i++) {
+        if (!hop_exists(&kv->table, i << HOP_SHIFT))
+            continue;
+        const struct hop_segment *segment = hop_segment(&kv->table, i);
+        if (was_there(old, n, place_of(segment)))
+            continue;
+        ck_assert(!heap_area_covers(areas, n_areas, place_of(segment),
+                                    segment->n * sizeof(struct hop_entry)));
+        written++;
+    }
+    ck_assert_uint_ge(written, 1);
+}
+END_TEST
+
 START_TEST(what_changes_meanwhile_and_what_is_found_agree)
 {
     for (int round = 0; round < 20; round++) {
@@ -373,6 +420,8 @@ int main(void)
     tcase_add_test(tcase, it_serves_before_it_has_been_looked_at);
     tcase_add_test(tcase, commits_look_at_it_bit_by_bit);
     tcase_add_test(tcase, puts_meanwhile_use_space_that_was_empty);
+    tcase_add_test(tcase,
+                   a_segment_that_is_written_meanwhile_lies_in_what_was_empty);
     tcase_add_test(tcase, what_changes_meanwhile_and_what_is_found_agree);
     tcase_add_test(tcase, a_crash_meanwhile_loses_nothing);
     tcase_add_test(tcase,
