@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -378,16 +380,24 @@ static void on_broken(void *owner, enum reason why)
     helper_ask(e, WORK_PROGRESS); /* who calls still goes over its links */
 }
 
+static bool is_reset(int fd)
+{
+    uint8_t state = TCP_CLOSE; /* tcpi_state is the first byte of TCP_INFO */
+    socklen_t len = sizeof(state);
+
+    kernel_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &len);
+    return state == TCP_CLOSE;
+}
+
 /* TCP still has bytes that close() waits for, as long as SO_LINGER says. */
 static bool lingers(struct endpoint *e)
 {
-    struct pollfd p = {.fd = e->stream.fd};
     int unsent = 0;
 
     if (e->linger_until_ns == 0 || !e->kept ||
         clock_ns() >= e->linger_until_ns || atomic_load(&helper.hurries) ||
         kernel_ioctl(e->stream.fd, SIOCOUTQ, &unsent) < 0 || unsent <= 0 ||
-        kernel_poll(&p, 1, 0) != 0)
+        is_reset(e->stream.fd))
         return false;
     helper_try_again_in(e, LANDING_NS);
     return true;

@@ -238,7 +238,7 @@ static void *closes_a(void *arg)
  * Who lingers waits for what TCP has to send, since the peer has no room for
  * it; meanwhile all others go up and return as ever.
  */
-static void lingers_for_tcp(void)
+static void lingers(bool shut)
 {
     int c, d, little = 16384, some = 32768, two = 2;
     struct linger wait = {1, 4};
@@ -255,6 +255,8 @@ static void lingers_for_tcp(void)
     left = fill(a);
     setsockopt(b, SOL_SOCKET, SO_RCVLOWAT, &two, sizeof(two));
     said("linger", setsockopt(a, SOL_SOCKET, SO_LINGER, &wait, sizeof(wait)));
+    if (shut)
+        said("shutdown", shutdown(a, SHUT_WR));
     pthread_create(&closer, NULL, closes_a, &closed);
     sleep_ms(100);
     while (left > 50000 && (n = read(b, much, (size_t)left - 50000)) > 0)
@@ -271,6 +273,16 @@ static void lingers_for_tcp(void)
     printf("  %s\n", closed.ms >= 400 ? "waited" : "at once");
     said("left", left);
     said("the end", n);
+}
+
+static void lingers_for_tcp(void)
+{
+    lingers(false);
+}
+
+static void lingers_behind_a_shutdown(void)
+{
+    lingers(true);
 }
 
 static void full_and_empty_again(void)
@@ -536,6 +548,7 @@ static const struct test_case cases[] = {
     {"time_out_interrupted", time_out_interrupted, STAYS},
     {"time_out_below_zero", time_out_below_zero, STAYS},
     {"lingers_for_tcp", lingers_for_tcp, RETURNS},
+    {"lingers_behind_a_shutdown", lingers_behind_a_shutdown, RETURNS},
     {"full_and_empty_again", full_and_empty_again, STAYS},
     {"reset_by_peer", reset_by_peer, STAYS},
     {"reset_told_by_read", reset_told_by_read, STAYS},

@@ -123,6 +123,12 @@ size_t fake_tcp_under_way(int from)
            (out->fin && !out->fin_arrived) + out->rst;
 }
 
+/* shutdown() of both ways, and its FIN is on the way: as closed. */
+static bool is_over(const struct end *e)
+{
+    return e->shut_rd && e->out.fin;
+}
+
 size_t fake_tcp_deliver(int from, size_t n)
 {
     struct end *e = end_of(from), *peer = other(from);
@@ -131,7 +137,7 @@ size_t fake_tcp_deliver(int from, size_t n)
     size_t moved = n < left ? n : left;
 
     out->arrived += moved;
-    if (moved > 0 && (peer->closed || peer->gone)) {
+    if (moved > 0 && (peer->closed || peer->gone || is_over(peer))) {
         send_reset(peer);
         return moved;
     }

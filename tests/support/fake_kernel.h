@@ -10,8 +10,8 @@
  * By default all that is written is delivered at once; a test that delivers
  * by hand decides when, and how many. As in Linux: FIN comes after the last
  * byte; RST throws away what was not delivered and leaves what was; a close
- * with unread bytes or with SO_LINGER {1,0} is a reset; bytes that reach a
- * closed end are answered by one.
+ * with unread bytes or with SO_LINGER {1,0} is a reset; bytes that reach an
+ * end that is closed, or shut down both ways, are answered by one.
  *
  * One test at a time, one thread: the connections are static.
  */

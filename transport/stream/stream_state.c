@@ -63,8 +63,8 @@ void stream_leave_managed(struct stream *s)
 {
     overlay_linger_restore(s);
 #ifndef PLANT_EOF_LOST
-    if (s->fin_due)
-        stream_send_fin(s, SHUT_WR);
+    if (s->fin_due) /* a closed end takes no byte behind its FIN */
+        stream_send_fin(s, s->wish == WISH_CLOSE ? SHUT_RDWR : SHUT_WR);
 #endif
     if (atomic_load(&s->shut_rd))
         s->tcp->shutdown(s->fd, SHUT_RD);

@@ -165,6 +165,32 @@ START_TEST(the_first_write_after_a_close_succeeds_and_the_second_does_not)
 }
 END_TEST
 
+/* Its FIN says so to the peer: no write may come between it and the close. */
+START_TEST(an_end_that_shut_down_and_closed_takes_no_bytes_behind_its_fin)
+{
+    for (int side = 0; side < 2; side++) {
+        struct end *e, *peer;
+
+        prepare(false);
+        come_up();
+        e = &pair.end[side];
+        peer = &pair.end[!side];
+        end_read(e, TOTAL);
+        end_read(peer, TOTAL);
+        end_shutdown(e);
+        stream_wish(stream(side), WISH_CLOSE, REASON_CLOSED);
+        two_ends_settle(&pair); /* the owner does not get to close it */
+        in_stage(!side, STAGE_RAW);
+        ck_assert(fake_tcp_said_fin(e->fd));
+        ck_assert(!e->closed);
+        ck_assert_int_eq(end_read(peer, 1), 0);
+        ck_assert_int_eq(end_write(peer, 1), 1);
+        two_ends_settle(&pair);
+        ck_assert_int_eq(end_write(peer, 1), -EPIPE);
+    }
+}
+END_TEST
+
 START_TEST(a_killed_peer_that_had_taken_all_ends_in_order)
 {
     prepare(false);
@@ -236,6 +262,8 @@ int main(void)
     tcase_add_test(tc, what_tcp_had_no_room_for_is_read_from_memory);
     tcase_add_test(
         tc, the_first_write_after_a_close_succeeds_and_the_second_does_not);
+    tcase_add_test(
+        tc, an_end_that_shut_down_and_closed_takes_no_bytes_behind_its_fin);
     tcase_add_test(tc, a_killed_peer_that_had_taken_all_ends_in_order);
     tcase_add_test(
         tc, after_an_exit_the_first_write_succeeds_and_the_second_does_not);
