@@ -111,11 +111,15 @@ static void retry(struct endpoint *e)
 }
 
 /* Closed past us, the number is another's. */
-static bool is_another(const struct endpoint *e)
+static bool is_another(struct endpoint *e)
 {
     struct stat st;
+    bool is;
 
-    return fstat(e->stream.fd, &st) < 0 || st.st_ino != e->inode;
+    stream_lock_all(&e->stream); /* see ask_kernel() of helper_meet.c */
+    is = fstat(e->stream.fd, &st) < 0 || st.st_ino != e->inode;
+    stream_unlock_all(&e->stream);
+    return is;
 }
 
 static void try_up(struct endpoint *e)

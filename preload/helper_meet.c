@@ -49,28 +49,42 @@ static void fold(const struct sockaddr_storage *a, uint8_t addr[16],
     }
 }
 
+/*
+ * The kernel closes a file only when the last call on it has returned: with one
+ * of ours under way (it may have to wait for the socket) the peer would find a
+ * closed connection open. So close() takes the locks before, and waits.
+ */
+static bool ask_kernel(struct endpoint *e)
+{
+    socklen_t local = sizeof(e->local), peer = sizeof(e->peer);
+    struct stat st;
+    bool ok;
+
+    stream_lock_all(&e->stream);
+    ok = !atomic_load(&e->left) &&
+         kernel_getsockname(e->stream.fd, &e->local, &local) == 0 &&
+         kernel_getpeername(e->stream.fd, &e->peer, &peer) == 0;
+    if (ok && fstat(e->stream.fd, &st) == 0)
+        e->inode = st.st_ino;
+    stream_unlock_all(&e->stream);
+    return ok;
+}
+
 /* Names, addresses, rule and settings, once. The reason why not, or NONE. */
 static enum reason get_to_know(struct endpoint *e)
 {
     struct connection_name *n = &e->name;
-    socklen_t len = sizeof(e->local);
     uint8_t family;
     const struct rule *rule;
     bool client = e->stream.h.initiator;
-    struct stat st;
 
-    if (kernel_getsockname(e->stream.fd, &e->local, &len) < 0)
-        return REASON_NOT_CONNECTED;
-    len = sizeof(e->peer);
-    if (kernel_getpeername(e->stream.fd, &e->peer, &len) < 0)
+    if (!ask_kernel(e))
         return REASON_NOT_CONNECTED;
     if (e->local.ss_family != AF_INET && e->local.ss_family != AF_INET6)
         return REASON_NOT_TCP;
     fold(client ? &e->peer : &e->local, n->server, &n->server_port, &n->family);
     fold(client ? &e->local : &e->peer, n->client, &n->client_port, &family);
     e->known = true;
-    if (fstat(e->stream.fd, &st) == 0)
-        e->inode = st.st_ino;
     rule =
         rules_match(&process.settings.rules, process.program, client,
                     (struct sockaddr *)&e->local, (struct sockaddr *)&e->peer);
