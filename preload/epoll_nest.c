@@ -265,6 +265,7 @@ static struct epoll_set *gather(struct epoll_watch *w, struct epoll_set *outer,
                 return inner;
             if (!epoll_set_enter(inner))
                 continue; /* it is just being closed */
+            epoll_set_is_watched(inner);
             w->nestings += atomic_load(&inner->nestings);
             w->set[w->n++] = inner;
         }
@@ -287,6 +288,11 @@ void epoll_watch_add(struct epoll_watch *w, struct epoll_set *set, bool itself)
     }
     if (itself && !epoll_set_enter(set))
         return;
+    if (itself && !atomic_load(&set->watched)) {
+        epoll_registry_lock();
+        epoll_set_is_watched(set);
+        epoll_registry_unlock();
+    }
     w->nestings += atomic_load(&set->nestings);
     if (itself)
         w->set[w->n++] = set;

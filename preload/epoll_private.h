@@ -35,6 +35,7 @@ struct epoll_set {
     bool inherited;       /* it was there before a fork */
     bool shared;          /* and another has it; under the registry lock */
     struct holding holders;
+    _Atomic bool watched; /* in poll or another set; under the registry lock */
     _Atomic bool promote; /* some reg has `promote` set */
     struct waiter *waiter;
     uint64_t poll_ns;
@@ -79,6 +80,8 @@ int epoll_kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
  * that is spent only if that is said.
  */
 void epoll_unpark(struct epoll_reg *reg, bool spent_too);
+/* Registry lock held: somebody is about to look at it from outside. */
+void epoll_set_is_watched(struct epoll_set *set);
 /* Registry lock and the stream's held. */
 void epoll_drop_reg(struct epoll_reg *reg);
 /* Registry lock held. If nothing of ours makes the set ready any more. */

@@ -133,36 +133,49 @@ void epoll_make_cold(struct epoll_set *set, struct epoll_reg *reg)
 
 /*
  * It stays the kernel's under our cookie, so that it needs no memory, and no
- * place among the user's watches, when it is the program's again.
+ * place among the user's watches, when it is the program's again. But in a set
+ * that is looked at from outside its hang-up would be seen.
  */
 static void park(struct epoll_reg *reg)
 {
     epoll_data_t cookie = {.ptr = (void *)&epoll_parked_cookie};
     struct epoll_set *set = reg->set;
-    int rc = epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, PARKED, cookie);
 
-    if (rc == -EINVAL) { /* EPOLLEXCLUSIVE stands until it is removed */
+    if (set->watched) {
+        epoll_kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, cookie);
+    } else if (epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, PARKED, cookie) ==
+               -EINVAL) { /* EPOLLEXCLUSIVE stands until it is removed */
         epoll_kernel_ctl(set, EPOLL_CTL_DEL, reg->fd, 0, cookie);
         epoll_kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, PARKED, cookie);
     }
     reg->parked = true;
 }
 
+void epoll_set_is_watched(struct epoll_set *set)
+{
+    if (set->watched)
+        return;
+    lock_enter(&set->lock);
+    set->watched = true;
+    for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
+        if (r->parked)
+            epoll_kernel_ctl(set, EPOLL_CTL_DEL, r->fd, 0, r->data);
+    lock_leave(&set->lock);
+}
+
 /* Exclusive it was once: more threads may wake up, none too few. */
 void epoll_unpark(struct epoll_reg *reg, bool spent_too)
 {
-    bool exclusive = reg->events & EPOLLEXCLUSIVE;
-    uint32_t events = reg->events & ~(uint32_t)EPOLLEXCLUSIVE;
+    uint32_t events = reg->disarmed ? (uint32_t)EPOLLONESHOT : reg->events;
     struct epoll_set *set = reg->set;
     int rc;
 
     /* The kernel would report errors even of a spent one-shot. */
     if (!reg->parked || (reg->disarmed && !spent_too))
         return;
-    if (reg->disarmed)
-        events = EPOLLONESHOT;
-    rc = epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, events, reg->data);
-    if (rc == -ENOENT && exclusive) /* there was no place for it: see park() */
+    rc = epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd,
+                          events & ~(uint32_t)EPOLLEXCLUSIVE, reg->data);
+    if (rc == -ENOENT) /* see park() */
         epoll_kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, events, reg->data);
     reg->parked = false;
 }
@@ -390,6 +403,8 @@ static int add_reg(struct epoll_set *set, int fd, struct endpoint *e,
         free(reg);
         return rc;
     }
+    if (parked && set->watched)
+        epoll_kernel_ctl(set, EPOLL_CTL_DEL, fd, 0, cookie);
     reg->set = set;
     reg->endpoint = e;
     reg->fd = fd;
@@ -414,6 +429,9 @@ static int change_reg(struct epoll_set *set, struct epoll_reg *reg,
         return -EINVAL;
     if (!reg->managed)
         rc = epoll_kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, event->events,
+                              event->data);
+    if (rc == -ENOENT && reg->parked && set->watched)
+        rc = epoll_kernel_ctl(set, EPOLL_CTL_ADD, reg->fd, event->events,
                               event->data);
     if (rc < 0)
         return rc;
@@ -466,8 +484,9 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
         rc = change_reg(set, reg, event);
     } else if (op == EPOLL_CTL_DEL) {
         rc = epoll_kernel_ctl(set, op, fd, 0, reg->data);
-        if (rc == -ENOENT && reg->parked && (reg->events & EPOLLEXCLUSIVE))
-            rc = 0; /* there was no place for it: see park() */
+        if (rc == -ENOENT && reg->parked &&
+            (set->watched || (reg->events & EPOLLEXCLUSIVE)))
+            rc = 0; /* see park() */
         epoll_drop_reg(reg);
     } else {
         rc = -EINVAL;
