@@ -19,12 +19,16 @@ $(B)/support.a: $(SUPPORT)
 $(UNIT): %: %.o $(B)/support.a $(B)/rooms.a
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(B)/support.a $(B)/rooms.a \
-		-lcheck -lsubunit -lm -lrt -lpmem
+		-lcheck -lsubunit -lm -lrt -lpmem $(LDLIBS)
 
 # Two ends of a stream, with tags that come back with a seed: no other program
 # may have that getrandom().
 STREAM_UNIT := $(filter $(B)/tests/unit/transport/stream/%,$(UNIT))
 $(STREAM_UNIT): $(B)/tests/unit/transport/stream/two_ends.o
+
+# With a device that the test makes.
+$(B)/tests/unit/transport/backend/check_verbs_device: $(VERBS_OBJ)
+$(B)/tests/unit/transport/backend/check_verbs_device: LDLIBS += -libverbs -lrdmacm
 
 # Modules as a transport of its own library is one, sound ones and others.
 MODULES := $(patsubst %.c,$(B)/%/libfastsock-verbs.so,$(wildcard tests/unit/preload/modules/*.c))

@@ -63,23 +63,38 @@ void verbs_poll(struct verbs_device *d, bool must)
     } while (atomic_load(&d->again));
 }
 
-void verbs_take_event(struct verbs_device *d)
+/* event_lock held. False: there is none. */
+static bool take_events(struct verbs_device *d)
 {
     struct ibv_cq *cq;
     void *context;
     bool taken = false;
 
-    if (!lock_try_enter(&d->event_lock))
-        return; /* its holder takes it, arms and reads */
-    if (d->cq != NULL) {
-        while (ibv_get_cq_event(d->channel, &cq, &context) == 0) {
-            ibv_ack_cq_events(cq, 1);
-            taken = true;
-        }
-        if (taken)
-            ibv_req_notify_cq(d->cq, 0);
+    if (d->cq == NULL)
+        return false;
+    while (ibv_get_cq_event(d->channel, &cq, &context) == 0) {
+        ibv_ack_cq_events(cq, 1);
+        taken = true;
     }
-    lock_leave(&d->event_lock);
+    if (taken)
+        ibv_req_notify_cq(d->cq, 0);
+    return taken;
+}
+
+/* One that comes just after its holder has looked is not told of twice. */
+void verbs_take_event(struct verbs_device *d)
+{
+    bool taken = false;
+
+    atomic_store(&d->event_due, true);
+    do {
+        if (!lock_try_enter(&d->event_lock))
+            break; /* its holder looks at `event_due` afterwards */
+        atomic_store(&d->event_due, false);
+        taken |= take_events(d);
+        lock_leave(&d->event_lock);
+        full_fence();
+    } while (atomic_load(&d->event_due));
     if (taken)
         verbs_poll(d, true);
 }
@@ -326,6 +341,7 @@ int verbs_device_admit(struct verbs_peer *p)
     }
 give_lock:
     lock_leave(&d->poll_lock);
+    full_fence();
     if (atomic_load(&d->again))
         verbs_poll(d, true);
     return rc;
@@ -344,6 +360,7 @@ void verbs_device_leave(struct verbs_peer *p)
     d->cq_used -= VERBS_RECVS + VERBS_SENDS;
     p->charged = false;
     lock_leave(&d->poll_lock);
+    full_fence();
     if (atomic_load(&d->again))
         verbs_poll(d, true);
 }

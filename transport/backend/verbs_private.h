@@ -11,9 +11,9 @@
  * Threads. Three locks, each held for moments only: poll_lock of a device for
  * reading its completion queue, queue_lock of a peer for posting, event_lock
  * of a device for its completion channel. An application thread only tries
- * them; who finds one taken leaves a note (`again`, `work`) that its holder
- * reads after it has given the lock back. The tables of links and peers
- * change under poll_lock and queue_lock. Everything else is the helper's.
+ * them; who finds one taken leaves a note (`again`, `work`, `event_due`) that
+ * its holder reads after it has given the lock back. The tables of links and
+ * peers change under poll_lock and queue_lock. Everything else is the helper's.
  */
 #ifndef TRANSPORT_BACKEND_VERBS_PRIVATE_H
 #define TRANSPORT_BACKEND_VERBS_PRIVATE_H
@@ -64,7 +64,7 @@ struct verbs_device {
     struct ibv_cq *cq; /* NULL once it is closed; changes under all locks */
     int cq_used;       /* entries that its peers can fill */
     struct lock poll_lock, event_lock;
-    _Atomic bool again;
+    _Atomic bool again, event_due;
     _Atomic uint32_t polls;    /* by application threads */
     _Atomic uint32_t sleepers; /* waiters that are armed */
     struct watch events, async;
