@@ -314,6 +314,10 @@ static int fake_getsockopt(int fd, int level, int name, void *value,
         memcpy(value, &e->linger, sizeof(e->linger));
         return 0;
     }
+    if (level == SOL_SOCKET && name == SO_ERROR) {
+        *(int *)value = told_error(e);
+        return 0;
+    }
     if (level != IPPROTO_TCP || name != TCP_INFO || *len < sizeof(*info))
         return -ENOPROTOOPT;
     memset(info, 0, sizeof(*info));

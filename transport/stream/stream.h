@@ -232,7 +232,7 @@ void stream_write_refused(struct stream *s);
 /* A writer has been held long enough. */
 void stream_hold_expired(struct stream *s);
 int stream_shutdown(struct stream *s, int how);
-/* What SO_ERROR would say of a connection that is gone: once, then 0. */
+/* What SO_ERROR says on TCP, or of a stream that is gone: once, then 0. */
 int stream_take_error(struct stream *s);
 /* A call that moved bytes before it was told: the next one is told. */
 void stream_keep_error(struct stream *s, int error);

@@ -510,6 +510,7 @@ void stream_check_foreign(struct stream *s)
 
 int stream_take_error(struct stream *s)
 {
+    socklen_t len = sizeof(int);
     int error = 0;
 
     if (stream_in_handler(s))
@@ -518,6 +519,10 @@ int stream_take_error(struct stream *s)
     if (s->h.stage == STAGE_DEAD) {
         error = s->error;
         s->error = 0;
+    } else if (s->h.stage == STAGE_RAW &&
+               s->tcp->getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) <
+                   0) {
+        error = 0;
     }
     stream_unlock_all(s);
     return error;

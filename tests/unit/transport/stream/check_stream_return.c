@@ -95,6 +95,24 @@ START_TEST(an_end_that_is_to_stay_neither_proposes_nor_agrees)
 }
 END_TEST
 
+/* recvmmsg() and SO_ERROR ask for it before the end that came first. */
+START_TEST(an_error_behind_the_end_on_tcp_is_told)
+{
+    prepare();
+    fake_tcp_close(pair.end[1].fd);
+    fake_tcp_deliver(pair.end[1].fd, SIZE_MAX);
+    ck_assert_int_eq(end_read(&pair.end[0], RING), 0);
+    ck_assert_int_eq(stream_take_error(stream(0)), 0);
+    ck_assert_int_eq(end_write(&pair.end[0], 7), 7);
+    fake_tcp_deliver(pair.end[0].fd, SIZE_MAX);
+    fake_tcp_deliver(pair.end[1].fd, SIZE_MAX);
+    ck_assert(fake_tcp_was_reset(pair.end[0].fd));
+    ck_assert_int_eq(end_read(&pair.end[0], RING), 0);
+    ck_assert_int_eq(stream_take_error(stream(0)), EPIPE);
+    ck_assert_int_eq(stream_take_error(stream(0)), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("stream return");
@@ -103,6 +121,7 @@ int main(void)
     tcase_add_test(tc, a_third_party_finds_every_unread_byte_on_tcp);
     tcase_add_test(tc, what_another_holder_read_was_not_cut_off);
     tcase_add_test(tc, an_end_that_is_to_stay_neither_proposes_nor_agrees);
+    tcase_add_test(tc, an_error_behind_the_end_on_tcp_is_told);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
