@@ -17,7 +17,6 @@
 #include "tests/support/run_suite.h"
 #include "tests/unit/preload/stand_ins.h"
 
-static struct endpoint *e;
 static int asked, asked_unlocked; /* what the connection is called */
 
 /* In place of libc's, for all of kernel_calls.h. */
@@ -43,55 +42,10 @@ long syscall(long number, ...)
     return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-static int keep(int fd)
+static void start_asked_nothing(void)
 {
-    return fd;
-}
-
-static void let_go(int fd)
-{
-    close(fd);
-}
-
-/* Connected, with names, and without a byte to anybody. */
-static int connected_socket(void)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
-    return fd;
-}
-
-static void start(void)
-{
-    static const struct loop_calls calls = {keep, let_go};
-
-    memset(transports, 0, sizeof(transports));
-    n_order = 0;
-    for (int i = 0; i < N; i++) {
-        listening_ops[i] = memory_ops[i];
-        listening_ops[i].listen = listen_at;
-        transports[i].name = memory_ops[i].name;
-        transports[i].backend.ops = &listening_ops[i];
-    }
-    settings_defaults(&process.settings);
-    strcpy(process.settings.transports, "one,two,three");
-    process.settings.upgrade_after = 10;
-    endpoint_first.calls = 10;
-    ck_assert_int_eq(loop_create(&calls, &helper.loop), 0);
-    e = endpoint_create(connected_socket(), AF_INET, false, ENDPOINT_NEW, true);
-    ck_assert_ptr_nonnull(e);
-    e->state = ENDPOINT_CONNECTED;
+    start();
     asked = asked_unlocked = 0;
-}
-
-static void stop(void)
-{
-    helper_stop_meeting(e);
-    settings_free(&process.settings);
 }
 
 START_TEST(names_are_asked_for_under_the_locks_that_close_takes)
@@ -117,7 +71,7 @@ int main(void)
     Suite *suite = suite_create("helper ask");
     TCase *tc = tcase_create("the kernel");
 
-    tcase_add_checked_fixture(tc, start, stop);
+    tcase_add_checked_fixture(tc, start_asked_nothing, stop);
     tcase_add_test(tc, names_are_asked_for_under_the_locks_that_close_takes);
     tcase_add_test(tc, nothing_is_asked_about_what_is_being_closed);
     suite_add_tcase(suite, tc);

@@ -14,7 +14,6 @@
 #include "tests/unit/preload/stand_ins.h"
 #include "transport/pause.h"
 
-static struct endpoint *e;
 static struct fake_wire wire;
 
 static void ends(int which, struct link *link, enum reason why)
@@ -39,62 +38,6 @@ static void succeeds(int which)
 }
 
 /* ---- */
-
-static int keep(int fd)
-{
-    return fd;
-}
-
-static void let_go(int fd)
-{
-    close(fd);
-}
-
-/* Connected, with names, and without a byte to anybody. */
-static int connected_socket(void)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
-    return fd;
-}
-
-static void new_endpoint(bool initiator)
-{
-    e = endpoint_create(connected_socket(), AF_INET, false, ENDPOINT_NEW,
-                        initiator);
-    ck_assert_ptr_nonnull(e);
-    e->state = ENDPOINT_CONNECTED;
-}
-
-static void start(void)
-{
-    static const struct loop_calls calls = {keep, let_go};
-
-    memset(transports, 0, sizeof(transports));
-    n_order = 0;
-    for (int i = 0; i < N; i++) {
-        listening_ops[i] = memory_ops[i];
-        listening_ops[i].listen = listen_at;
-        transports[i].name = memory_ops[i].name;
-        transports[i].backend.ops = &memory_ops[i];
-    }
-    settings_defaults(&process.settings);
-    strcpy(process.settings.transports, "one,two,three");
-    process.settings.upgrade_after = 10;
-    endpoint_first.calls = 10;
-    ck_assert_int_eq(loop_create(&calls, &helper.loop), 0);
-    new_endpoint(true);
-}
-
-static void stop(void)
-{
-    helper_stop_meeting(e);
-    settings_free(&process.settings);
-}
 
 static void device(int which)
 {

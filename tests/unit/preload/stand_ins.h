@@ -1,6 +1,7 @@
 /*
- * In place of preload/backends.c: transports "one", "two" and "three". What
- * each of them comes to is up to the test that includes this.
+ * In place of preload/backends.c: transports "one", "two" and "three", and an
+ * endpoint `e` that may meet. What each of them comes to is up to the test that
+ * includes this.
  */
 #ifndef TESTS_UNIT_PRELOAD_STAND_INS_H
 #define TESTS_UNIT_PRELOAD_STAND_INS_H
@@ -8,8 +9,11 @@
 #include <check.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preload/backends.h"
+#include "preload/helper_private.h"
+#include "preload/process.h"
 
 enum { N = 3 };
 
@@ -121,5 +125,66 @@ static const struct backend_ops memory_ops[N] = {
     {"three", 1, NULL, NULL, suits, NULL, meeting_start, meeting_cancel},
 };
 static struct backend_ops listening_ops[N];
+
+/* ---- who meets ---- */
+
+static struct endpoint *e;
+
+static int keep(int fd)
+{
+    return fd;
+}
+
+static void let_go(int fd)
+{
+    close(fd);
+}
+
+/* Connected, with names, and without a byte to anybody. */
+static int connected_socket(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    return fd;
+}
+
+static void new_endpoint(bool initiator)
+{
+    e = endpoint_create(connected_socket(), AF_INET, false, ENDPOINT_NEW,
+                        initiator);
+    ck_assert_ptr_nonnull(e);
+    e->state = ENDPOINT_CONNECTED;
+}
+
+/* An endpoint that may meet, the helper's loop and no thread of its own. */
+static void start(void)
+{
+    static const struct loop_calls calls = {keep, let_go};
+
+    memset(transports, 0, sizeof(transports));
+    n_order = 0;
+    for (int i = 0; i < N; i++) {
+        listening_ops[i] = memory_ops[i];
+        listening_ops[i].listen = listen_at;
+        transports[i].name = memory_ops[i].name;
+        transports[i].backend.ops = &memory_ops[i];
+    }
+    settings_defaults(&process.settings);
+    strcpy(process.settings.transports, "one,two,three");
+    process.settings.upgrade_after = 10;
+    endpoint_first.calls = 10;
+    ck_assert_int_eq(loop_create(&calls, &helper.loop), 0);
+    new_endpoint(true);
+}
+
+static void stop(void)
+{
+    helper_stop_meeting(e);
+    settings_free(&process.settings);
+}
 
 #endif
