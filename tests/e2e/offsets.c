@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,6 +23,8 @@
 enum { AFTER = 6000, BUFFER = 16384 };
 
 static const char *six;
+static unsigned now_at;
+static const char *_Atomic now_doing = "before that";
 
 struct end_of {
     int fd;
@@ -89,6 +92,8 @@ static void stop(struct end_of *e)
 
 static void both(struct end_of *ends, uint64_t bytes, bool returns)
 {
+    if (bytes > 1)
+        now_doing = returns ? "on the way back" : "before that";
     for (int i = 0; i < 2; i++)
         start(&ends[i], bytes);
     if (returns)
@@ -106,6 +111,7 @@ static void until_up(struct end_of *ends, unsigned ms, bool waits)
 {
     uint64_t before;
 
+    now_doing = "on the way up";
     sleep_ms(ms);
     while (waits) {
         before = sent_by_tcp(ends);
@@ -140,6 +146,13 @@ static void one_offset(unsigned offset, bool returns, bool waits)
     close(ends[1].fd);
 }
 
+static void too_late(int number)
+{
+    signal(number, SIG_DFL);
+    alarm(5);
+    die("not done in time: offset %u, %s", now_at, now_doing);
+}
+
 int main(int argc, char **argv)
 {
     unsigned last;
@@ -148,7 +161,9 @@ int main(int argc, char **argv)
         die("usage: offsets FIRST LAST return|up [wait]");
     last = (unsigned)atoi(argv[2]);
     six = six_if_here();
+    signal(SIGALRM, too_late);
     for (unsigned at = (unsigned)atoi(argv[1]); at <= last; at++) {
+        now_at = at;
         time_limit(10);
         one_offset(at, strcmp(argv[3], "return") == 0, argc > 4);
     }
