@@ -188,7 +188,7 @@ static void on_timer(struct timer *timer)
 {
     struct endpoint *e = timer->arg;
 
-    if (is_landing(&e->stream)) {
+    if (is_landing(&e->stream) || stream_awaits_fin(&e->stream)) {
         progress(e);
         return;
     }
@@ -221,7 +221,7 @@ static void plan_ascent(struct endpoint *e)
 {
     struct stream *s = &e->stream;
 
-    if (s->reset_seen || is_landing(s)) {
+    if (s->reset_seen || is_landing(s) || stream_awaits_fin(s)) {
         helper_try_again_in(e, s->reset_seen ? 10000000 : LANDING_NS);
         return;
     }

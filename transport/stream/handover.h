@@ -117,6 +117,8 @@ void handover_expected_switch(const struct handover *h,
                               struct control_record *out);
 /* The application has had all and may be told so. */
 bool handover_eof(const struct handover *h);
+/* The same off the link: the FIN of an end that said END may still come. */
+bool handover_ended(const struct handover *h);
 /* May this end start an epoch now, as far as offsets tell? */
 bool handover_may_go_up(const struct handover *h);
 

@@ -111,6 +111,12 @@ bool handover_eof(const struct handover *h)
     return false;
 }
 
+bool handover_ended(const struct handover *h)
+{
+    return h->left_at != HANDOVER_NONE && took_so_far(h) == h->left_at &&
+           h->stage != STAGE_DEAD;
+}
+
 bool handover_may_go_up(const struct handover *h)
 {
     return h->stage == STAGE_RAW && !h->fin_sent && !h->fin_seen &&

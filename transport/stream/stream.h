@@ -98,6 +98,7 @@ struct stream {
     bool link_broken;  /* it carries nothing more; no way up with it */
     struct linger linger;
     uint64_t reset_until_ns;
+    uint64_t fin_until_ns; /* not 0: back on TCP but for the peer's FIN */
     uint64_t raw_until;
     int error; /* for the next read or write, once */
     enum stream_wish wish;
@@ -264,6 +265,8 @@ void stream_link_broken(struct stream *s, enum reason why);
 /* WISH_NONE takes it back. */
 void stream_wish(struct stream *s, enum stream_wish wish, enum reason why);
 bool stream_on_tcp(struct stream *s);
+/* Nothing but the peer's FIN is waited for: it is to be looked at soon. */
+bool stream_awaits_fin(const struct stream *s);
 /*
  * Helper, after each progress: if at `arrive` lies something else, a CANCEL
  * explains it, or abort.

@@ -10,7 +10,7 @@
 
 #include "transport/pause.h"
 #include "transport/stream/overlay.h"
-#include "transport/stream/stream.h"
+#include "transport/stream/stream_private.h"
 
 enum {
     ANSWER_LINES = 3, /* what a short answer takes */
@@ -247,7 +247,8 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
         rc = -EAGAIN;
     }
     if (rc == -EAGAIN &&
-        atomic_load_explicit(&s->shut_rd, memory_order_relaxed))
+        (atomic_load_explicit(&s->shut_rd, memory_order_relaxed) ||
+         (stream_was_ended(s) && handover_ended(&s->h))))
         rc = 0;
     lock_give(&s->rx);
     if (rc == -EPROTO) {

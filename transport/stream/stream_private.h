@@ -19,10 +19,10 @@ bool stream_tcp_failed(struct stream *s, int error);
 /* What an event of handover.c asks for; `before` is the stage before it. */
 void stream_carry_out(struct stream *s, struct handover_do *d,
                       enum handover_stage before);
-/* The stage is RAW and nothing of ours is under way on TCP. */
 int stream_send_fin(struct stream *s, int how);
 /* On the link; the kernel's connection would be closed by now. */
 bool stream_both_ended(const struct stream *s);
-void stream_leave_managed(struct stream *s);
+/* The same on the way back to TCP. */
+bool stream_was_ended(const struct stream *s);
 
 #endif

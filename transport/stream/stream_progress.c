@@ -10,7 +10,7 @@
 #include "transport/stream/overlay.h"
 #include "transport/stream/stream_private.h"
 
-enum { RESET_WAIT_NS = 1000000000 };
+enum { RESET_WAIT_NS = 1000000000, FIN_WAIT_NS = 200000000 };
 
 /* As long as both ends are in the epoch the link's words mean something. */
 static bool look_at_link(struct stream *s)
@@ -181,6 +181,55 @@ static bool read_tcp(struct stream *s)
     return true;
 }
 
+/*
+ * Both ends have shut down, as the application knows, and the kernel has not
+ * heard the peer's FIN, which follows: it would take back a part of what was
+ * told. Behind more bytes than TCP takes before they are read it comes when it
+ * can.
+ */
+static bool awaits_fin(struct stream *s)
+{
+    struct pollfd p = {.fd = s->fd, .events = POLLRDHUP};
+
+    if (!stream_was_ended(s) || s->h.fin_seen || s->wish > WISH_RETURN ||
+        s->h.repeat_end > s->h.took + s->h.leave_room ||
+        s->tcp->poll(&p, 1, 0) != 0)
+        return false;
+    if (s->fin_until_ns == 0) {
+        s->fin_until_ns = s->tcp->now_ns() + FIN_WAIT_NS;
+        s->calls->kick(s);
+    }
+    return s->tcp->now_ns() < s->fin_until_ns;
+}
+
+bool stream_awaits_fin(const struct stream *s)
+{
+    return s->managed && s->fin_until_ns != 0;
+}
+
+/* The stage is RAW and nothing of ours is under way on TCP. False: later. */
+static bool leave_managed(struct stream *s)
+{
+    overlay_linger_restore(s);
+#ifndef PLANT_EOF_LOST
+    if (s->fin_due) /* a closed end takes no byte behind its FIN */
+        stream_send_fin(s, s->wish == WISH_CLOSE ? SHUT_RDWR : SHUT_WR);
+#endif
+    if (atomic_load(&s->shut_rd))
+        s->tcp->shutdown(s->fd, SHUT_RD);
+    if (awaits_fin(s))
+        return false;
+    s->fin_until_ns = 0;
+    if (s->managed) {
+        s->managed = false;
+        s->calls->managed(s, false);
+    }
+    if (!atomic_load(&s->up_wanted))
+        atomic_store(&s->guard, 0);
+    stream_tell(s);
+    return true;
+}
+
 static bool write_tcp(struct stream *s)
 {
     struct handover_do d = {0};
@@ -194,7 +243,7 @@ static bool write_tcp(struct stream *s)
         if (rc < 0)
             return stream_tcp_failed(s, rc);
         if (s->h.stage == STAGE_RAW && s->managed)
-            stream_leave_managed(s);
+            leave_managed(s);
         return true;
     }
     if (s->h.stage == STAGE_REPEATING && s->h.backlog < s->h.wrote) {
@@ -208,10 +257,8 @@ static bool write_tcp(struct stream *s)
         stream_carry_out(s, &d, before);
         return true;
     }
-    if (s->h.stage == STAGE_RAW && s->managed) {
-        stream_leave_managed(s);
-        return true;
-    }
+    if (s->h.stage == STAGE_RAW && s->managed)
+        return leave_managed(s);
     if (s->fin_due &&
         (s->h.stage == STAGE_CANCELLED || s->h.stage == STAGE_GAVE_UP)) {
         stream_send_fin(s, SHUT_WR);
@@ -252,7 +299,7 @@ static bool leave_after_fin(struct stream *s)
     s->h.stage = STAGE_RAW;
     s->h.in_record = false;
     atomic_store(&s->up_wanted, false);
-    stream_leave_managed(s);
+    leave_managed(s);
     return true;
 }
 

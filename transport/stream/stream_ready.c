@@ -3,7 +3,7 @@
  * to sleep on.
  */
 #include "transport/pause.h"
-#include "transport/stream/stream.h"
+#include "transport/stream/stream_private.h"
 
 static short kernel_ready(struct stream *s, short events)
 {
@@ -99,6 +99,19 @@ static short ready_raw(struct stream *s, enum rx_mode rx)
     return before ? ready | POLLRDHUP : ready & ~(POLLERR | POLLHUP);
 }
 
+/*
+ * A connection that has ended both ways stays so on the way back to TCP, where
+ * the peer's FIN comes last of all.
+ */
+static short ready_ended(const struct stream *s)
+{
+    const short ready = POLLOUT | POLLWRNORM | POLLRDHUP | POLLHUP;
+
+    if (!stream_was_ended(s))
+        return 0;
+    return handover_ended(&s->h) ? ready | POLLIN | POLLRDNORM : ready;
+}
+
 /* Stage lock held: everything that is not simply the link. */
 static short ready_slow(struct stream *s)
 {
@@ -107,7 +120,7 @@ static short ready_slow(struct stream *s)
 
     switch (rx) {
     case RX_LEFTOVER:
-        ready |= POLLIN | POLLRDNORM;
+        ready |= POLLIN | POLLRDNORM | ready_ended(s);
         if (s->h.left_at != HANDOVER_NONE)
             ready |= POLLRDHUP;
         break;
@@ -122,6 +135,7 @@ static short ready_slow(struct stream *s)
             ready |= POLLHUP;
         return ready;
     default:
+        ready |= ready_ended(s);
         break;
     }
     if (atomic_load(&s->shut_rd)) /* the kernel may not know of it yet */

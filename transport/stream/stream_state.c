@@ -58,25 +58,6 @@ int stream_send_fin(struct stream *s, int how)
     return rc;
 }
 
-/* The stage is RAW and nothing of ours is under way on TCP. */
-void stream_leave_managed(struct stream *s)
-{
-    overlay_linger_restore(s);
-#ifndef PLANT_EOF_LOST
-    if (s->fin_due) /* a closed end takes no byte behind its FIN */
-        stream_send_fin(s, s->wish == WISH_CLOSE ? SHUT_RDWR : SHUT_WR);
-#endif
-    if (atomic_load(&s->shut_rd))
-        s->tcp->shutdown(s->fd, SHUT_RD);
-    if (s->managed) {
-        s->managed = false;
-        s->calls->managed(s, false);
-    }
-    if (!atomic_load(&s->up_wanted))
-        atomic_store(&s->guard, 0);
-    stream_tell(s);
-}
-
 static void enter_managed(struct stream *s)
 {
     if (s->managed)
@@ -540,6 +521,11 @@ bool stream_both_ended(const struct stream *s)
 {
     return s->h.stage == STAGE_UP && s->h.end != HANDOVER_NONE &&
            atomic_load(&s->shut_wr);
+}
+
+bool stream_was_ended(const struct stream *s)
+{
+    return s->h.left_at != HANDOVER_NONE && atomic_load(&s->shut_wr);
 }
 
 int stream_shutdown(struct stream *s, int how)

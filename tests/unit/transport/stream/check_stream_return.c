@@ -5,6 +5,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <poll.h>
 
 #include "tests/support/run_suite.h"
 
@@ -95,6 +96,70 @@ START_TEST(an_end_that_is_to_stay_neither_proposes_nor_agrees)
 }
 END_TEST
 
+/* What is asked about a stream that is on TCP is asked of the kernel. */
+static short ready(int side)
+{
+    struct pollfd p = {.fd = pair.end[side].fd, .events = (short)~POLLNVAL};
+
+    if (!stream_on_tcp(stream(side)))
+        return stream_ready(stream(side));
+    fake_tcp_calls.poll(&p, 1, 0);
+    return p.revents;
+}
+
+static void both_shut_down(int first)
+{
+    ck_assert_int_eq(end_shutdown(&pair.end[first]), 0);
+    ck_assert_int_eq(end_shutdown(&pair.end[!first]), 0);
+    two_ends_settle(&pair);
+}
+
+static void the_end_stays_told(int side, bool read)
+{
+    const short most = POLLOUT | POLLWRNORM | POLLRDHUP | POLLHUP;
+    short want = read ? most | POLLIN | POLLRDNORM : most;
+
+    for (int i = 0; i < 400; i++) {
+        if ((ready(side) & want) != want)
+            ck_abort_msg("end %d takes back %x: %s", side, want & ~ready(side),
+                         two_ends_where(&pair));
+        if (read)
+            ck_assert_int_eq(end_read(&pair.end[side], 1), 0);
+        switch (i % 4) {
+        case 0:
+        case 1:
+            fake_tcp_deliver(pair.end[i % 4].fd, 1 + (size_t)i / 8);
+            break;
+        default:
+            end_help(&pair.end[i % 4 - 2]);
+        }
+    }
+    ck_assert(stream_on_tcp(stream(side)));
+}
+
+START_TEST(an_end_that_was_told_stays_told)
+{
+    for (int who = 1; who < 4; who++)
+        for (int at = 0; at < 2; at++)
+            for (size_t unread = 0; unread <= 40; unread += 40) {
+                prepare();
+                two_ends_go_up(&pair);
+                if (unread > 0)
+                    ck_assert_int_eq(end_write(&pair.end[!at], unread), unread);
+                both_shut_down(at);
+                for (int i = 0; i < 2; i++)
+                    if (who >> i & 1)
+                        stream_wish(stream(i), WISH_RETURN, REASON_WANTED);
+                the_end_stays_told(at, unread == 0);
+                two_ends_settle(&pair);
+                if (unread > 0)
+                    ck_assert_int_eq(end_read(&pair.end[at], RING), unread);
+                ck_assert_int_eq(end_read(&pair.end[at], RING), 0);
+                ck_assert_ptr_null(pair.wrong);
+            }
+}
+END_TEST
+
 /* recvmmsg() and SO_ERROR ask for it before the end that came first. */
 START_TEST(an_error_behind_the_end_on_tcp_is_told)
 {
@@ -113,6 +178,32 @@ START_TEST(an_error_behind_the_end_on_tcp_is_told)
 }
 END_TEST
 
+/* A peer that stands still just before it would hold up a fork, say. */
+START_TEST(a_fin_is_not_waited_for_for_long)
+{
+    prepare();
+    two_ends_go_up(&pair);
+    both_shut_down(0);
+    stream_wish(stream(0), WISH_RETURN, REASON_FORK);
+    for (int i = 0; i < 9; i++) { /* the FIN alone does not arrive */
+        size_t n;
+
+        fake_tcp_deliver(pair.end[0].fd, SIZE_MAX);
+        end_help(&pair.end[1]);
+        fake_tcp_queue(pair.end[1].fd, &n);
+        fake_tcp_deliver(pair.end[1].fd, n);
+        end_help(&pair.end[0]);
+    }
+    ck_assert(!stream_on_tcp(stream(0)));
+    ck_assert(stream_awaits_fin(stream(0)));
+    ck_assert(fake_tcp_said_fin(pair.end[0].fd));
+    fake_clock_advance(1000000000);
+    end_help(&pair.end[0]);
+    ck_assert(stream_on_tcp(stream(0)));
+    ck_assert(!stream_awaits_fin(stream(0)));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("stream return");
@@ -121,7 +212,9 @@ int main(void)
     tcase_add_test(tc, a_third_party_finds_every_unread_byte_on_tcp);
     tcase_add_test(tc, what_another_holder_read_was_not_cut_off);
     tcase_add_test(tc, an_end_that_is_to_stay_neither_proposes_nor_agrees);
+    tcase_add_test(tc, an_end_that_was_told_stays_told);
     tcase_add_test(tc, an_error_behind_the_end_on_tcp_is_told);
+    tcase_add_test(tc, a_fin_is_not_waited_for_for_long);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
