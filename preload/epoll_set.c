@@ -358,6 +358,28 @@ void epoll_sets_forget(struct endpoint *e, bool unlist)
     lock_leave(&e->stream.rx);
 }
 
+/*
+ * What is parked under that number could not be taken out later, and in the
+ * kernel's set it says that the connection has ended.
+ */
+void epoll_sets_leave_number(struct endpoint *e, int fd)
+{
+    struct epoll_reg *next;
+
+    lock_enter(&e->stream.rx);
+    lock_enter(&registry);
+    for (struct epoll_reg *r = e->regs; r != NULL; r = next) {
+        next = r->next;
+        if (r->fd != fd || !r->parked)
+            continue;
+        epoll_kernel_ctl(r->set, EPOLL_CTL_DEL, fd, 0, r->data);
+        if (!r->managed)
+            epoll_drop_reg(r); /* a spent one-shot */
+    }
+    lock_leave(&registry);
+    lock_leave(&e->stream.rx);
+}
+
 static struct epoll_reg *find_reg(struct epoll_set *set, struct endpoint *e,
                                   int fd)
 {

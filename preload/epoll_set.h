@@ -85,6 +85,8 @@ void epoll_sets_managed(struct endpoint *e, bool on);
 void epoll_sets_told(struct endpoint *e);
 /* Is it registered anywhere under that number? */
 bool epoll_sets_have(struct endpoint *e, int fd);
+/* That number is about to be closed, and there are others of the stream. */
+void epoll_sets_leave_number(struct endpoint *e, int fd);
 /* In a set that was there before a fork? */
 bool epoll_sets_inherited(struct endpoint *e);
 /*
