@@ -157,6 +157,8 @@ static ssize_t recv_tcp(struct stream *s, const struct iovec *iov, int n,
     rc = s->tcp->recvmsg(s->fd, &msg, flags | MSG_DONTWAIT);
     if (rc > 0 && !(flags & MSG_PEEK))
         stream_count_in(s, (size_t)rc);
+    if (rc > 0 && s->managed) /* news, and the helper may be late to see it */
+        atomic_fetch_add(&s->told, 1);
     return rc;
 }
 
