@@ -1,8 +1,9 @@
 /*
  * What epoll_life.c (begin and end), epoll_sleep.c (who is inside, who sleeps),
- * epoll_set.c (membership), epoll_spent.c (of that, one-shots), epoll_share.c
- * (of that, sets of several processes), epoll_wait.c (events), epoll_heat.c
- * (where they are looked for) and epoll_nest.c (sets in sets) share.
+ * epoll_ctl.c (what the program asks for), epoll_set.c (membership),
+ * epoll_spent.c (of that, one-shots), epoll_share.c (of that, sets of several
+ * processes), epoll_wait.c (events), epoll_heat.c (where they are looked for)
+ * and epoll_nest.c (sets in sets) share.
  */
 #ifndef PRELOAD_EPOLL_PRIVATE_H
 #define PRELOAD_EPOLL_PRIVATE_H
@@ -66,6 +67,9 @@ enum { SET_CLOSED = 1 << 30, SET_ENDED = 1 << 29 };
 extern const char epoll_bell_cookie, epoll_wake_cookie, epoll_rouse_cookie,
     epoll_parked_cookie;
 
+/* Errors and hang-ups cannot be left out: of them it tells us once. */
+enum { EPOLL_PARKED = EPOLLONESHOT | (int)EPOLLET };
+
 extern struct epoll_set *epoll_all_sets; /* under the registry lock */
 
 void epoll_registry_lock(void);
@@ -82,6 +86,11 @@ int epoll_kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
 void epoll_unpark(struct epoll_reg *reg, bool spent_too);
 /* Registry lock held: somebody is about to look at it from outside. */
 void epoll_set_is_watched(struct epoll_set *set);
+/*
+ * Into the set's own care. Registry and stream locks held. Whoever sleeps looks
+ * when the peer's news ring already, not before.
+ */
+void epoll_take_over(struct epoll_reg *reg);
 /* Registry lock and the stream's held. */
 void epoll_drop_reg(struct epoll_reg *reg);
 /* Registry lock held. If nothing of ours makes the set ready any more. */
