@@ -516,10 +516,9 @@ void endpoint_leave_number(struct endpoint *e, int fd)
 {
     unsigned rows = fd_rows_used();
 
-    if (epoll_sets_have(e, fd)) {
+    if (epoll_sets_have(e, fd))
         endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-        epoll_sets_leave_number(e, fd);
-    }
+    epoll_sets_leave_number(e, fd);
     if (e->stream.fd != fd)
         return;
     for (unsigned other = 0; other < rows; other++)

@@ -214,11 +214,17 @@ static void forget_left(struct epoll_set **at)
     *at = set->next; /* not freed: another thread may have held the heap */
 }
 
-/* One that could not come back goes on in the parent, and so does its entry. */
+/*
+ * One that could not come back goes on in the parent, and so does its entry.
+ * What the program has deleted there is never found here.
+ */
 static void forget_managed(struct epoll_reg *reg)
 {
     reg->parked &= !reg->managed;
     reg->managed = reg->hot = false;
+    if (reg->lingers)
+        reg->fd = -1;
+    reg->lingers = false;
 }
 
 /* The child has the sets, but no bells and no peers. */
@@ -240,6 +246,7 @@ void epoll_sets_after_fork(void)
         set->stale = 0;
         set->rouses = false;
         atomic_store(&set->n_managed, 0);
+        atomic_store(&set->lingering, NULL);
         atomic_store(&set->bell_in, false);
         set->wake_fd = -1;
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)

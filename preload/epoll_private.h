@@ -38,6 +38,12 @@ struct epoll_set {
     struct holding holders;
     _Atomic bool watched; /* in poll or another set; under the registry lock */
     _Atomic bool promote; /* some reg has `promote` set */
+    /*
+     * Deleted by the program while managed, and still parked in the kernel's
+     * set, until it is added again or somebody waits here: some programs do
+     * that for each request. Changed under the registry lock.
+     */
+    struct epoll_reg *_Atomic lingering;
     struct waiter *waiter;
     uint64_t poll_ns;
     struct epoll_reg *regs; /* all, under the registry lock */
@@ -183,6 +189,10 @@ bool epoll_is_fresh(const struct epoll_reg *reg);
 void epoll_untell(struct epoll_set *set);
 /* Set lock held. False: no bell can be had. */
 bool epoll_put_bell_in(struct epoll_set *set);
+/* Registry lock and the stream's held. Out of the kernel's set, too. */
+void epoll_drop_lingering(struct epoll_reg *reg);
+/* What lingers in it has done so for long enough. */
+void epoll_end_lingering(struct epoll_set *set);
 static inline bool epoll_has_inner(struct epoll_set *set)
 {
     return atomic_load(&set->n_inner) != 0 && !atomic_load(&set->alone);

@@ -240,7 +240,7 @@ unlock:
         return;
     if (!endpoint_watch(reg->endpoint, set->waiter->id))
         helper_ask(reg->endpoint, WORK_RETURN);
-    waiter_ring(set->waiter->id); /* who sleeps in the kernel: look */
+    waiter_wake(set->waiter->id); /* who sleeps in the kernel: look */
 }
 
 static void give_back(struct epoll_reg *reg, bool to_kernel)
@@ -263,9 +263,14 @@ static void give_back(struct epoll_reg *reg, bool to_kernel)
 
 void epoll_sets_managed(struct endpoint *e, bool on)
 {
+    struct epoll_reg *next;
+
     lock_enter(&registry);
-    for (struct epoll_reg *r = e->regs; r != NULL; r = r->next) {
-        if (on)
+    for (struct epoll_reg *r = e->regs; r != NULL; r = next) {
+        next = r->next;
+        if (r->lingers)
+            epoll_drop_lingering(r);
+        else if (on)
             epoll_take_over(r);
         else
             give_back(r, true);
@@ -301,6 +306,8 @@ static void unlink_reg(struct epoll_reg *reg)
             *at = reg->set_next;
             break;
         }
+    if (reg->lingers)
+        atomic_store(&reg->set->lingering, NULL);
     free(reg);
 }
 
@@ -331,7 +338,7 @@ bool epoll_sets_have(struct endpoint *e, int fd)
         return false;
     lock_enter(&registry);
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
-        have |= r->fd == fd;
+        have |= r->fd == fd && !r->lingers;
     lock_leave(&registry);
     return have;
 }
@@ -361,6 +368,8 @@ void epoll_sets_leave_number(struct endpoint *e, int fd)
 {
     struct epoll_reg *next;
 
+    if (__atomic_load_n(&e->regs, __ATOMIC_RELAXED) == NULL)
+        return;
     lock_enter(&e->stream.rx);
     lock_enter(&registry);
     for (struct epoll_reg *r = e->regs; r != NULL; r = next) {
@@ -368,7 +377,7 @@ void epoll_sets_leave_number(struct endpoint *e, int fd)
         if (r->fd != fd || !r->parked)
             continue;
         epoll_kernel_ctl(r->set, EPOLL_CTL_DEL, fd, 0, r->data);
-        if (!r->managed)
+        if (!r->managed || r->lingers)
             epoll_drop_reg(r); /* a spent one-shot */
     }
     lock_leave(&registry);
@@ -388,6 +397,7 @@ void epoll_set_to_kernel(struct epoll_set *set)
 {
     if (atomic_exchange(&set->alone, true))
         return;
+    epoll_end_lingering(set);
     for (;;) {
         struct epoll_set *inner = NULL;
         struct endpoint *e = NULL;

@@ -32,9 +32,10 @@ struct epoll_reg {
     uint32_t events; /* as the application said */
     epoll_data_t data;
     bool managed, hot, disarmed, out_seen, promote;
-    bool parked; /* the kernel's set has it under our cookie, or, if the set is
-                    watched, not at all: while managed, and on TCP as a spent
-                    one-shot until it is armed again */
+    bool parked;  /* the kernel's set has it under our cookie, or, if the set is
+                     watched, not at all: while managed, and on TCP as a spent
+                     one-shot until it is armed again */
+    bool lingers; /* not the program's any more; see epoll_set.lingering */
     uint32_t told_seen, refused_seen, quiet_scans;
     uint32_t hit_at;   /* the set's hit_scans when it was last ready */
     uint32_t taken_at; /* the set's take-overs, with this one; 0: none yet */

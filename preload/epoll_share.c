@@ -24,7 +24,7 @@ static bool is_shared(struct epoll_set *set)
 static bool is_in_shared(const struct endpoint *e)
 {
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
-        if (is_shared(r->set))
+        if (!r->lingers && is_shared(r->set))
             return true;
     return false;
 }
@@ -79,7 +79,7 @@ bool epoll_sets_inherited(struct endpoint *e)
 
     epoll_registry_lock();
     for (struct epoll_reg *r = e->regs; r != NULL; r = r->next)
-        found |= r->set->inherited;
+        found |= r->set->inherited && !r->lingers;
     epoll_registry_unlock();
     return found;
 }

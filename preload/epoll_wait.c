@@ -458,6 +458,8 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
     if (!reach_ok(&process.reach, events, sizeof(*events), true))
         return -EFAULT; /* the kernel would wait for the first one */
     for (;; again = true) {
+        if (atomic_load_explicit(&set->lingering, memory_order_relaxed) != NULL)
+            epoll_end_lingering(set);
         if (epoll_has_inner(set)) {
             if (again)
                 signals_hold(&held);

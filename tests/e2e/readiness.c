@@ -2,8 +2,8 @@
  * usage: readiness [CASE]
  *
  * epoll, poll and select as man 7 epoll has them, where programs rely on the
- * fine print: several sets, edges, one shots, half-closed ends,
- * members that are closed or have two numbers, arguments that are wrong.
+ * fine print: several sets, edges, one shots, half-closed ends, arguments that
+ * are wrong.
  */
 #include <errno.h>
 #include <limits.h>
@@ -208,60 +208,6 @@ static void only_hang_ups(void)
     wait_events(a, 0);
     wait_events(b, 0);
     waits("both", set, 1000);
-}
-
-static void closed_members(void)
-{
-    int number = b, c, d;
-    uint16_t port = 0;
-
-    new_set();
-    add(b, EPOLLIN, 1);
-    put(a, "x");
-    wait_unread(b, 1);
-    close(b);
-    waits("closed", set, 10);
-    c = tcp_listen("4", &port);
-    if (dup2(c, number) != c) /* one of the library's was there for a moment */
-        close(c);
-    c = tcp_connect("4", port);
-    d = dup2(c, number); /* over the listener */
-    waits("another there", set, 10);
-    add(d, EPOLLOUT, 2);
-    waits("and added", set, 1000);
-}
-
-static void member_with_two_numbers(void)
-{
-    int again = dup(b);
-
-    new_set();
-    add(b, EPOLLIN, 1);
-    add(again, EPOLLIN | EPOLLET, 2);
-    put(a, "x");
-    waits("both", set, 1000);
-    waits("one", set, 0);
-    take(b, 1);
-    said("removed", ctl(EPOLL_CTL_DEL, again, 0, 0));
-    put(a, "y");
-    waits("the first", set, 1000);
-}
-
-/* The file is open under another number, so the registration stays. */
-static void number_gone_file_open(void)
-{
-    int again = dup(b);
-
-    new_set();
-    add(b, EPOLLIN, 1);
-    close(b);
-    put(a, "x");
-    waits("still there", set, 1000);
-    said("not by this number", ctl(EPOLL_CTL_DEL, b, 0, 0));
-    take(again, 1);
-    waits("nothing", set, 0);
-    close(again);
-    waits("gone", set, 0);
 }
 
 static void wrong_arguments(void)
@@ -524,9 +470,6 @@ static const struct test_case cases[] = {
     {"exclusive", exclusive, STAYS},
     {"half_closed", half_closed, STAYS},
     {"only_hang_ups", only_hang_ups, STAYS},
-    {"closed_members", closed_members, STAYS},
-    {"member_with_two_numbers", member_with_two_numbers, STAYS},
-    {"number_gone_file_open", number_gone_file_open, RETURNS},
     {"wrong_arguments", wrong_arguments, STAYS},
     {"polls", polls, STAYS},
     {"time_outs", time_outs, STAYS},

@@ -1,0 +1,294 @@
+/*
+ * A stream that is up joins a set and leaves it: what the kernel's set has of
+ * it then, and who is rung.
+ */
+#include "preload/epoll_private.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "preload/process.h"
+#include "tests/support/run_suite.h"
+#include "transport/bell.h"
+
+static struct endpoint e[2];
+static struct epoll_set *set;
+static int fd[2], epfd;
+
+static void none(struct peer *peer)
+{
+    (void)peer;
+}
+
+static void arm(struct peer *peer, unsigned id, bool on)
+{
+    (void)peer;
+    (void)id;
+    (void)on;
+}
+
+static bool has_mark(struct peer *peer, unsigned id)
+{
+    (void)peer;
+    (void)id;
+    return false;
+}
+
+static void set_marked(struct link *link, unsigned id, bool on)
+{
+    (void)link;
+    (void)id;
+    (void)on;
+}
+
+static void watch(struct link *link, uint64_t ids)
+{
+    (void)link;
+    (void)ids;
+}
+
+static void want_room(struct link *link)
+{
+    (void)link;
+}
+
+static bool is_here(struct link *link, unsigned cpu)
+{
+    (void)link;
+    (void)cpu;
+    return false;
+}
+
+static uint64_t arrived(struct link *link)
+{
+    (void)link;
+    return 0;
+}
+
+static int freed(struct link *link, uint64_t before, uint64_t wrote,
+                 uint64_t *out)
+{
+    (void)link;
+    (void)before;
+    *out = wrote;
+    return 0;
+}
+
+static const struct transport_ops ops = {.arrived = arrived,
+                                         .freed = freed,
+                                         .watch = watch,
+                                         .want_room = want_room,
+                                         .peer_is_here = is_here,
+                                         .set_marked = set_marked,
+                                         .peer_get = none,
+                                         .peer_put = none,
+                                         .peer_arm = arm,
+                                         .peer_has_mark = has_mark};
+static struct peer peer = {&ops};
+static struct link link_up[2];
+
+/* Two streams that are up, and writable. */
+static void start(void)
+{
+    process.bell_token = (uint64_t)getpid() << 32 | 1;
+    process.ringer = bell_ringer_open();
+    epfd = epoll_create1(EPOLL_CLOEXEC);
+    set = epoll_set_create(epfd);
+    for (int i = 0; i < 2; i++) {
+        memset(&e[i], 0, sizeof(e[i]));
+        link_up[i] = (struct link){
+            .ops = &ops, .peer = &peer, .tx.size = 4096, .rx.size = 4096};
+        fd[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        e[i].stream.fd = fd[i];
+        e[i].stream.link = &link_up[i];
+        e[i].stream.managed = true;
+        e[i].stream.h.stage = STAGE_UP;
+        e[i].stream.h.end = HANDOVER_NONE;
+        ck_assert_int_ge(fd[i], 0);
+    }
+}
+
+static int close_it(void *arg)
+{
+    return close(*(int *)arg);
+}
+
+static void stop(void)
+{
+    epoll_set_close(set, epfd, close_it, &epfd);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_ptr_null(e[i].regs);
+        close(fd[i]);
+    }
+    close(process.ringer);
+}
+
+static int ctl(int op, int i, uint32_t events, uint64_t data)
+{
+    struct epoll_event event = {.events = events, .data.u64 = data};
+
+    return epoll_set_ctl(set, op, fd[i], &e[i], &event);
+}
+
+/* Does the kernel's set have it? */
+static bool kernel_has(int i)
+{
+    char path[64], line[256];
+    bool found = false;
+    FILE *info;
+    int member;
+
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", epfd);
+    info = fopen(path, "re");
+    ck_assert_ptr_nonnull(info);
+    while (fgets(line, sizeof(line), info) != NULL)
+        found |= sscanf(line, "tfd: %d", &member) == 1 && member == fd[i];
+    fclose(info);
+    return found;
+}
+
+/* The data of the one that is told of; 0: none is. */
+static uint64_t told(void)
+{
+    struct epoll_event event;
+    int n = epoll_set_wait(set, &event, 1, 0, NULL);
+
+    ck_assert_int_ge(n, 0);
+    return n == 0 ? 0 : event.data.u64;
+}
+
+START_TEST(who_joins_rings_nobody_who_is_awake)
+{
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 1, EPOLLOUT, 2), 0);
+    ck_assert_int_eq(bell_drain(set->waiter->bell), 0);
+}
+END_TEST
+
+START_TEST(who_joins_rings_for_who_sleeps)
+{
+    ck_assert(epoll_set_enter(set));
+    epoll_sleeps(set, true);
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    ck_assert_int_eq(bell_drain(set->waiter->bell), 1);
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 1, EPOLLOUT, 2), 0);
+    ck_assert_int_eq(bell_drain(set->waiter->bell), 1);
+    epoll_woke(set);
+    epoll_set_leave(set);
+}
+END_TEST
+
+START_TEST(one_that_is_added_again_never_left_the_kernel)
+{
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT | EPOLLET, 1), 0);
+    ck_assert_uint_eq(told(), 1);
+    ck_assert_uint_eq(told(), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 0, 0, 0), 0);
+    ck_assert(kernel_has(0));
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT | EPOLLET, 2), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 3), -EEXIST);
+    ck_assert_uint_eq(told(), 2);
+    ck_assert(kernel_has(0));
+}
+END_TEST
+
+START_TEST(who_waits_ends_it)
+{
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 0, 0, 0), 0);
+    ck_assert_uint_eq(told(), 0);
+    ck_assert(!kernel_has(0));
+    ck_assert_uint_eq(atomic_load(&set->n_managed), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 2), 0);
+    ck_assert_uint_eq(told(), 2);
+}
+END_TEST
+
+START_TEST(it_is_no_member_meanwhile)
+{
+    for (int op = 0; op < 2; op++) {
+        ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+        ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 0, 0, 0), 0);
+        ck_assert_int_eq(ctl(op ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, 0, EPOLLIN, 2),
+                         -ENOENT);
+        ck_assert(!kernel_has(0));
+        ck_assert_uint_eq(told(), 0);
+    }
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 0, 0, 0), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_MOD, 0, EPOLLEXCLUSIVE, 2), -EINVAL);
+    ck_assert(!epoll_sets_have(&e[0], fd[0]));
+}
+END_TEST
+
+START_TEST(one_of_a_set_at_a_time)
+{
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 1, EPOLLOUT, 2), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 0, 0, 0), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 1, 0, 0), 0);
+    ck_assert(kernel_has(0));
+    ck_assert(!kernel_has(1));
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 1, EPOLLOUT, 3), 0);
+    ck_assert_uint_eq(told(), 3);
+    ck_assert(!kernel_has(0));
+}
+END_TEST
+
+/* The number of such a one may be another file's soon. */
+static void back_on_tcp(void)
+{
+    epoll_sets_managed(&e[0], false);
+}
+
+static void number_goes(void)
+{
+    epoll_sets_leave_number(&e[0], fd[0]);
+}
+
+static void set_is_the_kernels(void)
+{
+    epoll_set_to_kernel(set);
+}
+
+static void file_goes(void)
+{
+    epoll_sets_forget(&e[0], true);
+}
+
+static void (*const ends[])(void) = {back_on_tcp, number_goes,
+                                     set_is_the_kernels, file_goes};
+
+START_TEST(it_ends_with)
+{
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 0, 0, 0), 0);
+    ck_assert(kernel_has(0));
+    ends[_i]();
+    ck_assert(!kernel_has(0));
+    ck_assert_ptr_null(e[0].regs);
+    ck_assert_ptr_null(atomic_load(&set->lingering));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("epoll ctl");
+    TCase *tc = tcase_create("ctl");
+
+    tcase_add_checked_fixture(tc, start, stop);
+    tcase_add_test(tc, who_joins_rings_nobody_who_is_awake);
+    tcase_add_test(tc, who_joins_rings_for_who_sleeps);
+    tcase_add_test(tc, one_that_is_added_again_never_left_the_kernel);
+    tcase_add_test(tc, who_waits_ends_it);
+    tcase_add_test(tc, it_is_no_member_meanwhile);
+    tcase_add_test(tc, one_of_a_set_at_a_time);
+    tcase_add_loop_test(tc, it_ends_with, 0,
+                        (int)(sizeof(ends) / sizeof(ends[0])));
+    suite_add_tcase(suite, tc);
+    return run_suite(suite);
+}
