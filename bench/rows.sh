@@ -5,7 +5,7 @@
 all_rows='memcached kvserver redis pipelined values pingpong streams sockperf'
 all_rows="$all_rows tools onecore crowded threads among connects upgrade"
 all_rows="$all_rows memory idle fdcost startup"
-quick_rows='memcached kvserver pingpong streams connects upgrade'
+quick_rows='memcached kvserver pingpong streams tools connects upgrade'
 
 # The variants: letter, which ends carry the library (none, both, the client's
 # only), and the environment of those. K twice shows what chance alone does.
@@ -47,7 +47,8 @@ configs() { # row
         echo 64 1024 4096 65536 1048576 ;;
     sockperf) echo pp ;;
     tools)
-        command -v memcaslap >/dev/null && echo memcaslap-1 memcaslap-32
+        [ -z "$QUICK" ] && command -v memcaslap >/dev/null &&
+            echo memcaslap-1 memcaslap-32
         command -v redis-benchmark >/dev/null &&
             echo redis-benchmark-1 redis-benchmark-32 ;;
     onecore) echo 1 32 ;;
@@ -152,7 +153,7 @@ slap() { # letter connections
 
 redis_benchmark() { # letter connections
     n=20000
-    [ "$1" = L ] && n=300000
+    [ "$1" = L ] && n=600000
     client "$CLIENT_CPU" "$1" redis-benchmark -p "$port" -t get -d 64 -P 1 \
         -c "$2" -n $n --csv || return 1
     awk -F, '/"GET"/ { gsub(/"/, "")
