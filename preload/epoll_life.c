@@ -242,7 +242,7 @@ void epoll_sets_after_fork(void)
         set->n_peers = set->n_hot = 0;
         atomic_fetch_and(&set->inside, SET_MARKS);
         atomic_store(&set->sleepers, 0);
-        atomic_store(&set->direct, 0);
+        atomic_store(&set->watchers, 0);
         set->stale = 0;
         set->rouses = false;
         atomic_store(&set->n_managed, 0);

@@ -185,7 +185,7 @@ static bool has_events(struct epoll_set *set, bool tell, bool *news)
 
 void epoll_untell(struct epoll_set *set)
 {
-    if (atomic_load(&set->sleepers) > atomic_load(&set->direct))
+    if (atomic_load(&set->watchers) > 0)
         for (unsigned i = 0; i < set->n_hot; i++)
             set->hot[i]->news_rung = 0;
 }

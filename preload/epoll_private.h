@@ -52,7 +52,7 @@ struct epoll_set {
     struct epoll_peer *peers;
     unsigned n_peers;
     _Atomic int sleepers; /* threads, in the kernel with or without streams */
-    _Atomic int direct;   /* of these, in epoll_wait on this very set */
+    _Atomic int watchers; /* of these, not in epoll_wait on this very set */
     bool contended;       /* a stream was being changed during the last look */
     unsigned hits;        /* user-level events since the kernel was asked */
     uint32_t hit_scans;   /* looks that found something */
@@ -165,6 +165,13 @@ void epoll_hear_devices(struct epoll_set *set);
  */
 void epoll_sleeps(struct epoll_set *set, bool direct);
 void epoll_woke(struct epoll_set *set);
+/*
+ * The same for a set with nothing of ours in it (object.plain), with entering
+ * and leaving it. False: not so; the first one has done nothing then, and after
+ * the second one this thread is still inside.
+ */
+bool epoll_sleeps_plain(struct epoll_set *set);
+bool epoll_woke_plain(struct epoll_set *set);
 /* One fewer inside. */
 void epoll_count_out(struct epoll_set *set);
 /* The last one has left a closed set. */

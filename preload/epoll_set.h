@@ -71,6 +71,11 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
 int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
                    int64_t timeout_ns, const sigset_t *mask);
 
+/* As epoll_set_wait() without a mask, while object.plain, and enters the set.
+ */
+int epoll_set_wait_plain(struct epoll_set *set, struct epoll_event *events,
+                         int max, int timeout_ms);
+
 /*
  * object.plain: the events are all the kernel's, and nothing of ours is in the
  * set. Another thread may change that at any moment: look again after a wait,

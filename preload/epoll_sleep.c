@@ -133,7 +133,7 @@ static uint32_t count_sleeper(struct epoll_set *set, bool direct)
     lock_enter(&set->lock);
     nestings = atomic_load(&set->nestings);
     atomic_fetch_add(&set->sleepers, 1);
-    atomic_fetch_add(&set->direct, direct);
+    atomic_fetch_add(&set->watchers, !direct);
     arm(set, true);
     for (unsigned i = 0; i < set->n_hot; i++)
         epoll_want_room(set->hot[i]);
@@ -148,7 +148,7 @@ static uint32_t count_sleeper(struct epoll_set *set, bool direct)
  */
 static bool is_left_behind(struct epoll_set *set)
 {
-    bool direct = atomic_load(&set->direct) > 0;
+    bool direct = atomic_load(&set->sleepers) > atomic_load(&set->watchers);
 
     set->contended = false;
     if (atomic_load(&set->n_managed) == 0)
@@ -171,7 +171,7 @@ static void uncount_sleeper(struct epoll_set *set, bool direct,
 
     lock_enter(&set->lock);
     on = atomic_fetch_sub(&set->sleepers, 1) > 1;
-    atomic_fetch_sub(&set->direct, direct);
+    atomic_fetch_sub(&set->watchers, !direct);
     arm(set, on);
     full_fence();
     pass_on = on && is_left_behind(set);
@@ -208,4 +208,46 @@ void epoll_woke(struct epoll_set *set)
                     at < 0 ? atomic_load(&set->nestings) : places[at].nestings);
     if (at >= 0)
         places[at].sleeps = false;
+}
+
+/*
+ * Who puts something of ours into the set says that it is not plain any more,
+ * and then looks for sleepers; who sleeps counts himself and then looks whether
+ * it is plain: one of the two sees the other one.
+ */
+bool epoll_sleeps_plain(struct epoll_set *set)
+{
+    unsigned at = n_places;
+
+    if (at == PLACES || !will_be_told)
+        return false; /* epoll_set_enter() is for that */
+    if (atomic_fetch_add(&set->inside, 1) & SET_CLOSED) {
+        epoll_count_out(set);
+        return false;
+    }
+    places[at].set = set;
+    places[at].nestings = atomic_load(&set->nestings);
+    places[at].direct = places[at].sleeps = true;
+    n_places = at + 1;
+    atomic_fetch_add(&set->sleepers, 1);
+    if (atomic_load(&set->object.plain))
+        return true;
+    epoll_woke(set);
+    epoll_set_leave(set);
+    return false;
+}
+
+bool epoll_woke_plain(struct epoll_set *set)
+{
+    unsigned at = n_places - 1;
+
+    if (!atomic_load(&set->object.plain) || at >= PLACES ||
+        places[at].set != set) {
+        epoll_woke(set);
+        return false;
+    }
+    atomic_fetch_sub(&set->sleepers, 1);
+    n_places = at;
+    epoll_count_out(set);
+    return true;
 }

@@ -481,3 +481,35 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
     signals_release(&held);
     return n;
 }
+
+int epoll_set_wait_plain(struct epoll_set *set, struct epoll_event *events,
+                         int max, int timeout_ms)
+{
+    uint64_t began = timeout_ms > 0 ? clock_ns() : 0;
+    uint32_t since = epoll_takeovers(set);
+    int64_t left = timeout_ms;
+    pid_t pid = process.pid;
+    int n = 0;
+
+    if (epoll_sleeps_plain(set)) {
+        n = REAL(epoll_wait)(set->epfd, events, max, timeout_ms);
+        n = n < 0 ? -errno : n;
+        if (is_forked(pid) || epoll_woke_plain(set))
+            return n;
+        /* A stream went up meanwhile, or another set was put in. */
+        if (n > 0)
+            n = without_bell(set, events, n, true, since);
+        if (n == 0 && timeout_ms > 0)
+            left -= (int64_t)((clock_ns() - began) / 1000000);
+    } else if (!epoll_set_enter(set)) {
+        return -EBADF; /* it is just being closed */
+    }
+    if (n == 0)
+        n = epoll_set_wait(set, events, max,
+                           timeout_ms < 0 ? -1
+                           : left > 0     ? left * 1000000
+                                          : 0,
+                           NULL);
+    epoll_set_leave(set);
+    return n;
+}

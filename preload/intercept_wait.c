@@ -128,8 +128,12 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
 
     if (o == NULL || o->kind != OBJECT_EPOLL)
         return REAL(epoll_wait)(epfd, events, max, timeout);
-    if (timeout != 0 || !is_plain(o))
-        goto ours; /* who sleeps is counted: a stream may come meanwhile */
+    if (!is_plain(o) || in_vfork_child())
+        goto ours;
+    if (timeout != 0) { /* who sleeps is counted: a stream may come meanwhile */
+        n = epoll_set_wait_plain((struct epoll_set *)o, events, max, timeout);
+        return likely(n >= 0) ? n : (int)posix_result(n);
+    }
     since = atomic_load(&o->takeovers);
     n = FAST(epoll_wait)(epfd, events, max, timeout);
     if (likely(n <= 0 || (is_plain(o) && fd_find(epfd) == o)))

@@ -94,6 +94,9 @@ static struct link link_up[2];
 /* Two streams that are up, and writable. */
 static void start(void)
 {
+    ck_assert_int_eq(epoll_sets_start(), 0);
+    process.settings.poll_kernel_usec = 0;
+    process.pid = getpid();
     process.bell_token = (uint64_t)getpid() << 32 | 1;
     process.ringer = bell_ringer_open();
     epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -179,6 +182,72 @@ START_TEST(who_joins_rings_for_who_sleeps)
     ck_assert_int_eq(bell_drain(set->waiter->bell), 1);
     epoll_woke(set);
     epoll_set_leave(set);
+}
+END_TEST
+
+/* The thread that says where it is at its end says so once. */
+static void be_known(void)
+{
+    ck_assert(epoll_set_enter(set));
+    epoll_set_leave(set);
+}
+
+START_TEST(who_joins_rings_for_who_sleeps_in_a_plain_set)
+{
+    be_known();
+    ck_assert(epoll_sleeps_plain(set));
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    ck_assert_int_eq(bell_drain(set->waiter->bell), 1);
+    ck_assert(!epoll_woke_plain(set));
+    epoll_set_leave(set);
+    ck_assert_int_eq(atomic_load(&set->sleepers), 0);
+    ck_assert_uint_eq(atomic_load(&set->inside), 0);
+    ck_assert(!epoll_sleeps_plain(set));
+    ck_assert_int_eq(atomic_load(&set->sleepers), 0);
+    ck_assert_uint_eq(atomic_load(&set->inside), 0);
+}
+END_TEST
+
+/* Two sleep, and the bell wakes one: it rings for the other one. */
+START_TEST(who_wakes_of_a_plain_set_passes_the_ring_on)
+{
+    be_known();
+    ck_assert(epoll_sleeps_plain(set));
+    ck_assert(epoll_sleeps_plain(set));
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    ck_assert_int_eq(bell_drain(set->waiter->bell), 1);
+    ck_assert(!epoll_woke_plain(set));
+    ck_assert_int_eq(bell_drain(set->waiter->bell), 1);
+    ck_assert_int_eq(atomic_load(&set->sleepers), 1);
+    ck_assert(!epoll_woke_plain(set));
+    ck_assert_int_eq(bell_drain(set->waiter->bell), 0);
+    epoll_set_leave(set);
+    epoll_set_leave(set);
+    ck_assert_uint_eq(atomic_load(&set->inside), 0);
+}
+END_TEST
+
+START_TEST(a_plain_sleep_leaves_nothing)
+{
+    be_known();
+    ck_assert(epoll_sleeps_plain(set));
+    ck_assert(epoll_woke_plain(set));
+    ck_assert_int_eq(atomic_load(&set->sleepers), 0);
+    ck_assert_uint_eq(atomic_load(&set->inside), 0);
+}
+END_TEST
+
+START_TEST(a_plain_wait_that_a_stream_ends_tells_of_the_stream)
+{
+    struct epoll_event event;
+
+    be_known();
+    ck_assert_int_eq(epoll_set_wait_plain(set, &event, 1, 1), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    waiter_ring(set->waiter->id);
+    ck_assert_int_eq(epoll_set_wait_plain(set, &event, 1, 1000), 1);
+    ck_assert_uint_eq(event.data.u64, 1);
+    ck_assert_uint_eq(atomic_load(&set->inside), 0);
 }
 END_TEST
 
@@ -283,6 +352,10 @@ int main(void)
     tcase_add_checked_fixture(tc, start, stop);
     tcase_add_test(tc, who_joins_rings_nobody_who_is_awake);
     tcase_add_test(tc, who_joins_rings_for_who_sleeps);
+    tcase_add_test(tc, who_joins_rings_for_who_sleeps_in_a_plain_set);
+    tcase_add_test(tc, who_wakes_of_a_plain_set_passes_the_ring_on);
+    tcase_add_test(tc, a_plain_sleep_leaves_nothing);
+    tcase_add_test(tc, a_plain_wait_that_a_stream_ends_tells_of_the_stream);
     tcase_add_test(tc, one_that_is_added_again_never_left_the_kernel);
     tcase_add_test(tc, who_waits_ends_it);
     tcase_add_test(tc, it_is_no_member_meanwhile);
