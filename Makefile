@@ -98,8 +98,8 @@ $(B)/kvpool: $(call obj,$(KVPOOL_SRC)) $(KVPOOL_OBJ)
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
 
-$(B)/fastsock: $(call obj,$(TOOL_SRC)) $(B)/transport/shared_memory.o \
-	$(B)/transport/reason.o $(CONFIG_OBJ)
+$(B)/fastsock: $(call obj,$(TOOL_SRC)) $(B)/preload/cpu_quota.o \
+	$(B)/transport/shared_memory.o $(B)/transport/reason.o $(CONFIG_OBJ)
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 

@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "preload/cpu_quota.h"
 #include "preload/fastsock_doctor.h"
 #include "preload/fastsock_tree.h"
 
-enum { CGROUP_TEXT = 4096, LIST_LAST = 65535 };
+enum { LIST_LAST = 65535 };
 
 static void say_settings(struct doctor *d)
 {
@@ -70,52 +71,23 @@ static unsigned count_cpus(struct doctor *d)
                : 0;
 }
 
-/* "max 100000" or "150000 100000"; in 1/100 of a CPU. */
-static unsigned quota_of(const char *text)
+static long read_in_tree(void *arg, const char *path, char *buf, size_t size)
 {
-    unsigned long long quota, period;
+    const struct doctor *d = arg;
 
-    if (sscanf(text, "%llu %llu", &quota, &period) != 2 || period == 0 ||
-        quota > ULLONG_MAX / 100 || quota * 100 / period >= UINT_MAX)
-        return UINT_MAX;
-    return (unsigned)(quota * 100 / period);
-}
-
-/* The smallest of the group and those above it; UINT_MAX: none is set. */
-static unsigned cgroup_quota(struct doctor *d)
-{
-    char text[CGROUP_TEXT], path[CGROUP_TEXT + 64], value[64], *group;
-    unsigned least = UINT_MAX, quota;
-
-    if (tree_text(d->root, "/proc/self/cgroup", text, sizeof(text)) < 0)
-        return UINT_MAX;
-    group = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
-    if (group == NULL)
-        return UINT_MAX;
-    group = strchr(group, '/');
-    if (group == NULL)
-        return UINT_MAX;
-    group[strcspn(group, "\n")] = '\0';
-    for (;;) {
-        snprintf(path, sizeof(path), "/sys/fs/cgroup%s/cpu.max", group);
-        if (tree_line(d->root, path, value, sizeof(value)) > 0) {
-            quota = quota_of(value);
-            least = quota < least ? quota : least;
-        }
-        if (strrchr(group, '/') == NULL)
-            return least;
-        *strrchr(group, '/') = '\0';
-    }
+    return tree_text(d->root, path, buf, size);
 }
 
 static void say_cpus(struct doctor *d)
 {
-    unsigned cpus = count_cpus(d), quota = cgroup_quota(d);
     char limit[64] = "no limit in cpu.max";
+    unsigned cpus = count_cpus(d);
+    static struct cpu_quota quota;
 
-    if (quota != UINT_MAX)
-        snprintf(limit, sizeof(limit), "cpu.max allows %u.%02u", quota / 100,
-                 quota % 100);
+    cpu_quota_find(read_in_tree, d, &quota);
+    if (quota.percent != UINT_MAX)
+        snprintf(limit, sizeof(limit), "cpu.max allows %u.%02u",
+                 quota.percent / 100, quota.percent % 100);
     if (cpus == 0)
         doctor_say(d, DOCTOR_HINT, "cpus", "their number is not known; %s",
                    limit);
@@ -125,11 +97,12 @@ static void say_cpus(struct doctor *d)
                    "peer from running; try poll_usec=0, or give it more "
                    "(taskset, cpuset.cpus)",
                    limit);
-    else if (quota < 200)
-        doctor_say(d, DOCTOR_HINT, "cpus",
-                   "%u CPUs may be used, but %s: spinning uses that up; raise "
-                   "cpu.max or set poll_usec=0",
-                   cpus, limit);
+    else if (quota.percent < 200)
+        doctor_say(
+            d, DOCTOR_HINT, "cpus",
+            "%u CPUs may be used, but %s: threads spin only with what is "
+            "left of that; raise cpu.max for lower latency",
+            cpus, limit);
     else
         doctor_say(d, DOCTOR_OK, "cpus", "%u may be used, %s", cpus, limit);
 }

@@ -22,6 +22,7 @@
 #include "preload/helper.h"
 #include "preload/kernel.h"
 #include "preload/members.h"
+#include "preload/spin_quota.h"
 #include "preload/stats.h"
 #include "preload/waiter.h"
 #include "transport/kernel_calls.h"
@@ -224,6 +225,7 @@ static void after_fork_child(void)
     atomic_store(&process.main_left, false);
     atomic_store(&process.no_ups, 0);
     atomic_store(&process.spinners, 0);
+    spin_quota_after_fork();
     stats_after_fork();
     waiters_forget();
     members_forked();

@@ -230,6 +230,32 @@ void stats_count(enum stats_event event)
                           memory_order_relaxed);
 }
 
+void stats_spinners(int n)
+{
+    if (stats.header != NULL)
+        atomic_store_explicit(&stats.header->spinners, (uint32_t)n,
+                              memory_order_relaxed);
+}
+
+void stats_spun(bool hit, uint64_t ns, uint32_t budget_ns)
+{
+    struct stats_header *h = stats.header;
+
+    if (h == NULL)
+        return;
+    stats_count(hit ? STATS_SPIN_HIT : STATS_SPIN_MISSED);
+    atomic_store_explicit(&h->spin_budget_ns, budget_ns, memory_order_relaxed);
+    if (!hit)
+        atomic_fetch_add_explicit(&h->spun_in_vain_ns, ns,
+                                  memory_order_relaxed);
+}
+
+void stats_cpu_quota(unsigned percent)
+{
+    if (stats.header != NULL)
+        atomic_store(&stats.header->cpu_quota, percent);
+}
+
 void stats_withdrawn(enum reason why)
 {
     if (stats.header != NULL)

@@ -58,7 +58,11 @@ struct stats_header {
     _Atomic uint64_t sleeps, spins_hit, spins_missed, bells;
     _Atomic uint64_t banished;  /* brought back for good by what was called */
     _Atomic uint32_t withdrawn; /* enum reason: why nothing is accelerated */
-    uint8_t reserved[4096 - 212];
+    _Atomic uint32_t spinners;  /* threads that spin just now */
+    _Atomic uint32_t spin_budget_ns; /* of the last one that did, from then */
+    _Atomic uint32_t cpu_quota; /* of the control group, 1/100 CPU; 0: none */
+    _Atomic uint64_t spun_in_vain_ns; /* in all spins_missed */
+    uint8_t reserved[4096 - 232];
 };
 static_assert(sizeof(struct stats_header) == 4096, "one page");
 

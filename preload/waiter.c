@@ -8,6 +8,7 @@
 
 #include "preload/fd_table.h"
 #include "preload/process.h"
+#include "preload/spin_quota.h"
 #include "preload/stats.h"
 #include "transport/bell.h"
 #include "transport/pause.h"
@@ -168,7 +169,7 @@ void spin_first(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
     spin->began_ns = 0;
     spin->until_ns = 0;
     spin->rounds = here ? QUICK_LOOKS : 0;
-    if (limit_ns != 0 || here)
+    if (here || (limit_ns != 0 && !spin_quota_is_used_up()))
         return;
     spin->began_ns = clock_ns();
     if (atomic_load_explicit(&waiter->rare, memory_order_relaxed))
@@ -192,7 +193,7 @@ bool spin_glance(struct spin *spin)
 
 bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
 {
-    uint64_t now, budget = waiter->budget_ns;
+    uint64_t now, left, budget = waiter->budget_ns;
 
     spin->waiter = waiter;
     spin->counted = false;
@@ -200,8 +201,14 @@ bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
     spin->began_ns = 0;
     if (limit_ns == 0)
         return false;
+    now = clock_ns();
+    left = spin_quota_left(now);
+    if (left == 0)
+        return false;
     if (budget > limit_ns)
         budget = limit_ns;
+    if (budget > left)
+        budget = left;
     /* One CPU less than we have; with one CPU one thread may look, too: the
      * peer may well run on another (here tells). */
     if (atomic_fetch_add(&process.spinners, 1) + 1 < (int)process.cpus ||
@@ -209,7 +216,8 @@ bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
         spin->counted = true;
     else
         atomic_fetch_sub(&process.spinners, 1);
-    now = clock_ns();
+    if (spin->counted)
+        stats_spinners(atomic_load(&process.spinners));
     spin->began_ns = now;
     spin->pause_until_ns = spin->counted ? now + PAUSE_NS : 0;
     spin->until_ns = now + budget;
@@ -283,12 +291,15 @@ static void set_budget(struct waiter *waiter, uint64_t limit_ns, bool more)
 void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
               bool hit)
 {
+    uint64_t ns = spin->looked_ns - spin->began_ns;
+
     if (spin->counted)
-        atomic_fetch_sub(&process.spinners, 1);
+        stats_spinners(atomic_fetch_sub(&process.spinners, 1) - 1);
     spin->counted = false;
     if (hit)
         set_budget(waiter, limit_ns, true);
-    stats_count(hit ? STATS_SPIN_HIT : STATS_SPIN_MISSED);
+    spin_quota_spent(ns);
+    stats_spun(hit, ns, waiter->budget_ns);
 }
 
 void spin_slept(const struct spin *spin, struct waiter *waiter,
