@@ -47,12 +47,13 @@ static const char run[] =
     "found, 126 CMD cannot be executed, 127 CMD not found.\n";
 
 static const char ss[] =
-    "usage: fastsock ss [-p PID] [-a] [--json]\n"
+    "usage: fastsock ss [-p PID] [-s] [-a] [--json]\n"
     "\n"
     "Lists every stream of every process that carries the library and can be\n"
     "read.\n"
     "\n"
     "  -p PID  only this process\n"
+    "  -s      the processes instead: how their threads wait\n"
     "  -a      count the processes that cannot be read in a last line\n"
     "  --json  one JSON object for scripts\n"
     "\n"
@@ -61,6 +62,10 @@ static const char ss[] =
     "on each path. SINCE is the time since the last change. PEER-PID is the\n"
     "process at the other end, as the process sees it. REASON says why the\n"
     "stream is where it is; 'fastsock explain PID/FD' has the sentence.\n"
+    "With -s: SPINNERS look for news just now, each for BUDGET at most, and\n"
+    "then sleep. GAIN is the share of SPINS that found some, each a wake-up\n"
+    "saved; IN-VAIN is the CPU time of the others. 24 quick looks come first\n"
+    "and count as none. CPU-LIMIT is what a control group allows, in CPUs.\n"
     "Exit status: 0 done, 1 the process is not there, cannot be read or does\n"
     "not carry the library, 2 mistake in the arguments.\n";
 

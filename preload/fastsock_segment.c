@@ -94,7 +94,11 @@ void segment_head(const struct segment *segment, struct segment_head *out)
         .sleeps = h.sleeps,
         .spins_hit = h.spins_hit,
         .spins_missed = h.spins_missed,
+        .spun_in_vain_ns = h.spun_in_vain_ns,
         .bells = h.bells,
+        .spinners = h.spinners,
+        .spin_budget_ns = h.spin_budget_ns,
+        .cpu_quota = h.cpu_quota,
     };
     segment_printable(h.program, sizeof(h.program), out->program);
 }

@@ -27,7 +27,8 @@ struct segment_head {
     uint64_t streams_seen, streams_up, returns, broken, unlisted;
     enum reason withdrawn; /* REASON_NONE: it has not */
     uint64_t closed_out, closed_in, closed_link_out, closed_link_in;
-    uint64_t sleeps, spins_hit, spins_missed, bells;
+    uint64_t sleeps, spins_hit, spins_missed, spun_in_vain_ns, bells;
+    uint32_t spinners, spin_budget_ns, cpu_quota;
 };
 
 struct segment_name { /* one end of a connection */

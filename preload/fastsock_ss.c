@@ -1,5 +1,5 @@
 /*
- * fastsock ss: one line, or one JSON object, per stream.
+ * fastsock ss: one line, or one JSON object, per stream, or per process.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,14 +13,14 @@
 
 struct list {
     pid_t only; /* 0: every process */
-    bool all, json;
+    bool all, json, spins;
     unsigned unreadable;
     enum target_state state; /* of `only` */
     struct text_table table;
     const char *comma; /* before the next object */
 };
 
-enum { COLUMNS = 13 };
+enum { COLUMNS = 13, SPIN_COLUMNS = 10 };
 
 static void start_table(struct list *list)
 {
@@ -35,6 +35,82 @@ static void start_table(struct list *list)
                         1u << 11);
     for (unsigned i = 0; i < COLUMNS; i++)
         text_cell(&list->table, "%s", head[i]);
+}
+
+/* Of the processes: what their threads do when they wait. */
+static void start_spins(struct list *list)
+{
+    static const char *const head[SPIN_COLUMNS] = {
+        "PROCESS", "STREAMS", "ON-LINKS", "SPINNERS", "BUDGET",
+        "SPINS",   "GAIN",    "IN-VAIN",  "SLEEPS",   "CPU-LIMIT",
+    };
+
+    text_table_init(&list->table, SPIN_COLUMNS, (1u << SPIN_COLUMNS) - 2);
+    for (unsigned i = 0; i < SPIN_COLUMNS; i++)
+        text_cell(&list->table, "%s", head[i]);
+}
+
+static void count_streams(struct target *target, unsigned *all,
+                          unsigned *on_links)
+{
+    unsigned n = segment_highest(&target->segment);
+    struct segment_row row;
+
+    *all = *on_links = 0;
+    for (unsigned i = 0; i < n; i++)
+        if (target_row(target, i, &row)) {
+            ++*all;
+            *on_links += row.stage == STATS_STAGE_UP;
+        }
+}
+
+/* Each hit is a sleep and a wake-up that did not take place. */
+static void add_spins(struct list *list, struct target *target)
+{
+    const struct segment_head *h = &target->head;
+    uint64_t spins = h->spins_hit + h->spins_missed;
+    struct text_table *t = &list->table;
+    unsigned all, on_links;
+
+    count_streams(target, &all, &on_links);
+    text_cell(t, "%d/%s", (int)target->pid, h->program);
+    text_cell(t, "%u", all);
+    text_cell(t, "%u", on_links);
+    text_cell(t, "%" PRIu32, h->spinners);
+    text_cell(t, "%.1fus", h->spin_budget_ns / 1e3);
+    text_cell(t, "%" PRIu64, spins);
+    if (spins != 0)
+        text_cell(t, "%.1f%%", 100.0 * (double)h->spins_hit / (double)spins);
+    else
+        text_cell(t, "-");
+    text_cell(t, "%.3fs", (double)h->spun_in_vain_ns / 1e9);
+    text_cell(t, "%" PRIu64, h->sleeps);
+    if (h->cpu_quota != 0)
+        text_cell(t, "%u.%02u", h->cpu_quota / 100, h->cpu_quota % 100);
+    else
+        text_cell(t, "-");
+}
+
+static void print_spins(struct list *list, struct target *target)
+{
+    const struct segment_head *h = &target->head;
+    unsigned all, on_links;
+
+    count_streams(target, &all, &on_links);
+    printf("%s\n  {\"pid\": %d, \"program\": ", list->comma, (int)target->pid);
+    text_json(stdout, h->program);
+    printf(", \"streams\": %u, \"on_links\": %u, \"spinners\": %" PRIu32
+           ", \"spin_budget_ns\": %" PRIu32,
+           all, on_links, h->spinners, h->spin_budget_ns);
+    printf(", \"spins_hit\": %" PRIu64 ", \"spins_missed\": %" PRIu64
+           ", \"spun_in_vain_ns\": %" PRIu64 ", \"sleeps\": %" PRIu64,
+           h->spins_hit, h->spins_missed, h->spun_in_vain_ns, h->sleeps);
+    printf(", \"cpu_limit_percent\": ");
+    if (h->cpu_quota != 0)
+        printf("%" PRIu32 "}", h->cpu_quota);
+    else
+        printf("null}");
+    list->comma = ",";
 }
 
 /* Only what is neither here nor there is worth a word. */
@@ -107,7 +183,11 @@ static void list_target(void *arg, struct target *target)
         list->unreadable++;
     if (target->state != TARGET_OPEN)
         return;
-    n = segment_highest(&target->segment);
+    if (list->spins && list->json)
+        print_spins(list, target);
+    else if (list->spins)
+        add_spins(list, target);
+    n = list->spins ? 0 : segment_highest(&target->segment);
     for (unsigned i = 0; i < n; i++) {
         if (!target_row(target, i, &row))
             continue;
@@ -191,7 +271,9 @@ static int list_streams(struct list *list)
 
     list->comma = "";
     if (list->json)
-        printf("{\"streams\": [");
+        printf("{\"%s\": [", list->spins ? "processes" : "streams");
+    else if (list->spins)
+        start_spins(list);
     else
         start_table(list);
     rc = collect(list);
@@ -217,6 +299,8 @@ int command_ss(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-a") == 0) {
             list.all = true;
+        } else if (strcmp(argv[i], "-s") == 0) {
+            list.spins = true;
         } else if (strcmp(argv[i], "--json") == 0) {
             list.json = true;
         } else if (strcmp(argv[i], "-p") == 0) {
@@ -227,7 +311,7 @@ int command_ss(int argc, char **argv)
                 return command_usage("ss", "expected a process id after -p");
         } else {
             return command_usage(
-                "ss", "expected -p PID, -a or --json, not '%s'", argv[i]);
+                "ss", "expected -p PID, -s, -a or --json, not '%s'", argv[i]);
         }
     }
     return list_streams(&list);

@@ -299,7 +299,9 @@ void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
     if (hit)
         set_budget(waiter, limit_ns, true);
     spin_quota_spent(ns);
-    stats_spun(hit, ns, waiter->budget_ns);
+    stats_spun(hit, ns,
+               waiter->budget_ns < limit_ns ? waiter->budget_ns
+                                            : (uint32_t)limit_ns);
 }
 
 void spin_slept(const struct spin *spin, struct waiter *waiter,

@@ -66,6 +66,7 @@ check_arguments() {
     one_line "$tool" ss --nonsense
     one_line "$tool" ss -p
     one_line "$tool" ss -p 12x
+    one_line "$tool" ss -S
     one_line "$tool" explain
     one_line "$tool" explain 1 2
     one_line "$tool" explain 0
@@ -204,6 +205,23 @@ for s in mine:
     assert other[0]["tcp_out"] == s["tcp_in"], (s, other)
 END
         fail "the JSON of ss is not what was done"
+    says 0 '^PROCESS *STREAMS *ON-LINKS *SPINNERS *BUDGET *SPINS *GAIN' \
+        "$tool" ss -s -p "$client"
+    [ "$(wc -l <"$dir/said")" -eq 2 ] || fail "ss -s -p shows more than one"
+    "$tool" ss -s --json >"$dir/json" || fail "ss -s --json ended with $?"
+    python3 - "$dir/json" "$client" "$server" <<'END' ||
+import json, sys
+processes = json.load(open(sys.argv[1]))["processes"]
+for pid in map(int, sys.argv[2:4]):
+    p = [q for q in processes if q["pid"] == pid]
+    assert len(p) == 1 and p[0]["on_links"] == 3 <= p[0]["streams"], p
+    assert p[0]["spinners"] <= 2 and p[0]["spin_budget_ns"] <= 50000, p
+    if p[0]["spins_missed"] == 0:
+        assert p[0]["spun_in_vain_ns"] == 0, p
+server = [q for q in processes if q["pid"] == int(sys.argv[3])][0]
+assert server["sleeps"] > 0 and server["spins_missed"] > 0, server
+END
+        { cat "$dir/json" >&2; fail "ss -s does not show how they wait"; }
 }
 
 check_explain() {
