@@ -98,11 +98,14 @@ static void fail(int rc)
 
 static uint64_t run_blocking(struct worker *w)
 {
+    uint64_t gap_ns = w->load->options.gap * UINT64_C(1000), until;
     struct exchange *x = &w->conns[0];
     uint64_t now = program_now_ns();
     int rc;
 
     while (go_on(w, now)) {
+        for (until = now + gap_ns; now < until;)
+            now = program_now_ns();
         x->started_ns = now;
         exchange_prepare(x);
         rc = exchange_write(x);

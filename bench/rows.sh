@@ -3,7 +3,7 @@
 # complaints in $tmp/err.
 
 all_rows='memcached kvserver redis pipelined values pingpong streams sockperf'
-all_rows="$all_rows tools onecore crowded threads among connects upgrade"
+all_rows="$all_rows tools onecore crowded polite threads among connects upgrade"
 all_rows="$all_rows memory idle fdcost startup"
 quick_rows='memcached kvserver pingpong streams tools connects upgrade'
 
@@ -53,6 +53,7 @@ configs() { # row
             echo redis-benchmark-1 redis-benchmark-32 ;;
     onecore) echo 1 32 ;;
     crowded) echo 1 32 ;;
+    polite) echo nice nice-busy "$(limit_there && echo limit-20 limit-45)" ;;
     threads) echo "2" "$([ "$cpus" -gt 2 ] && echo "$cpus")" ;;
     among) [ -n "$QUICK" ] && echo 0 1000 || echo 0 100 1000 10000 ;;
     connects) echo "$servers_there" | sed 's/redis//' ;;
@@ -93,9 +94,10 @@ repeats() { # row
     esac
 }
 
+nice_client=''
 client() { # cpus or "any", letter, program, arguments
     words=$(environment "$2" client)
-    on="taskset -c $1"
+    on="$nice_client taskset -c $1"
     [ "$1" = any ] && on=
     shift 2
     # shellcheck disable=SC2086 # $words and $on are lists
@@ -195,6 +197,65 @@ crowd() { # letter connections
     return $rc
 }
 
+# A control group for half a CPU: version 1, or 2 where the root has "cpu".
+# Subshells find the one that is there: $limit_group.
+limit_there() {
+    for root in /sys/fs/cgroup/cpu /sys/fs/cgroup; do
+        limit_group=$root/fastsock-bench.$$
+        [ -d "$limit_group" ] && return
+        mkdir "$limit_group" 2>/dev/null || continue
+        [ "$root" = /sys/fs/cgroup ] && echo +cpu >$root/cgroup.subtree_control
+        if [ -e "$limit_group/cpu.max" ]; then
+            echo 50000 100000 >"$limit_group/cpu.max" && return
+        elif [ -e "$limit_group/cpu.cfs_quota_us" ]; then
+            echo 50000 >"$limit_group/cpu.cfs_quota_us" && return
+        fi
+        rmdir "$limit_group"
+    done 2>/dev/null
+    return 1
+}
+
+limit_end() {
+    for root in /sys/fs/cgroup/cpu /sys/fs/cgroup; do
+        [ ! -d "$root/fastsock-bench.$$" ] || rmdir "$root/fastsock-bench.$$"
+    done 2>/dev/null
+}
+
+# A server that others come before: at nice 19, with and without a busy
+# program on each of the CPUs, or with half a CPU and requests so many us after
+# each answer. It takes half a second to find out what the limit leaves over.
+polite() { # letter config
+    neighbours=''
+    case $2 in
+    nice*) server_before='nice -n 19' gap=0 ;;
+    limit-*) limit_there || return 1; gap=${2#limit-} ;;
+    esac
+    [ "$2" = nice-busy ] && for cpu in "$SERVER_CPU" "$CLIENT_CPU"; do
+        taskset -c "$cpu" "$BUILD/bench/load" -w self -W 0 -s 8 >/dev/null \
+            2>&1 </dev/null &
+        neighbours="$neighbours $!"
+    done
+    who=$1 where=$2
+    start_server memcached "$SERVER_CPU" "$who" && {
+        case $where in
+        limit-*) echo "$server" >"$limit_group/cgroup.procs" ;;
+        esac
+        nice_client=''
+        [ "$where" = nice ] || [ "$where" = nice-busy ] &&
+            nice_client='nice -n 19'
+        measure_with "$CLIENT_CPU" "$who" load -p "$port" -P "$server" -W 0.6 \
+            -s 0.5 -w read -G "$gap"
+    }
+    rc=$?
+    stop_server
+    server_before='' nice_client=''
+    # shellcheck disable=SC2086 # a list
+    kill $neighbours 2>/dev/null
+    # shellcheck disable=SC2086 # a list
+    wait $neighbours 2>/dev/null
+    return $rc
+}
+
 # A threaded server and two threads of clients, all of them on so many CPUs.
 many_threads() { # letter cpus
     where=$SERVER_CPU,$CLIENT_CPU
@@ -222,6 +283,7 @@ measure() { # row config letter
         get_load memcached "$SERVER_CPU" "$CLIENT_CPU" "$3" 1 -v "$2" ;;
     onecore) get_load memcached "$SERVER_CPU" "$SERVER_CPU" "$3" "$2" ;;
     crowded) crowd "$3" "$2" ;;
+    polite) polite "$3" "$2" ;;
     threads) many_threads "$3" "$2" ;;
     among)
         get_load memcached "$SERVER_CPU" "$CLIENT_CPU" "$3" 1 -w epoll \

@@ -63,6 +63,7 @@ export MEMCACHED_PORT_FILENAME
 
 finish() {
     stop_server
+    limit_end
     rm -rf "$tmp"
 }
 trap finish EXIT
@@ -141,7 +142,7 @@ look_around() {
         command -v $program >/dev/null && continue
         why="$program is not installed (make deps, make deps-bench)"
         case $program in
-        memcached) out='memcached values onecore crowded threads among' ;;
+        memcached) out='memcached values onecore crowded polite threads among' ;;
         redis-server) out=redis ;;
         *) out=$program ;;
         esac

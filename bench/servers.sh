@@ -1,6 +1,7 @@
 # Read by run.sh: the servers that are measured, a fresh one for each
 # measurement, on a port that nobody else has.
 server='' port=''
+server_before='' # words before the command, nice for instance
 
 start_server() { # kind cpus letter [threads] -> $server (its pid), $port
     rm -f "$tmp/port"
@@ -22,8 +23,9 @@ start_server() { # kind cpus letter [threads] -> $server (its pid), $port
         set -- sockperf server --tcp -i 127.0.0.1 -p "$port" ;;
     esac
     : >"$tmp/server"
-    # shellcheck disable=SC2086 # $words is a list
-    (exec taskset -c "$on" env $words "$@" >"$tmp/server" 2>&1 </dev/null) &
+    # shellcheck disable=SC2086 # lists
+    (exec $server_before taskset -c "$on" env $words "$@" \
+        >"$tmp/server" 2>&1 </dev/null) &
     server=$!
     until grep -q "$ready" "$tmp/server" "$tmp/port" 2>/dev/null; do
         looks=$((looks + 1))

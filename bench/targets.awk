@@ -136,6 +136,8 @@ function targets(    c, config) {
     target_load("crowded", "1", " connection", 2, 0, 0)
     target_load("onecore", "1", " connection", 2, 1, 0)
     target_load("onecore", "32", " connections", 0, 1, 6)
+    for (c = 1; c <= n_configs["polite"]; c++)
+        target_load("polite", config_at["polite", c], "", 0, 1, 1)
     for (c = 1; c <= n_configs["threads"]; c++)
         target_load("threads", config_at["threads", c], " CPUs", 0, 1, 6)
     target_no_spin("memcached")

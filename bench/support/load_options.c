@@ -12,11 +12,13 @@ static const char usage[] =
     "            [-i idle connections] [-d depth] [-K keys] [-k key size]\n"
     "            [-v value size] [-g percent of gets] [-s seconds]\n"
     "            [-n requests] [-W warm-up seconds] [-w read|epoll|self]\n"
-    "            [-C cpu,cpu...] [-P pid of the server] [-j]\n"
+    "            [-G gap] [-C cpu,cpu...] [-P pid of the server] [-j]\n"
     "-r: redis' protocol, not memcached's. -i: with -w epoll, so many more\n"
     "connections that have moved bytes and rest. -w read: one connection per\n"
     "thread, blocking; epoll: any number; self: no server, what the program\n"
-    "itself costs. -P: refuse any other server. -j: one line of JSON.\n"
+    "itself costs. -G: with -w read, so many us of work after each answer, "
+    "which\n"
+    "are not measured. -P: refuse any other server. -j: one line of JSON.\n"
     "Defaults: 127.0.0.1 11211, 1 thread, 1 connection, depth 1, 100 keys\n"
     "of 16 bytes, values of 64 bytes, gets only, 1 second after a warm-up of\n"
     "0.3 seconds, -w read.\n";
@@ -64,6 +66,7 @@ static bool parse_number(struct load_options *o, int option, const char *text)
                       : option == 'k' ? &o->key_len
                       : option == 'v' ? &o->value_len
                       : option == 'g' ? &o->get_percent
+                      : option == 'G' ? &o->gap
                                       : NULL;
     static const struct {
         char option;
@@ -75,7 +78,8 @@ static bool parse_number(struct load_options *o, int option, const char *text)
                   {'K', 1, 1000000},
                   {'k', REQUESTS_KEY_MIN, REQUESTS_KEY_MAX},
                   {'v', 0, REQUESTS_VALUE_MAX},
-                  {'g', 0, 100}};
+                  {'g', 0, 100},
+                  {'G', 0, 1000000}};
 
     for (unsigned i = 0; field && i < sizeof(bounds) / sizeof(bounds[0]); i++) {
         if (bounds[i].option == option)
@@ -132,6 +136,8 @@ static void check(const struct load_options *o)
         program_die("-w read and self serve one connection per thread: use -w "
                     "epoll for %u on %u threads",
                     o->conns + o->idle, o->threads);
+    if (o->gap && o->mode != WAIT_READ)
+        program_die("-G expects -w read");
     if (o->requests && o->requests < o->threads)
         program_die("-n expects at least one request per thread");
     if ((uint64_t)o->keys * o->value_len > 256u << 20)
@@ -144,8 +150,8 @@ void load_options_parse(struct load_options *o, int argc, char **argv)
     int option;
 
     *o = defaults;
-    while ((option =
-                getopt(argc, argv, "h:p:rt:c:i:d:K:k:v:g:s:n:W:w:C:P:j")) >= 0)
+    while ((option = getopt(argc, argv,
+                            "h:p:rt:c:i:d:K:k:v:g:G:s:n:W:w:C:P:j")) >= 0)
         parse_option(o, option, optarg);
     if (optind < argc)
         program_die("unexpected \"%s\": see load -?", argv[optind]);

@@ -20,6 +20,7 @@ struct load_options {
     unsigned threads;
     unsigned conns; /* of the whole process */
     unsigned idle;  /* more of them, which have moved bytes and now rest */
+    unsigned gap;   /* us of work between an answer and the next request */
     unsigned depth;
     unsigned keys;
     unsigned key_len;
