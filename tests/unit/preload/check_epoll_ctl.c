@@ -13,6 +13,7 @@
 
 #include "preload/process.h"
 #include "tests/support/run_suite.h"
+#include "tests/unit/preload/silent_link.h"
 #include "transport/bell.h"
 
 static struct endpoint e[2];
@@ -63,23 +64,8 @@ static bool is_here(struct link *link, unsigned cpu)
     return false;
 }
 
-static uint64_t arrived(struct link *link)
-{
-    (void)link;
-    return 0;
-}
-
-static int freed(struct link *link, uint64_t before, uint64_t wrote,
-                 uint64_t *out)
-{
-    (void)link;
-    (void)before;
-    *out = wrote;
-    return 0;
-}
-
-static const struct transport_ops ops = {.arrived = arrived,
-                                         .freed = freed,
+static const struct transport_ops ops = {.arrived = silent_arrived,
+                                         .freed = silent_freed,
                                          .watch = watch,
                                          .want_room = want_room,
                                          .peer_is_here = is_here,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "tests/support/run_suite.h"
+#include "tests/unit/preload/silent_link.h"
 
 enum { RING = 4096 };
 
@@ -13,21 +14,6 @@ static struct epoll_set set;
 static struct epoll_reg reg;
 static struct waiter waiter = {.id = 7};
 static bool is_refused, was_asked;
-
-static uint64_t arrived(struct link *link)
-{
-    (void)link;
-    return 0;
-}
-
-static int freed(struct link *link, uint64_t before, uint64_t wrote,
-                 uint64_t *out)
-{
-    (void)link;
-    (void)before;
-    *out = wrote;
-    return 0;
-}
 
 static void want_room(struct link *link)
 {
@@ -47,8 +33,8 @@ static void set_marked(struct link *link, unsigned id, bool on)
     }
 }
 
-static const struct transport_ops ops = {.arrived = arrived,
-                                         .freed = freed,
+static const struct transport_ops ops = {.arrived = silent_arrived,
+                                         .freed = silent_freed,
                                          .want_room = want_room,
                                          .set_marked = set_marked};
 static struct link link_up = {.ops = &ops, .tx.size = RING, .rx.size = RING};
