@@ -197,14 +197,13 @@ crowd() { # letter connections
     return $rc
 }
 
-# A control group for half a CPU: version 1, or 2 where the root has "cpu".
+# A control group for half a CPU: version 1, or 2 where the root hands out "cpu".
 # Subshells find the one that is there: $limit_group.
 limit_there() {
     for root in /sys/fs/cgroup/cpu /sys/fs/cgroup; do
         limit_group=$root/fastsock-bench.$$
         [ -d "$limit_group" ] && return
         mkdir "$limit_group" 2>/dev/null || continue
-        [ "$root" = /sys/fs/cgroup ] && echo +cpu >$root/cgroup.subtree_control
         if [ -e "$limit_group/cpu.max" ]; then
             echo 50000 100000 >"$limit_group/cpu.max" && return
         elif [ -e "$limit_group/cpu.cfs_quota_us" ]; then
@@ -249,10 +248,12 @@ polite() { # letter config
     rc=$?
     stop_server
     server_before='' nice_client=''
-    # shellcheck disable=SC2086 # a list
-    kill $neighbours 2>/dev/null
-    # shellcheck disable=SC2086 # a list
-    wait $neighbours 2>/dev/null
+    [ -z "$neighbours" ] || {
+        # shellcheck disable=SC2086 # a list
+        kill $neighbours 2>/dev/null
+        # shellcheck disable=SC2086 # a list
+        wait $neighbours 2>/dev/null
+    }
     return $rc
 }
 

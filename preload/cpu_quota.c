@@ -20,8 +20,8 @@ static void set_least(struct cpu_quota *least, const char *quota,
         allowed > ULLONG_MAX / 100 || allowed * 100 / each >= UINT_MAX)
         return;
     percent = (unsigned)(allowed * 100 / each);
-    if (percent >= least->percent)
-        return;
+    if (percent > least->percent)
+        return; /* of equal ones the upper group is stopped first */
     least->percent = percent;
     least->period_us = each;
     snprintf(least->stat, sizeof(least->stat), "%s%s/cpu.stat", root, group);

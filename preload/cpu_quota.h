@@ -13,7 +13,7 @@
 typedef long cpu_quota_reader(void *arg, const char *path, char *buf,
                               size_t size);
 
-enum { CPU_QUOTA_TEXT = 4096, CPU_QUOTA_PATH = CPU_QUOTA_TEXT + 64 };
+enum { CPU_QUOTA_TEXT = 16384, CPU_QUOTA_PATH = 4096 };
 
 struct cpu_quota {
     unsigned percent;          /* of a CPU; UINT_MAX: no limit */

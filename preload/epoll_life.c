@@ -216,7 +216,8 @@ static void forget_left(struct epoll_set **at)
 
 /*
  * One that could not come back goes on in the parent, and so does its entry.
- * What the program has deleted there is never found here.
+ * What the program has deleted there is never found here, and goes as soon as
+ * its stream is looked at.
  */
 static void forget_managed(struct epoll_reg *reg)
 {
@@ -224,7 +225,6 @@ static void forget_managed(struct epoll_reg *reg)
     reg->managed = reg->hot = false;
     if (reg->lingers)
         reg->fd = -1;
-    reg->lingers = false;
 }
 
 /* The child has the sets, but no bells and no peers. */

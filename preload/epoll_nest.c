@@ -65,6 +65,9 @@ void epoll_roused(struct epoll_set *set, uint32_t nestings)
         set->stale--;
     else if (set->stale > 0 && --set->looks <= 0)
         set->stale = 0;
+    /* One that was just leaving a plain set had been counted as one of them. */
+    if (set->stale > atomic_load(&set->sleepers))
+        set->stale = atomic_load(&set->sleepers);
     if (set->stale > 0 || !set->rouses)
         return;
     epoll_kernel_ctl(set, EPOLL_CTL_DEL, rouser, 0, (epoll_data_t){0});
@@ -420,6 +423,18 @@ static int kernel_has(struct epoll_set *set, const struct timespec *wait,
     return rc < 0 ? -errno : rc;
 }
 
+/* What wakes others would end each spin, and only after a sleep is it counted.
+ */
+static bool is_rousing(struct epoll_set *set)
+{
+    bool is;
+
+    lock_enter(&set->lock);
+    is = set->rouses;
+    lock_leave(&set->lock);
+    return is;
+}
+
 static bool spin(struct epoll_set *set, const struct epoll_watch *w,
                  struct spin *s, uint64_t limit)
 {
@@ -431,7 +446,8 @@ static bool spin(struct epoll_set *set, const struct epoll_watch *w,
     for (unsigned i = 0; i < w->n && waiter == NULL; i++)
         waiter = w->set[i]->waiter;
     s->began_ns = 0;
-    if (limit == 0 || waiter == NULL || !spin_begin(s, waiter, limit))
+    if (limit == 0 || waiter == NULL || is_rousing(set) ||
+        !spin_begin(s, waiter, limit))
         return false;
     kernel_ns = s->looked_ns;
     do {

@@ -306,7 +306,7 @@ static void unlink_reg(struct epoll_reg *reg)
             *at = reg->set_next;
             break;
         }
-    if (reg->lingers)
+    if (atomic_load(&reg->set->lingering) == reg)
         atomic_store(&reg->set->lingering, NULL);
     free(reg);
 }
@@ -404,7 +404,7 @@ void epoll_set_to_kernel(struct epoll_set *set)
 
         epoll_registry_lock();
         for (struct epoll_reg *r = set->regs; r != NULL; r = r->set_next)
-            if (!atomic_load(&r->endpoint->ineligible))
+            if (!r->lingers && !atomic_load(&r->endpoint->ineligible))
                 e = r->endpoint;
         for (unsigned i = 0; i < atomic_load(&set->n_inner); i++)
             if (!atomic_load(&set->inner[i]->alone))

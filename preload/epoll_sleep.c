@@ -39,6 +39,18 @@ int epoll_sets_start(void)
     return -pthread_key_create(&thread_key, thread_ends);
 }
 
+/* A handler before the claim may have left what it had there. */
+static void claim_place(unsigned at, struct epoll_set *set)
+{
+    for (int i = 0; i < 2; i++) {
+        places[at].set = set;
+        places[at].sleeps = false;
+        atomic_signal_fence(memory_order_seq_cst);
+        n_places = at + 1;
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+}
+
 static void note_place(struct epoll_set *set)
 {
     unsigned at = n_places;
@@ -47,9 +59,7 @@ static void note_place(struct epoll_set *set)
         return;
     if (__builtin_expect(!will_be_told, 0))
         will_be_told = pthread_setspecific(thread_key, &places) == 0;
-    places[at].set = set;
-    places[at].sleeps = false;
-    n_places = at + 1;
+    claim_place(at, set);
 }
 
 /* The last place with it. -1: none was left for it. */
@@ -164,14 +174,22 @@ static bool is_left_behind(struct epoll_set *set)
     return false;
 }
 
+/* In the child of a fork by a handler, in between, nobody is counted. */
+static bool uncount_one(struct epoll_set *set)
+{
+    return atomic_load(&set->sleepers) > 0 &&
+           atomic_fetch_sub(&set->sleepers, 1) > 1;
+}
+
 static void uncount_sleeper(struct epoll_set *set, bool direct,
                             uint32_t nestings)
 {
     bool pass_on, on;
 
     lock_enter(&set->lock);
-    on = atomic_fetch_sub(&set->sleepers, 1) > 1;
-    atomic_fetch_sub(&set->watchers, !direct);
+    on = uncount_one(set);
+    if (!direct && atomic_load(&set->watchers) > 0)
+        atomic_fetch_sub(&set->watchers, 1);
     arm(set, on);
     full_fence();
     pass_on = on && is_left_behind(set);
@@ -213,7 +231,9 @@ void epoll_woke(struct epoll_set *set)
 /*
  * Who puts something of ours into the set says that it is not plain any more,
  * and then looks for sleepers; who sleeps counts himself and then looks whether
- * it is plain: one of the two sees the other one.
+ * it is plain: one of the two sees the other one. The place is claimed before
+ * it is filled in, and counts as that of a sleeper only while one is counted: a
+ * handler may have a wait of its own, or jump out, at any point.
  */
 bool epoll_sleeps_plain(struct epoll_set *set)
 {
@@ -225,13 +245,15 @@ bool epoll_sleeps_plain(struct epoll_set *set)
         epoll_count_out(set);
         return false;
     }
-    places[at].set = set;
-    places[at].nestings = atomic_load(&set->nestings);
-    places[at].direct = places[at].sleeps = true;
-    n_places = at + 1;
+    claim_place(at, set);
+    places[at].nestings = 0; /* there has been none while it is plain */
+    places[at].direct = true;
     atomic_fetch_add(&set->sleepers, 1);
+    places[at].sleeps = true;
     if (atomic_load(&set->object.plain))
         return true;
+    /* It has not slept: it knows of what was put in. */
+    places[at].nestings = atomic_load(&set->nestings);
     epoll_woke(set);
     epoll_set_leave(set);
     return false;
@@ -246,8 +268,16 @@ bool epoll_woke_plain(struct epoll_set *set)
         epoll_woke(set);
         return false;
     }
-    atomic_fetch_sub(&set->sleepers, 1);
-    n_places = at;
-    epoll_count_out(set);
-    return true;
+    places[at].sleeps = false;
+    uncount_one(set);
+    if (atomic_load(&set->object.plain)) {
+        n_places = at;
+        epoll_count_out(set);
+        return true;
+    }
+    /* Who put another set in just then may have counted this one still. */
+    lock_enter(&set->lock);
+    epoll_roused(set, atomic_load(&set->nestings));
+    lock_leave(&set->lock);
+    return false;
 }

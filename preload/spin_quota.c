@@ -10,11 +10,15 @@
 #include <unistd.h>
 
 #include "preload/cpu_quota.h"
-#include "preload/process.h"
 #include "preload/stats.h"
 #include "transport/kernel_calls.h"
 
-enum { STEPS = 5, LOOK_AGAIN = 256 /* steps: the limit may be another */ };
+enum {
+    STEPS = 5,
+    EACH_LEAST_NS = 5000000,
+    EACH_MOST_NS = 200000000,
+    LOOK_AGAIN = 256 /* steps: the limit may be another */
+};
 
 _Atomic int64_t spin_quota_allowed = INT64_MAX;
 _Atomic uint64_t spin_quota_next_ns;
@@ -27,16 +31,21 @@ static unsigned steps;
 
 static long read_file(void *arg, const char *path, char *buf, size_t size)
 {
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path,
+                          O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    size_t have = 0;
     long n;
 
     (void)arg;
     if (fd < 0)
         return -1;
-    n = syscall(SYS_read, fd, buf, size - 1);
+    do {
+        n = syscall(SYS_read, fd, buf + have, size - 1 - have);
+        have += n > 0 ? (size_t)n : 0;
+    } while (n > 0 && have < size - 1);
     kernel_close(fd);
-    buf[n > 0 ? n : 0] = '\0';
-    return n;
+    buf[have] = '\0';
+    return (long)have;
 }
 
 uint64_t spin_share_step(struct spin_share *s, uint64_t now_ns,
@@ -70,15 +79,19 @@ static void find_limit(void)
     uint64_t each_ns;
 
     cpu_quota_find(read_file, NULL, &quota);
-    if (quota.percent >= 100 * process.cpus)
-        quota.percent = UINT_MAX; /* more than it can use */
-    each_ns = quota.period_us * 1000 / STEPS;
+    each_ns = quota.period_us < EACH_MOST_NS / 1000 * STEPS
+                  ? quota.period_us * 1000 / STEPS
+                  : EACH_MOST_NS;
+    if (each_ns < EACH_LEAST_NS)
+        each_ns = EACH_LEAST_NS;
     if (quota.percent == UINT_MAX)
         share = (struct spin_share){.limit_ns = 0};
     share.each_ns = each_ns;
     share.limit_ns =
         quota.percent == UINT_MAX ? 0 : each_ns * quota.percent / 100;
-    stats_cpu_quota(quota.percent == UINT_MAX ? 0 : quota.percent);
+    stats_cpu_quota(quota.percent == UINT_MAX ? 0
+                    : quota.percent == 0      ? 1
+                                              : quota.percent);
 }
 
 /* Of the group; version 1 tells of it elsewhere, and of us alone it is known.
@@ -100,7 +113,9 @@ static uint64_t use_so_far(uint64_t *throttled)
 void spin_quota_after_fork(void)
 {
     atomic_store(&looking, false);
+    atomic_store(&spin_quota_next_ns, 0);
     share.at_ns = 0;
+    steps = 0; /* the new statistics are to have it, too */
 }
 
 void spin_quota_look(uint64_t now_ns)

@@ -31,16 +31,21 @@ static inline bool spin_quota_is_used_up(void)
     return atomic_load_explicit(&spin_quota_allowed, memory_order_relaxed) <= 0;
 }
 
-/* 0: none. */
-static inline uint64_t spin_quota_left(uint64_t now_ns)
+/* Is it time for spin_quota_look()? */
+static inline bool spin_quota_is_due(uint64_t now_ns)
 {
-    int64_t left;
+    return __builtin_expect(
+        now_ns >=
+            atomic_load_explicit(&spin_quota_next_ns, memory_order_relaxed),
+        0);
+}
 
-    if (__builtin_expect(now_ns >= atomic_load_explicit(&spin_quota_next_ns,
-                                                        memory_order_relaxed),
-                         0))
-        spin_quota_look(now_ns);
-    left = atomic_load_explicit(&spin_quota_allowed, memory_order_relaxed);
+/* 0: none. */
+static inline uint64_t spin_quota_left(void)
+{
+    int64_t left =
+        atomic_load_explicit(&spin_quota_allowed, memory_order_relaxed);
+
     return left > 0 ? (uint64_t)left : 0;
 }
 

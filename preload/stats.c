@@ -230,11 +230,11 @@ void stats_count(enum stats_event event)
                           memory_order_relaxed);
 }
 
-void stats_spinners(int n)
+void stats_spinners(int more)
 {
     if (stats.header != NULL)
-        atomic_store_explicit(&stats.header->spinners, (uint32_t)n,
-                              memory_order_relaxed);
+        atomic_fetch_add_explicit(&stats.header->spinners, (uint32_t)more,
+                                  memory_order_relaxed);
 }
 
 void stats_spun(bool hit, uint64_t ns, uint32_t budget_ns)

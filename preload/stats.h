@@ -25,8 +25,8 @@ enum stats_event {
     STATS_SPIN_MISSED
 };
 void stats_count(enum stats_event event);
-/* So many threads spin from now on. */
-void stats_spinners(int n);
+/* So many threads more spin from now on. */
+void stats_spinners(int more);
 /* One has spun so long, and may spin so long the next time. */
 void stats_spun(bool hit, uint64_t ns, uint32_t budget_ns);
 /* 1/100 of a CPU; 0: no limit. */

@@ -202,7 +202,12 @@ bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
     if (limit_ns == 0)
         return false;
     now = clock_ns();
-    left = spin_quota_left(now);
+    if (spin_quota_is_due(now)) {
+        spin_quota_look(now);
+        now = clock_ns();
+    }
+    spin->began_ns = now;
+    left = spin_quota_left();
     if (left == 0)
         return false;
     if (budget > limit_ns)
@@ -217,8 +222,7 @@ bool spin_begin(struct spin *spin, struct waiter *waiter, uint64_t limit_ns)
     else
         atomic_fetch_sub(&process.spinners, 1);
     if (spin->counted)
-        stats_spinners(atomic_load(&process.spinners));
-    spin->began_ns = now;
+        stats_spinners(1);
     spin->pause_until_ns = spin->counted ? now + PAUSE_NS : 0;
     spin->until_ns = now + budget;
     spin->looked_ns = now;
@@ -293,8 +297,10 @@ void spin_end(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
 {
     uint64_t ns = spin->looked_ns - spin->began_ns;
 
-    if (spin->counted)
-        stats_spinners(atomic_fetch_sub(&process.spinners, 1) - 1);
+    if (spin->counted) {
+        atomic_fetch_sub(&process.spinners, 1);
+        stats_spinners(-1);
+    }
     spin->counted = false;
     if (hit)
         set_budget(waiter, limit_ns, true);
@@ -311,7 +317,6 @@ void spin_slept(const struct spin *spin, struct waiter *waiter,
 
     if (limit_ns != 0)
         set_budget(waiter, limit_ns, now - spin->began_ns < 2 * limit_ns);
-    else
-        atomic_store_explicit(&waiter->rare, now >= spin->began_ns + RARE_NS,
-                              memory_order_relaxed);
+    atomic_store_explicit(&waiter->rare, now >= spin->began_ns + RARE_NS,
+                          memory_order_relaxed);
 }

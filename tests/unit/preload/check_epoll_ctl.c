@@ -213,6 +213,76 @@ START_TEST(who_wakes_of_a_plain_set_passes_the_ring_on)
 }
 END_TEST
 
+/* One sleeps in a plain set, and another set is put in. */
+static struct epoll_set *nest(int *inner_fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    struct epoll_set *inner;
+
+    *inner_fd = epoll_create1(EPOLL_CLOEXEC);
+    inner = epoll_set_create(*inner_fd);
+    be_known();
+    ck_assert(epoll_sleeps_plain(set));
+    ck_assert_int_eq(
+        epoll_set_ctl_set(set, EPOLL_CTL_ADD, *inner_fd, inner, &event), 0);
+    ck_assert(set->rouses);
+    ck_assert_int_eq(set->stale, 1);
+    return inner;
+}
+
+START_TEST(who_comes_late_takes_no_rouser_from_who_sleeps)
+{
+    int inner_fd;
+    struct epoll_set *inner = nest(&inner_fd);
+
+    ck_assert(!epoll_sleeps_plain(set));
+    ck_assert(set->rouses);
+    ck_assert_int_eq(set->stale, 1);
+    ck_assert(!epoll_woke_plain(set));
+    ck_assert(!set->rouses);
+    epoll_set_leave(set);
+    ck_assert_int_eq(atomic_load(&set->sleepers), 0);
+    epoll_set_close(inner, inner_fd, close_it, &inner_fd);
+}
+END_TEST
+
+/* It had looked at the set before the other one was put in, and leaves now. */
+START_TEST(nobody_is_roused_who_sleeps_no_more)
+{
+    int inner_fd;
+    struct epoll_set *inner = nest(&inner_fd);
+
+    atomic_store(&set->object.plain, true);
+    ck_assert(epoll_woke_plain(set));
+    atomic_store(&set->object.plain, false);
+    lock_enter(&set->lock);
+    epoll_roused(set, atomic_load(&set->nestings));
+    lock_leave(&set->lock);
+    ck_assert(!set->rouses);
+    ck_assert_int_eq(set->stale, 0);
+    epoll_set_close(inner, inner_fd, close_it, &inner_fd);
+}
+END_TEST
+
+/* A handler that forks in the midst of this: nobody is counted in the child. */
+START_TEST(counts_do_not_go_below_none)
+{
+    be_known();
+    ck_assert(epoll_sleeps_plain(set));
+    atomic_store(&set->sleepers, 0);
+    ck_assert(epoll_woke_plain(set));
+    ck_assert_int_eq(atomic_load(&set->sleepers), 0);
+    ck_assert(epoll_set_enter(set));
+    epoll_sleeps(set, false);
+    atomic_store(&set->sleepers, 0);
+    atomic_store(&set->watchers, 0);
+    epoll_woke(set);
+    epoll_set_leave(set);
+    ck_assert_int_eq(atomic_load(&set->sleepers), 0);
+    ck_assert_int_eq(atomic_load(&set->watchers), 0);
+}
+END_TEST
+
 START_TEST(a_plain_sleep_leaves_nothing)
 {
     be_known();
@@ -340,6 +410,9 @@ int main(void)
     tcase_add_test(tc, who_joins_rings_for_who_sleeps);
     tcase_add_test(tc, who_joins_rings_for_who_sleeps_in_a_plain_set);
     tcase_add_test(tc, who_wakes_of_a_plain_set_passes_the_ring_on);
+    tcase_add_test(tc, who_comes_late_takes_no_rouser_from_who_sleeps);
+    tcase_add_test(tc, nobody_is_roused_who_sleeps_no_more);
+    tcase_add_test(tc, counts_do_not_go_below_none);
     tcase_add_test(tc, a_plain_sleep_leaves_nothing);
     tcase_add_test(tc, a_plain_wait_that_a_stream_ends_tells_of_the_stream);
     tcase_add_test(tc, one_that_is_added_again_never_left_the_kernel);
