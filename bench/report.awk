@@ -82,7 +82,7 @@ function set_headings() {
     heading["crowded"] = "memcached, 64 B GET, both ends anywhere on two " \
         "CPUs beside two busy programs; config: connections"
     heading["polite"] = "memcached, 64 B GET over 1 connection; config: both " \
-        "ends at nice 19, alone or beside busy programs; the server with half a " \
+        "ends at nice 19 beside busy programs; the server with half a " \
         "CPU, requests so many us after each answer"
     heading["threads"] = "memcached with 4 threads, 64 connections; " \
         "config: CPUs for both ends"

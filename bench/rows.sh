@@ -53,7 +53,7 @@ configs() { # row
             echo redis-benchmark-1 redis-benchmark-32 ;;
     onecore) echo 1 32 ;;
     crowded) echo 1 32 ;;
-    polite) echo nice nice-busy "$(limit_there && echo limit-20 limit-45)" ;;
+    polite) echo nice-busy "$(limit_there && echo limit-20)" ;;
     threads) echo "2" "$([ "$cpus" -gt 2 ] && echo "$cpus")" ;;
     among) [ -n "$QUICK" ] && echo 0 1000 || echo 0 100 1000 10000 ;;
     connects) echo "$servers_there" | sed 's/redis//' ;;
@@ -154,8 +154,9 @@ slap() { # letter connections
 }
 
 redis_benchmark() { # letter connections
-    n=20000
-    [ "$1" = L ] && n=600000
+    each=50000 # a second, more or less
+    [ "$1" = L ] && each=1500000
+    n=$(awk -v n=$each -v s="$SECONDS_EACH" 'BEGIN { printf "%d", n * s }')
     client "$CLIENT_CPU" "$1" redis-benchmark -p "$port" -t get -d 64 -P 1 \
         -c "$2" -n $n --csv || return 1
     awk -F, '/"GET"/ { gsub(/"/, "")
@@ -220,13 +221,13 @@ limit_end() {
     done 2>/dev/null
 }
 
-# A server that others come before: at nice 19, with and without a busy
-# program on each of the CPUs, or with half a CPU and requests so many us after
+# A server that others come before: at nice 19 with a busy program on each of
+# the CPUs, or with half a CPU and requests so many us after
 # each answer. It takes half a second to find out what the limit leaves over.
 polite() { # letter config
     neighbours=''
     case $2 in
-    nice*) server_before='nice -n 19' gap=0 ;;
+    nice-busy) server_before='nice -n 19' gap=0 ;;
     limit-*) limit_there || return 1; gap=${2#limit-} ;;
     esac
     [ "$2" = nice-busy ] && for cpu in "$SERVER_CPU" "$CLIENT_CPU"; do
@@ -240,8 +241,7 @@ polite() { # letter config
         limit-*) echo "$server" >"$limit_group/cgroup.procs" ;;
         esac
         nice_client=''
-        [ "$where" = nice ] || [ "$where" = nice-busy ] &&
-            nice_client='nice -n 19'
+        [ "$where" = nice-busy ] && nice_client='nice -n 19'
         measure_with "$CLIENT_CPU" "$who" load -p "$port" -P "$server" -W 0.6 \
             -s 0.5 -w read -G "$gap"
     }

@@ -119,6 +119,19 @@ static bool is_plain(const struct object *o)
     return atomic_load_explicit(&o->plain, memory_order_acquire);
 }
 
+/* Who sleeps is counted: a stream may come meanwhile. */
+static __attribute__((noinline)) int sleep_in(int epfd, struct object *o,
+                                              struct epoll_event *events,
+                                              int max, int timeout)
+{
+    int n;
+
+    if (timeout == 0 || !is_plain(o) || in_vfork_child())
+        return epoll_pwait(epfd, events, max, timeout, NULL);
+    n = epoll_set_wait_plain((struct epoll_set *)o, events, max, timeout);
+    return likely(n >= 0) ? n : (int)posix_result(n);
+}
+
 EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
                       int timeout)
 {
@@ -128,12 +141,8 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
 
     if (o == NULL || o->kind != OBJECT_EPOLL)
         return REAL(epoll_wait)(epfd, events, max, timeout);
-    if (!is_plain(o) || in_vfork_child())
-        goto ours;
-    if (timeout != 0) { /* who sleeps is counted: a stream may come meanwhile */
-        n = epoll_set_wait_plain((struct epoll_set *)o, events, max, timeout);
-        return likely(n >= 0) ? n : (int)posix_result(n);
-    }
+    if (timeout != 0 || !is_plain(o))
+        return sleep_in(epfd, o, events, max, timeout);
     since = atomic_load(&o->takeovers);
     n = FAST(epoll_wait)(epfd, events, max, timeout);
     if (likely(n <= 0 || (is_plain(o) && fd_find(epfd) == o)))
@@ -143,10 +152,7 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
      * a bell may be among the events.
      */
     n = epoll_set_without_bell((struct epoll_set *)o, events, n, since);
-    if (n > 0)
-        return n;
-ours:
-    return epoll_pwait(epfd, events, max, timeout, NULL);
+    return n > 0 ? n : epoll_pwait(epfd, events, max, timeout, NULL);
 }
 
 static int64_t nanoseconds(const struct timespec *t)
