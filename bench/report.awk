@@ -102,7 +102,7 @@ function set_headings() {
 }
 
 END {
-    n_letters = split("K A U S H Z L R", letter_at, " ")
+    n_letters = split("K A U S H Z L M R", letter_at, " ")
     set_headings()
     print "the machine"
     for (i = 1; i <= n_facts; i++)
@@ -111,7 +111,7 @@ END {
         n_all
     print "K kernel TCP, blocking; A the same again (chance); U Unix sockets;"
     print "S kernel TCP, both ends spinning; H the client only; L the library;"
-    print "Z the library without spinning. Median of " value_of["rounds"] \
+    print "Z the library without spinning; M with spread. Median of " value_of["rounds"] \
         " rounds [smallest..largest]."
     for (i = 1; i <= n_rows; i++)
         table(row_at[i])

@@ -17,6 +17,7 @@ S library FASTSOCK_ACCELERATE=0 FASTSOCK_POLL_KERNEL_USEC=1000000
 H client  FASTSOCK_ACCELERATE=0 FASTSOCK_POLL_KERNEL_USEC=1000000
 Z library FASTSOCK_POLL_USEC=0
 L library -
+M library FASTSOCK_SPREAD=true
 '
 
 # The words for env(1) of one end, server or client, of one variant.
@@ -74,11 +75,12 @@ letters() { # row config
     streams*) wanted='K A U S L' ;;
     onecore*) wanted='K A Z L' ;;
     upgrade*) wanted='K Z' ;;
-    redis* | pipelined* | crowded* | threads*) wanted='K A L' ;;
+    crowded*) wanted='K A L M' ;;
+    redis* | pipelined* | threads*) wanted='K A L' ;;
     *) wanted='K L' ;;
     esac
     [ -n "$QUICK" ] && wanted=$(echo "$wanted" | tr -d SH)
-    [ -e "$tmp/libfastsock.so" ] || wanted=$(echo "$wanted" | tr -d SHZL)
+    [ -e "$tmp/libfastsock.so" ] || wanted=$(echo "$wanted" | tr -d SHZLM)
     # shellcheck disable=SC2086 # a list
     shuf -e $wanted
 }

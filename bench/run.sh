@@ -107,7 +107,7 @@ record() { # row config letter
         accelerated=-
         case $1$3 in
         fdcost* | startup*) ;;
-        *S | *H | *Z | *L) accelerated=$(verdict) ;;
+        *S | *H | *Z | *L | *M) accelerated=$(verdict) ;;
         esac
         write_run "$@" "accelerated=$accelerated"
     else

@@ -134,6 +134,9 @@ function targets(    c, config) {
     target_load("streams", "1048576", " bytes", 0, 0, 2)
     target_stays()
     target_load("crowded", "1", " connection", 2, 0, 0)
+    state_now = state("crowded" SUBSEP "1" SUBSEP "M")
+    target("crowded, 1 connection, with spread, p50, times lower",
+        compare("crowded", "1", "M", "p50_ns", "slower"), 20, 1)
     target_load("onecore", "1", " connection", 2, 1, 0)
     target_load("onecore", "32", " connections", 0, 1, 6)
     for (c = 1; c <= n_configs["polite"]; c++)

@@ -43,6 +43,9 @@ static const struct setting table[] = {
     {FIELD(poll_kernel_usec), .type = SETTING_NUMBER, .unit = "usec",
      RANGE(0, 1000000), .initial = "0",
      .help = "The same for streams that stay on TCP."},
+    {FIELD(spread), .type = SETTING_BOOL, .initial = "false",
+     .help = "Whether a client's thread that waits on the CPU that its server "
+             "runs on moves to another one that it may use."},
     {FIELD(ring_size), .type = SETTING_POWER_OF_TWO, .unit = "bytes",
      RANGE(4096, UINT64_C(1) << 30), .initial = "262144",
      .help = "Room for bytes under way, each direction of each accelerated "

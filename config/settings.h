@@ -35,6 +35,7 @@ struct settings {
     uint64_t upgrade_bytes;
     uint64_t poll_usec;
     uint64_t poll_kernel_usec;
+    bool spread;        /* who waits where its peer runs moves */
     uint64_t ring_size; /* bytes, a power of two */
     uint64_t handover_hold_usec;
     uint64_t return_timeout_ms;

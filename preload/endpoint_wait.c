@@ -17,6 +17,7 @@
 #include "preload/helper.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
+#include "preload/spread.h"
 #include "preload/stats.h"
 #include "preload/waiter.h"
 #include "transport/bell.h"
@@ -38,13 +39,11 @@ static bool is_ready(struct endpoint *e, short events)
 
 bool endpoint_peer_is_here(struct endpoint *e)
 {
-    struct link *link;
     bool here;
 
     if (lock_take(&e->stream.rx) < 0)
         return false;
-    link = e->stream.link;
-    here = link != NULL && link->ops->peer_is_here(link, cpu_now());
+    here = spread_peer_is_here(e->stream.link, e->stream.h.initiator);
     lock_give(&e->stream.rx);
     return here;
 }

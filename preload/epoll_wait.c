@@ -17,6 +17,7 @@
 #include "preload/held_signals.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
+#include "preload/spread.h"
 #include "preload/stats.h"
 #include "transport/bell.h"
 #include "transport/pause.h"
@@ -244,9 +245,9 @@ static bool peer_is_here(struct epoll_set *set)
 
     lock_enter(&set->lock);
     if (set->n_hot > 0) {
-        struct link *link = set->hot[0]->endpoint->stream.link;
+        struct stream *s = &set->hot[0]->endpoint->stream;
 
-        here = link != NULL && link->ops->peer_is_here(link, cpu_now());
+        here = spread_peer_is_here(s->link, s->h.initiator);
     }
     lock_leave(&set->lock);
     return here;
