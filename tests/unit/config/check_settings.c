@@ -17,13 +17,14 @@ START_TEST(the_defaults_are_those_that_were_decided)
     unsigned rows = 0;
 
     settings_each(NULL, count_row, &rows);
-    ck_assert_uint_eq(rows, 16);
+    ck_assert_uint_eq(rows, 17);
     ck_assert(settings.accelerate);
     ck_assert_str_eq(settings.transports, "shm,verbs");
     ck_assert_uint_eq(settings.upgrade_after, 16);
     ck_assert_uint_eq(settings.upgrade_bytes, 65536);
     ck_assert_uint_eq(settings.poll_usec, 50);
     ck_assert_uint_eq(settings.poll_kernel_usec, 0);
+    ck_assert(!settings.spread);
     ck_assert_uint_eq(settings.ring_size, 262144);
     ck_assert_uint_eq(settings.handover_hold_usec, 1000);
     ck_assert_uint_eq(settings.return_timeout_ms, 1000);
