@@ -75,8 +75,8 @@ letters() { # row config
     streams*) wanted='K A U S L' ;;
     onecore*) wanted='K A Z L' ;;
     upgrade*) wanted='K Z' ;;
-    crowded*) wanted='K A L M' ;;
-    redis* | pipelined* | threads*) wanted='K A L' ;;
+    crowded1) wanted='K A L M' ;;
+    crowded* | threads*) wanted='K A L' ;;
     *) wanted='K L' ;;
     esac
     [ -n "$QUICK" ] && wanted=$(echo "$wanted" | tr -d SH)
