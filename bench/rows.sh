@@ -5,7 +5,7 @@
 all_rows='memcached kvserver redis pipelined values pingpong streams sockperf'
 all_rows="$all_rows tools onecore crowded polite threads among connects upgrade"
 all_rows="$all_rows memory idle fdcost startup"
-quick_rows='memcached kvserver pingpong streams tools connects upgrade'
+quick_rows='memcached kvserver streams tools connects upgrade'
 
 # The variants: letter, which ends carry the library (none, both, the client's
 # only), and the environment of those. K twice shows what chance alone does.
@@ -50,8 +50,10 @@ configs() { # row
     tools)
         [ -z "$QUICK" ] && command -v memcaslap >/dev/null &&
             echo memcaslap-1 memcaslap-32
-        command -v redis-benchmark >/dev/null &&
-            echo redis-benchmark-1 redis-benchmark-32 ;;
+        command -v redis-benchmark >/dev/null && {
+            [ -n "$QUICK" ] || echo redis-benchmark-1
+            echo redis-benchmark-32
+        } ;;
     onecore) echo 1 32 ;;
     crowded) echo 1 32 ;;
     polite) echo nice-busy "$(limit_there && echo limit-20)" ;;
@@ -89,7 +91,7 @@ letters() { # row config
 # say more than a few long ones. Silence is heard once.
 repeats() { # row
     case $1 in
-    connects) [ -n "$QUICK" ] && echo 3 || echo 6 ;;
+    connects) [ -n "$QUICK" ] && echo 2 || echo 6 ;;
     upgrade) [ -n "$QUICK" ] && echo 2 || echo 4 ;;
     memory | idle) [ "$round" = 1 ] && echo 1 || echo 0 ;;
     *) echo 1 ;;
