@@ -184,21 +184,32 @@ sockperf_pingpong() { # letter
     mv "$tmp/said" "$tmp/out"
 }
 
-# Both ends anywhere on two CPUs where others want to run too.
-crowd() { # letter connections
-    neighbours=''
-    for _ in 1 2; do
-        taskset -c "$SERVER_CPU,$CLIENT_CPU" "$BUILD/bench/load" -w self \
-            -W 0 -s 5 >/dev/null 2>&1 </dev/null &
+# Two busy programs on these CPUs, for so long at most.
+neighbours=''
+neighbours_start() { # cpus of the one, cpus of the other, seconds
+    for where in "$1" "$2"; do
+        taskset -c "$where" "$BUILD/bench/load" -w self -W 0 -s "$3" \
+            >/dev/null 2>&1 </dev/null &
         neighbours="$neighbours $!"
     done
-    get_load memcached "$SERVER_CPU,$CLIENT_CPU" "$SERVER_CPU,$CLIENT_CPU" \
-        "$1" "$2"
+}
+
+neighbours_end() {
+    # shellcheck disable=SC2086 # a list
+    [ -z "$neighbours" ] || {
+        kill $neighbours
+        wait $neighbours
+    } 2>/dev/null
+    neighbours=''
+}
+
+# Both ends anywhere on two CPUs where others want to run too.
+crowd() { # letter connections
+    both=$SERVER_CPU,$CLIENT_CPU
+    neighbours_start "$both" "$both" 5
+    get_load memcached "$both" "$both" "$1" "$2"
     rc=$?
-    # shellcheck disable=SC2086 # a list
-    kill $neighbours 2>/dev/null
-    # shellcheck disable=SC2086 # a list
-    wait $neighbours 2>/dev/null
+    neighbours_end
     return $rc
 }
 
@@ -226,38 +237,27 @@ limit_end() {
 }
 
 # A server that others come before: at nice 19 with a busy program on each of
-# the CPUs, or with half a CPU and requests so many us after
-# each answer. It takes half a second to find out what the limit leaves over.
+# the CPUs, or with half a CPU and requests so many us after each answer. It
+# takes half a second to find out what the limit leaves over.
 polite() { # letter config
-    neighbours=''
-    case $2 in
-    nice-busy) server_before='nice -n 19' gap=0 ;;
-    limit-*) limit_there || return 1; gap=${2#limit-} ;;
+    who=$1 place=$2 gap=0
+    case $place in
+    nice-busy)
+        server_before='nice -n 19' nice_client='nice -n 19'
+        neighbours_start "$SERVER_CPU" "$CLIENT_CPU" 8 ;;
+    limit-*) limit_there || return 1; gap=${place#limit-} ;;
     esac
-    [ "$2" = nice-busy ] && for cpu in "$SERVER_CPU" "$CLIENT_CPU"; do
-        taskset -c "$cpu" "$BUILD/bench/load" -w self -W 0 -s 8 >/dev/null \
-            2>&1 </dev/null &
-        neighbours="$neighbours $!"
-    done
-    who=$1 where=$2
     start_server memcached "$SERVER_CPU" "$who" && {
-        case $where in
+        case $place in
         limit-*) echo "$server" >"$limit_group/cgroup.procs" ;;
         esac
-        nice_client=''
-        [ "$where" = nice-busy ] && nice_client='nice -n 19'
         measure_with "$CLIENT_CPU" "$who" load -p "$port" -P "$server" -W 0.6 \
             -s 0.5 -w read -G "$gap"
     }
     rc=$?
     stop_server
     server_before='' nice_client=''
-    [ -z "$neighbours" ] || {
-        # shellcheck disable=SC2086 # a list
-        kill $neighbours 2>/dev/null
-        # shellcheck disable=SC2086 # a list
-        wait $neighbours 2>/dev/null
-    }
+    neighbours_end
     return $rc
 }
 

@@ -17,7 +17,8 @@ enum {
     STEPS = 5,
     EACH_LEAST_NS = 5000000,
     EACH_MOST_NS = 200000000,
-    LOOK_AGAIN = 256 /* steps: the limit may be another */
+    LOOK_AGAIN = 256,       /* steps: the limit may be another */
+    WITHOUT_NS = 1000000000 /* between two looks if there is none */
 };
 
 _Atomic int64_t spin_quota_allowed = INT64_MAX;
@@ -129,7 +130,7 @@ void spin_quota_look(uint64_t now_ns)
         find_limit();
     if (quota.percent == UINT_MAX) {
         atomic_store(&spin_quota_allowed, INT64_MAX);
-        atomic_store(&spin_quota_next_ns, now_ns + SPIN_QUOTA_LOOK_NS);
+        atomic_store(&spin_quota_next_ns, now_ns + WITHOUT_NS);
     } else {
         used = use_so_far(&throttled);
         atomic_store(&spin_quota_allowed,

@@ -16,8 +16,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SPIN_QUOTA_LOOK_NS = 1000000000 };
-
 /* ns that may be spun until the next look; INT64_MAX: no limit. */
 extern _Atomic int64_t spin_quota_allowed;
 extern _Atomic uint64_t spin_quota_next_ns;

@@ -5,8 +5,6 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "preload/process.h"
 #include "transport/pause.h"
