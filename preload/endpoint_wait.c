@@ -39,13 +39,13 @@ static bool is_ready(struct endpoint *e, short events)
 
 bool endpoint_peer_is_here(struct endpoint *e)
 {
-    bool here;
+    enum spread_place place;
 
     if (lock_take(&e->stream.rx) < 0)
         return false;
-    here = spread_peer_is_here(e->stream.link, e->stream.h.initiator);
+    place = spread_look(e->stream.link, e->stream.h.initiator);
     lock_give(&e->stream.rx);
-    return here;
+    return spread_is_here(place);
 }
 
 /* Look for a while. True: it is ready. */

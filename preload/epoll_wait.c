@@ -241,16 +241,16 @@ static int sleep_in_kernel(struct epoll_set *set, struct epoll_event *events,
 /* The peer of the first hot link last ran here: it needs this CPU. */
 static bool peer_is_here(struct epoll_set *set)
 {
-    bool here = false;
+    enum spread_place place = SPREAD_APART;
 
     lock_enter(&set->lock);
     if (set->n_hot > 0) {
         struct stream *s = &set->hot[0]->endpoint->stream;
 
-        here = spread_peer_is_here(s->link, s->h.initiator);
+        place = spread_look(s->link, s->h.initiator);
     }
     lock_leave(&set->lock);
-    return here;
+    return spread_is_here(place);
 }
 
 /* > 0 events, 0 nothing within the budget, or -errno of the kernel's set. */

@@ -80,19 +80,19 @@ static void find_limit(void)
     uint64_t each_ns;
 
     cpu_quota_find(read_file, NULL, &quota);
+    if (quota.percent == UINT_MAX) {
+        share = (struct spin_share){.limit_ns = 0};
+        stats_cpu_quota(0);
+        return;
+    }
     each_ns = quota.period_us < EACH_MOST_NS / 1000 * STEPS
                   ? quota.period_us * 1000 / STEPS
                   : EACH_MOST_NS;
     if (each_ns < EACH_LEAST_NS)
         each_ns = EACH_LEAST_NS;
-    if (quota.percent == UINT_MAX)
-        share = (struct spin_share){.limit_ns = 0};
     share.each_ns = each_ns;
-    share.limit_ns =
-        quota.percent == UINT_MAX ? 0 : each_ns * quota.percent / 100;
-    stats_cpu_quota(quota.percent == UINT_MAX ? 0
-                    : quota.percent == 0      ? 1
-                                              : quota.percent);
+    share.limit_ns = each_ns * quota.percent / 100;
+    stats_cpu_quota(quota.percent == 0 ? 1 : quota.percent);
 }
 
 /* Of the group; version 1 tells of it elsewhere, and of us alone it is known.

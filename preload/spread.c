@@ -38,11 +38,16 @@ static bool move_off(uint32_t cpu)
     return moved;
 }
 
-bool spread_peer_is_here(struct link *link, bool initiator)
+enum spread_place spread_look(struct link *link, bool initiator)
 {
-    uint32_t cpu = cpu_now();
+    if (link == NULL || !link->ops->peer_is_here(link, cpu_now()))
+        return SPREAD_APART;
+    return process.settings.spread && initiator ? SPREAD_MAY_LEAVE
+                                                : SPREAD_TOGETHER;
+}
 
-    if (link == NULL || !link->ops->peer_is_here(link, cpu))
-        return false;
-    return !process.settings.spread || !initiator || !move_off(cpu);
+bool spread_is_here(enum spread_place place)
+{
+    return place == SPREAD_TOGETHER ||
+           (place == SPREAD_MAY_LEAVE && !move_off(cpu_now()));
 }

@@ -12,11 +12,18 @@
 
 #include "transport/transport.h"
 
+enum spread_place { SPREAD_APART, SPREAD_TOGETHER, SPREAD_MAY_LEAVE };
+
 /*
- * Does the link's peer need the CPU that this thread runs on? If it did, and
- * the thread has moved, it does not any more. Any thread; a lock that keeps the
- * link is held.
+ * Where the link's peer last ran, seen from the CPU of this thread. Any thread;
+ * a lock that keeps the link is held.
  */
-bool spread_peer_is_here(struct link *link, bool initiator);
+enum spread_place spread_look(struct link *link, bool initiator);
+
+/*
+ * Does that peer need this CPU? If it did, and the thread has moved, it does
+ * not any more. A move waits for the scheduler: without locks.
+ */
+bool spread_is_here(enum spread_place place);
 
 #endif

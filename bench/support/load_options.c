@@ -16,9 +16,8 @@ static const char usage[] =
     "-r: redis' protocol, not memcached's. -i: with -w epoll, so many more\n"
     "connections that have moved bytes and rest. -w read: one connection per\n"
     "thread, blocking; epoll: any number; self: no server, what the program\n"
-    "itself costs. -G: with -w read, so many us of work after each answer, "
-    "which\n"
-    "are not measured. -P: refuse any other server. -j: one line of JSON.\n"
+    "itself costs. -G: with -w read, so many us of work after each answer,\n"
+    "not measured. -P: refuse any other server. -j: one line of JSON.\n"
     "Defaults: 127.0.0.1 11211, 1 thread, 1 connection, depth 1, 100 keys\n"
     "of 16 bytes, values of 64 bytes, gets only, 1 second after a warm-up of\n"
     "0.3 seconds, -w read.\n";

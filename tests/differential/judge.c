@@ -109,6 +109,12 @@ static bool kernel_is_stable(struct judge *j, const struct program *p, int runs)
     return true;
 }
 
+static enum verdict unstable(struct judge *j)
+{
+    j->tally.unstable++;
+    return VERDICT_UNSTABLE;
+}
+
 /* It differed: always, sometimes, or never again? */
 static enum verdict look_again(struct judge *j, const struct program *p,
                                enum mode mode)
@@ -116,20 +122,16 @@ static enum verdict look_again(struct judge *j, const struct program *p,
     struct judge first = *j;
 
     first.differed = first.ran = 1;
-    if (!kernel_is_stable(j, p, KERNEL_RUNS)) {
-        j->tally.unstable++;
-        return VERDICT_UNSTABLE;
-    }
+    if (!kernel_is_stable(j, p, KERNEL_RUNS))
+        return unstable(j);
     for (unsigned i = 0; i < j->reruns; i++) {
         first.ran++;
         first.differed += !run_in(j, mode, p);
     }
     /* What the library does at times the kernel may do at times, too. */
     if (first.differed > 1 && first.differed < first.ran &&
-        !kernel_is_stable(j, p, KERNEL_RUNS_IN_DOUBT) && j->at == first.at) {
-        j->tally.unstable++;
-        return VERDICT_UNSTABLE;
-    }
+        !kernel_is_stable(j, p, KERNEL_RUNS_IN_DOUBT) && j->at == first.at)
+        return unstable(j);
     j->mode = first.mode;
     j->how = first.how;
     j->at = first.at;
@@ -150,15 +152,11 @@ enum verdict judge_program(struct judge *j, const struct program *p)
     j->tally.programs++;
     j->how = PAIR_DONE;
     if (!ask_kernel(j, p)) {
-        j->tally.unstable++;
         j->how = PAIR_HUNG;
-        return VERDICT_UNSTABLE;
+        return unstable(j);
     }
-    if ((j->modes & 1u << MODE_KERNEL) &&
-        !kernel_is_stable(j, p, KERNEL_RUNS)) {
-        j->tally.unstable++;
-        return VERDICT_UNSTABLE;
-    }
+    if ((j->modes & 1u << MODE_KERNEL) && !kernel_is_stable(j, p, KERNEL_RUNS))
+        return unstable(j);
     for (int mode = MODE_KERNEL + 1; mode < MODES; mode++) {
         enum verdict verdict;
 
