@@ -39,7 +39,7 @@ static const struct setting table[] = {
     {FIELD(poll_usec), .type = SETTING_NUMBER, .unit = "usec",
      RANGE(0, 1000000), .initial = "50",
      .help = "Longest spin before a thread that waits for accelerated "
-             "streams sleeps; with 0 it looks for 3 us at most."},
+             "streams sleeps; with 0 it looks for 3 to 12 us."},
     {FIELD(poll_kernel_usec), .type = SETTING_NUMBER, .unit = "usec",
      RANGE(0, 1000000), .initial = "0",
      .help = "The same for streams that stay on TCP."},

@@ -77,10 +77,10 @@ struct spin {
 /*
  * The first looks, before what costs a system call: as long as spin_glance()
  * says so. They are a few; with a limit of 0 they are all there are, and take
- * 3 us, less than the sleep and the wake-up that they save if they find
- * something. None if the peer is `here`; with a limit of 0 none after a sleep
- * of half a millisecond and more, either: who waits for what comes rarely
- * sleeps at once.
+ * as long as a ring of ours does (bell_ring_ns), 3 to 12 us: less than the
+ * sleep and the wake-up that they save if they find something. None if the
+ * peer is `here`; with a limit of 0 none after a sleep of half a millisecond
+ * and more, either: who waits for what comes rarely sleeps at once.
  */
 void spin_first(struct spin *spin, struct waiter *waiter, uint64_t limit_ns,
                 bool here);

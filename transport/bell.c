@@ -9,8 +9,15 @@
 #include <sys/un.h>
 
 #include "transport/kernel_calls.h"
+#include "transport/pause.h"
 
-enum { RINGS_AT_ONCE = 4, RINGS_MOST = 64 };
+enum {
+    RINGS_AT_ONCE = 4,
+    RINGS_MOST = 64,
+    RING_MOST_NS = 50000 /* longer, and the thread lost its CPU meanwhile */
+};
+
+_Atomic uint32_t bell_ring_ns;
 
 static socklen_t bell_name(struct sockaddr_un *name, uint64_t token,
                            unsigned waiter)
@@ -67,15 +74,29 @@ static void ring_anew(const struct sockaddr_un *name, socklen_t len)
     kernel_close(ringer); /* what is under way stays so */
 }
 
+/* An average over some eight; two threads at once may lose one of them. */
+static void note_duration(uint64_t ns)
+{
+    uint32_t before = atomic_load_explicit(&bell_ring_ns, memory_order_relaxed);
+
+    if (ns < RING_MOST_NS)
+        atomic_store_explicit(
+            &bell_ring_ns,
+            before == 0 ? (uint32_t)ns : before - before / 8 + (uint32_t)ns / 8,
+            memory_order_relaxed);
+}
+
 void bell_ring(int ringer, uint64_t token, unsigned waiter)
 {
     struct sockaddr_un name;
     socklen_t len = bell_name(&name, token, waiter);
+    uint64_t began = clock_ns();
 
     /* The bell is full and rings already, or the ringer is. */
     if (kernel_sendto(ringer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &name, len) ==
         -EAGAIN)
         ring_anew(&name, len);
+    note_duration(clock_ns() - began);
 }
 
 static int drain_singly(int bell)

@@ -11,6 +11,7 @@
 #ifndef TRANSPORT_BELL_H
 #define TRANSPORT_BELL_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 /* The waiter's end; blocking, close-on-exec. Descriptor or -errno. */
@@ -18,6 +19,8 @@ int bell_open(uint64_t token, unsigned waiter);
 /* The ringer's end, one for a process. Descriptor or -errno. */
 int bell_ringer_open(void);
 void bell_ring(int ringer, uint64_t token, unsigned waiter);
+/* Nanoseconds that a ring of this process takes of late; 0: none yet. */
+extern _Atomic uint32_t bell_ring_ns;
 /* Takes all rings. Returns how many there were. */
 int bell_drain(int bell);
 

@@ -447,12 +447,33 @@ START_TEST(without_a_limit_the_first_looks_are_all_and_end_soon)
     struct waiter *w = waiter_create(false);
     struct spin spin;
 
+    atomic_store(&bell_ring_ns, 0);
     ck_assert_int_ge(glances(w, &spin, 0, false), 3);
     ck_assert_uint_ge(clock_ns() - spin.began_ns, 3000);
     ck_assert_uint_eq(spin.until_ns - spin.began_ns, 3000);
     ck_assert(!spin_begin(&spin, w, 0));
     ck_assert_int_eq(glances(w, &spin, 0, true), 0);
     ck_assert_uint_eq(spin.began_ns, 0);
+    waiter_destroy(w);
+}
+END_TEST
+
+START_TEST(they_take_as_long_as_a_ring_does)
+{
+    static const uint32_t ring[][2] = {{2999, 3000},
+                                       {3001, 3001},
+                                       {9000, 9000},
+                                       {12000, 12000},
+                                       {40000, 12000}};
+    struct waiter *w = waiter_create(false);
+    struct spin spin;
+
+    for (size_t i = 0; i < sizeof(ring) / sizeof(*ring); i++) {
+        atomic_store(&bell_ring_ns, ring[i][0]);
+        spin_first(&spin, w, 0, false);
+        ck_assert_uint_eq(spin.until_ns - spin.began_ns, ring[i][1]);
+    }
+    atomic_store(&bell_ring_ns, 0);
     waiter_destroy(w);
 }
 END_TEST
