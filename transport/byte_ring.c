@@ -16,8 +16,8 @@
 void ring_put_split(const struct byte_ring *r, uint64_t off, const void *src,
                     size_t len)
 {
-    uint32_t idx = (uint32_t)off & (r->size - 1);
-    size_t head = r->size - idx;
+    uint32_t idx = (uint32_t)off & (r->span - 1);
+    size_t head = r->span - idx;
 
     check_length(r, len);
     if (len == 0)
@@ -32,8 +32,8 @@ void ring_put_split(const struct byte_ring *r, uint64_t off, const void *src,
 void ring_get_split(const struct byte_ring *r, uint64_t off, void *dst,
                     size_t len)
 {
-    uint32_t idx = (uint32_t)off & (r->size - 1);
-    size_t head = r->size - idx;
+    uint32_t idx = (uint32_t)off & (r->span - 1);
+    size_t head = r->span - idx;
 
     check_length(r, len);
     if (len == 0)

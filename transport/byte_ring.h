@@ -2,12 +2,18 @@
  * A ring of bytes in memory that two processes share.
  *
  * Positions are stream offsets: 64 bits, never wrapping, at most 2^63-1. The
- * index of a byte is its offset modulo the size, a power of two. The ring does
- * not know how full it is: the sender keeps `wrote` and `freed`, the receiver
+ * index of a byte is its offset modulo the span, a power of two: the size at
+ * first, more once the ring has stretched. The ring does not know how full it
+ * is: the sender keeps `wrote` and `freed`, the receiver
  * `landed` and `took`, each in memory of its own, and the two words below are
  * all that they tell each other.
  *
  *     freed <= took <= landed <= wrote <= freed + size
+ *
+ * A ring that has stretched carries no more than before. But each byte goes
+ * where none has been for long, so that its line has left the caches of both
+ * CPUs for the one they share, out of which it comes much sooner (decision
+ * 0046).
  *
  * The peer can write every byte and both words at any moment. So a word is
  * read once, checked against what this end knows, and only the checked copy is
@@ -27,13 +33,15 @@
 
 struct byte_ring {
     uint8_t *bytes; /* borrowed: the mapping belongs to somebody else */
-    uint32_t size;  /* bytes, a power of two */
+    uint32_t size;  /* bytes under way at most, a power of two */
+    uint32_t span;  /* bytes in use of the memory; ring_set_span() */
 };
 
 /* What the ends publish. Zero at the start; memory the peer can write. */
 struct ring_words {
     alignas(64) _Atomic uint64_t commit;  /* bytes up to here are visible;
                                              written by the sender only */
+    _Atomic uint32_t stretched;           /* 0 or 1; likewise */
     alignas(64) _Atomic uint64_t release; /* bytes up to here are consumed;
                                              written by the receiver only */
     _Atomic uint64_t looked; /* the last of those after which the receiver
@@ -44,6 +52,32 @@ static_assert(offsetof(struct ring_words, release) == 64, "its own line");
 static_assert(sizeof(_Atomic uint64_t) == 8, "shared with other processes");
 
 enum { RING_SMALL = 64 }; /* bytes that are copied without a call */
+
+/* Of either direction's lock: what was right a moment ago, to fetch ahead. */
+static inline const uint8_t *ring_hint(const struct byte_ring *r, uint64_t off)
+{
+    uint32_t span = __atomic_load_n(&r->span, __ATOMIC_RELAXED);
+
+    return r->bytes + ((uint32_t)off & (span - 1));
+}
+
+static inline void ring_set_span(struct byte_ring *r, uint32_t span)
+{
+    __atomic_store_n(&r->span, span, __ATOMIC_RELAXED);
+}
+
+/*
+ * The next offset, from `wrote` on, at which a ring of that size may stretch
+ * to span, another power of two. Of the `size` bytes before it each has the
+ * same index modulo either one: what is under way stays where it is, and a
+ * reader may notice sooner or later, but before it reads beyond. It goes back
+ * when it is empty: there is no such byte then.
+ */
+static inline uint64_t ring_stretches_at(uint64_t wrote, uint32_t size,
+                                         uint32_t span)
+{
+    return wrote + ((size - wrote) & (span - 1));
+}
 
 /* The general forms of ring_put and ring_get: any length, split at the end. */
 void ring_put_split(const struct byte_ring *r, uint64_t off, const void *src,
@@ -88,9 +122,9 @@ static inline void ring_copy_small(uint8_t *dst, const uint8_t *src, size_t len)
 static inline void ring_put(const struct byte_ring *r, uint64_t off,
                             const void *src, size_t len)
 {
-    uint32_t idx = (uint32_t)off & (r->size - 1);
+    uint32_t idx = (uint32_t)off & (r->span - 1);
 
-    if (len <= RING_SMALL && len <= r->size - idx)
+    if (len <= RING_SMALL && len <= r->span - idx)
         ring_copy_small(r->bytes + idx, src, len);
     else
         ring_put_split(r, off, src, len);
@@ -100,9 +134,9 @@ static inline void ring_put(const struct byte_ring *r, uint64_t off,
 static inline void ring_get(const struct byte_ring *r, uint64_t off, void *dst,
                             size_t len)
 {
-    uint32_t idx = (uint32_t)off & (r->size - 1);
+    uint32_t idx = (uint32_t)off & (r->span - 1);
 
-    if (len <= RING_SMALL && len <= r->size - idx)
+    if (len <= RING_SMALL && len <= r->span - idx)
         ring_copy_small(dst, r->bytes + idx, len);
     else
         ring_get_split(r, off, dst, len);

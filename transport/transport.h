@@ -10,10 +10,10 @@
  *     stream:  ring_put(tx, wrote) ; commit(wrote')       -> peer's landed()
  *     stream:  ring_get(rx, took)  ; release(took')       -> peer's freed()
  *
- * Threads: commit, landed, release and freed of one link are each called under
- * the stream's lock of that direction; watch under either; send and free under
- * the stage lock; want_room by anybody. Everything that the peer can write is
- * checked by the backend; -EPROTO means it broke a bound.
+ * Threads: commit, stretch, landed, release and freed of one link are each
+ * called under the stream's lock of that direction; watch under either; send
+ * and free under the stage lock; want_room by anybody. Everything that the peer
+ * can write is checked by the backend; -EPROTO means it broke a bound.
  *
  * Waking. A waiter is a thread or an epoll set that may sleep; ids are the
  * process's own, from 1. A link knows up to LINK_WATCHERS of them. Before it
@@ -50,6 +50,11 @@ struct transport_ops {
      */
     bool (*started)(struct link *link, uint32_t epoch);
     void (*commit)(struct link *link, uint64_t wrote);
+    /*
+     * So much is written as `stretch_at` says, which it moves on: `tx` may get
+     * another span. A copy ends there before the next one. NULL: never.
+     */
+    void (*stretch)(struct link *link);
     int (*landed)(struct link *link, uint64_t took, uint64_t before,
                   uint64_t *landed);
     void (*release)(struct link *link, uint64_t took);
@@ -135,6 +140,7 @@ struct link {
     const struct transport_ops *ops;
     struct peer *peer;
     struct byte_ring tx, rx;
+    uint64_t stretch_at; /* ask stretch() there; behind `wrote`: never */
     /* Lines to have in the cache by then; NULL: none. */
     const void *arrives; /* read by arrived() */
     void *commits;       /* written by commit() */

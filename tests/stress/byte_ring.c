@@ -1,7 +1,8 @@
 /*
  * Two threads move a pattern through rings of several sizes, in pieces of
- * random length, plain and as vectors; every byte is compared. Built with the
- * thread sanitizer, it shows that commit and release order all that they must.
+ * random length, plain and as vectors; every byte is compared. The rings
+ * stretch where they may and go back when they are empty. Built with the thread
+ * sanitizer, it shows that commit and release order all that they must.
  *
  *     byte_ring          100 MB in all
  *     byte_ring long     1.5 GB
@@ -15,12 +16,18 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { PIECE_MOST = 65536, PATTERN_PERIOD = 65521, SECONDS_MOST = 240 };
+enum {
+    PIECE_MOST = 65536,
+    PATTERN_PERIOD = 65521,
+    SECONDS_MOST = 240,
+    STRETCH = 8
+};
 
 /* One direction; each side keeps its own offsets. */
 struct run {
     struct ring_words words;
-    struct byte_ring ring;
+    struct byte_ring ring, rx; /* of the sender, and as the receiver sees it */
+    unsigned stretched, went_back; /* times */
     const uint8_t *pattern; /* byte at off is pattern[off % PATTERN_PERIOD] */
     uint64_t first, last;   /* offsets of the first byte and behind the last */
     time_t deadline;
@@ -58,10 +65,34 @@ static bool wait_a_turn(struct run *r, unsigned *turns)
     return true;
 }
 
+/* Whether it stretches is left to chance, and so is when it goes back. */
+static void choose_span(struct run *r, uint64_t *state, uint64_t wrote,
+                        uint64_t freed, uint64_t *stretch_at)
+{
+    uint32_t span = r->ring.size;
+
+    if (wrote == *stretch_at) {
+        *stretch_at += STRETCH * r->ring.size;
+        if (r->ring.span == r->ring.size && next_random(state) & 64) {
+            span *= STRETCH;
+            r->stretched++;
+            ring_set_span(&r->ring, span);
+            atomic_store_explicit(&r->words.stretched, 1, memory_order_relaxed);
+        }
+    } else if (r->ring.span != span && freed == wrote &&
+               next_random(state) % 8 == 0) {
+        r->went_back++;
+        ring_set_span(&r->ring, span);
+        atomic_store_explicit(&r->words.stretched, 0, memory_order_relaxed);
+    }
+}
+
 static void *send_all(void *arg)
 {
     struct run *r = arg;
     uint64_t state = 88172645463325252, wrote = r->first, freed = wrote;
+    uint64_t stretch_at =
+        ring_stretches_at(wrote, r->ring.size, STRETCH * r->ring.size);
     unsigned turns = 0;
 
     while (wrote < r->last) {
@@ -71,6 +102,9 @@ static void *send_all(void *arg)
 
         if (room > r->last - wrote)
             room = r->last - wrote;
+        choose_span(r, &state, wrote, freed, &stretch_at);
+        if (room > stretch_at - wrote)
+            room = stretch_at - wrote;
         len = random_length(&state, room);
         if (len > 0 && next_random(&state) & 4096) {
             struct iovec iov[2] = {{(void *)from, len / 3},
@@ -104,9 +138,9 @@ static bool take(struct run *r, uint64_t off, uint8_t *piece, size_t len,
     struct iovec iov[2] = {{piece, len / 2}, {piece + len / 2, len - len / 2}};
 
     if (as_vector)
-        ring_get_iov(&r->ring, off, iov, 2, 0, len);
+        ring_get_iov(&r->rx, off, iov, 2, 0, len);
     else
-        ring_get(&r->ring, off, piece, len);
+        ring_get(&r->rx, off, piece, len);
     return memcmp(piece, r->pattern + off % PATTERN_PERIOD, len) == 0;
 }
 
@@ -126,6 +160,9 @@ static void *receive_all(void *arg)
             fprintf(stderr, "ring of %u: commit out of bounds\n", r->ring.size);
             goto fail;
         }
+        r->rx.span = r->rx.size;
+        if (atomic_load_explicit(&r->words.stretched, memory_order_relaxed))
+            r->rx.span *= STRETCH;
         len = random_length(&state, landed - took);
         if (len == 0) {
             if (!wait_a_turn(r, &turns))
@@ -151,11 +188,11 @@ fail:
 
 /* 0 when every byte arrived. */
 static int run_size(const uint8_t *pattern, uint32_t size, uint64_t first,
-                    uint64_t len)
+                    uint64_t len, unsigned *stretched, unsigned *went_back)
 {
     struct run r = {
         .words = {.commit = first, .release = first},
-        .ring = {malloc(size), size},
+        .ring = {malloc(STRETCH * (size_t)size), size, size},
         .pattern = pattern,
         .first = first,
         .last = first + len,
@@ -163,6 +200,7 @@ static int run_size(const uint8_t *pattern, uint32_t size, uint64_t first,
     };
     pthread_t sender;
 
+    r.rx = r.ring;
     if (!r.ring.bytes || pthread_create(&sender, NULL, send_all, &r) != 0) {
         fputs("no memory or thread for the test: free some\n", stderr);
         exit(2);
@@ -170,6 +208,8 @@ static int run_size(const uint8_t *pattern, uint32_t size, uint64_t first,
     receive_all(&r);
     pthread_join(sender, NULL);
     free(r.ring.bytes);
+    *stretched += r.stretched;
+    *went_back += r.went_back;
     return atomic_load(&r.failed) ? -1 : 0;
 }
 
@@ -188,6 +228,7 @@ int main(int argc, char **argv)
     static uint8_t pattern[PATTERN_PERIOD + PIECE_MOST];
     unsigned times = argc > 1 && strcmp(argv[1], "long") == 0 ? 15 : 1;
     uint64_t state = 1442695040888963407;
+    unsigned stretched = 0, went_back = 0;
     int failed = 0;
 
     for (size_t i = 0; i < sizeof(pattern); i++)
@@ -195,8 +236,12 @@ int main(int argc, char **argv)
                                         : pattern[i - PATTERN_PERIOD];
     for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
         failed |= run_size(pattern, runs[i].size, runs[i].first,
-                           (uint64_t)runs[i].mb * 1000000 * times);
+                           (uint64_t)runs[i].mb * 1000000 * times, &stretched,
+                           &went_back);
     if (!failed)
-        printf("%u MB through rings of 64 bytes to 1 MiB\n", 100 * times);
+        printf("%u MB through rings of 64 bytes to 1 MiB, %u times stretched, "
+               "%u times back\n",
+               100 * times, stretched, went_back);
+    failed |= stretched == 0 || went_back == 0;
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

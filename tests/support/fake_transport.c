@@ -53,6 +53,7 @@ void fake_wire_start_at(struct fake_wire *w, uint32_t size, bool by_hand,
         l->link.ops = device ? &fake_device_ops : &fake_ops;
         l->link.peer = peer != NULL ? &peer[side]->peer : &w->own[side].peer;
         l->link.tx.size = l->link.rx.size = size;
+        l->link.tx.span = l->link.rx.span = size;
         l->link.tx.bytes = w->ring[side][0];
         l->link.rx.bytes = w->ring[!side][1];
         w->own[side].peer.ops = l->link.ops;

@@ -19,7 +19,11 @@
 #include "transport/shared_memory.h"
 #include "transport/waiter_ids.h"
 
-enum { MARK_TRIES = 1000 };
+enum {
+    MARK_TRIES = 1000,
+    LAP_NS = 100000000, /* a stream that fills the span in less is fast, */
+    LAP_UNREAD = 64     /* and large if more of a ring than this part waits */
+};
 
 static struct shm_link *of(struct link *link)
 {
@@ -97,14 +101,57 @@ static void note_cpu(struct shm_link *l)
     }
 }
 
+/* tx lock held; at `stretch_at`, or back when nothing is under way. */
+static void set_span(struct shm_link *l, uint32_t span)
+{
+    ring_set_span(&l->link.tx, span);
+    /* Before the next commit, which releases it: a reader looks here after. */
+    atomic_store_explicit(&l->words->direction[l->side].stretched,
+                          span != l->ring_size, memory_order_relaxed);
+}
+
+/* Half of the memory is for links that are yet to come. */
+static bool may_have(struct shm *shm, uint32_t more)
+{
+    if (atomic_fetch_add(&shm->memory, more) + more <=
+        shm->config.max_memory / 2)
+        return true;
+    atomic_fetch_sub(&shm->memory, more);
+    return false;
+}
+
+/*
+ * For a fast stream that runs ahead of its reader. Short requests that are
+ * answered one by one do better where all of the ring is in the caches of both.
+ */
+static void shm_stretch(struct link *link)
+{
+    struct shm_link *l = of(link);
+    uint32_t span = shm_span(l->ring_size);
+    uint64_t now = clock_ns(), wrote = link->stretch_at;
+    uint64_t release = atomic_load_explicit(
+        &l->words->direction[l->side].release, memory_order_relaxed);
+
+    if (link->tx.span != span && now - l->lap_ns < LAP_NS &&
+        wrote - release > l->ring_size / LAP_UNREAD &&
+        may_have(l->shm, span - l->ring_size))
+        set_span(l, span);
+    l->lap_ns = now;
+    link->stretch_at = wrote + span;
+}
+
 static void shm_start(struct link *link, uint32_t epoch, uint64_t leave,
                       uint64_t arrive)
 {
     struct shm_link *l = of(link);
     struct ring_words *out = &l->words->direction[l->side];
     struct ring_words *in = &l->words->direction[!l->side];
+    uint32_t span = shm_span(l->ring_size);
 
     atomic_store(&l->words->side[l->side].want_room, 0);
+    set_span(l, link->tx.span);
+    if (span != l->ring_size)
+        link->stretch_at = ring_stretches_at(leave, l->ring_size, span);
     atomic_store(&out->commit, leave);
     atomic_store(&in->release, arrive);
     atomic_store(&in->looked, arrive);
@@ -134,9 +181,21 @@ static int shm_landed(struct link *link, uint64_t took, uint64_t before,
                       uint64_t *landed)
 {
     struct shm_link *l = of(link);
+    struct ring_words *in = &l->words->direction[!l->side];
+    int rc = ring_landed(in, took, before, l->ring_size, landed);
+    uint32_t stretched, span = l->ring_size;
 
-    return ring_landed(&l->words->direction[!l->side], took, before,
-                       l->ring_size, landed);
+    /* Behind that look: who stretched it said so before. */
+    stretched = atomic_load_explicit(&in->stretched, memory_order_relaxed);
+    if (rc < 0 || stretched > 1)
+        return -EPROTO;
+    if (stretched)
+        span = shm_span(span);
+    if (__builtin_expect(span != link->rx.span, 0)) {
+        atomic_fetch_add(&l->shm->memory, (uint64_t)span - link->rx.span);
+        ring_set_span(&link->rx, span);
+    }
+    return 0;
 }
 
 static void shm_release(struct link *link, uint64_t took)
@@ -293,8 +352,11 @@ static void shm_rest(struct link *link, bool on)
 {
     struct shm_link *l = of(link);
 
-    if (on)
-        memory_give_back(link->tx.bytes, link->tx.size);
+    if (on) {
+        memory_give_back(link->tx.bytes, link->tx.span);
+        l->shm->memory -= link->tx.span - l->ring_size;
+        set_span(l, l->ring_size);
+    }
     if (on != l->rests)
         l->shm->memory += (on ? -2 : 2) * (uint64_t)l->ring_size;
     l->rests = on;
@@ -314,7 +376,8 @@ static void shm_free(struct link *link)
     p->link[l->idx] = NULL;
     p->busy[l->idx] &= (uint8_t)~SLOT_MINE;
     l->shm->links--;
-    l->shm->memory -= shm_link_size(l->ring_size);
+    l->shm->memory -= shm_link_size(l->ring_size) - 2 * (uint64_t)l->ring_size +
+                      link->tx.span + link->rx.span;
     arena_put(p);
     free(l);
 }
@@ -391,6 +454,7 @@ const struct transport_ops shm_ops = {
     .start = shm_start,
     .started = shm_started,
     .commit = shm_commit,
+    .stretch = shm_stretch,
     .landed = shm_landed,
     .release = shm_release,
     .freed = shm_freed,
@@ -531,10 +595,12 @@ struct shm_link *link_take(struct arena *peer, unsigned idx)
     l->link.peer = &peer->peer;
     l->link.peer_pid = peer->channel->pid;
     l->link.tx.size = l->link.rx.size = peer->ring_size;
+    l->link.tx.span = l->link.rx.span = peer->ring_size;
     l->link.tx.bytes = ring_of(peer, idx, l->side);
     l->link.rx.bytes = ring_of(peer, idx, !l->side);
     l->link.arrives = &l->words->direction[!l->side].commit;
     l->link.commits = &l->words->direction[l->side].commit;
+    atomic_store(&l->words->direction[l->side].stretched, 0);
     atomic_store(&l->words->side[l->side].aborted, 0);
     atomic_store(&l->words->side[l->side].started, 0);
     atomic_store(&l->words->side[l->side].watchers, 0);

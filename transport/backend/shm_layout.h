@@ -10,6 +10,9 @@
  *     header | waiters of side 0 | of side 1 | words of all links | all rings
  *     rings = link 0: 0 -> 1 | 1 -> 0 | link 1: 0 -> 1 | ...
  *
+ * Each ring has room to stretch; pages that nobody has written to take no
+ * memory.
+ *
  * Words of neighbouring links lie in different pages, at different places: a
  * cache of the first level has a place for each line of a page, and a dozen
  * lines for each place; and what it fetches ahead in a page would be the
@@ -30,17 +33,19 @@
 #define SHM_MAGIC UINT64_C(0x414d485353415346) /* "FSASSHMA" */
 
 enum {
-    SHM_VERSION = 3,
+    SHM_VERSION = 4,
     SHM_LINKS = 512, /* links of one arena */
     SHM_MARK_WORDS = SHM_LINKS / 64,
-    SHM_WORD_PAGES = SHM_LINKS / 8
+    SHM_WORD_PAGES = SHM_LINKS / 8,
+    SHM_STRETCH = 8,        /* times its size is the span of a ring, */
+    SHM_SPAN_MOST = 2097152 /* unless that is more bytes than this */
 };
 
 /* Written once by the host before the guest sees it. */
 struct shm_header {
     uint64_t magic;
     uint32_t version;
-    uint32_t ring_size; /* bytes of each ring */
+    uint32_t ring_size; /* bytes under way in each ring */
     uint32_t links;     /* SHM_LINKS */
     uint32_t waiters;   /* WAITERS_MAX */
     uint8_t reserved[4096 - 24];
@@ -78,7 +83,16 @@ static inline uint64_t shm_waiters_size(void)
     return (sizeof(struct shm_waiter) * WAITERS_MAX + 4095) & ~UINT64_C(4095);
 }
 
-/* Of a link, together. */
+/* Of a ring that has stretched. */
+static inline uint32_t shm_span(uint32_t ring_size)
+{
+    if (ring_size >= SHM_SPAN_MOST)
+        return ring_size;
+    return ring_size < SHM_SPAN_MOST / SHM_STRETCH ? ring_size * SHM_STRETCH
+                                                   : SHM_SPAN_MOST;
+}
+
+/* Of a link, together, before its rings stretch. */
 static inline uint64_t shm_link_size(uint32_t ring_size)
 {
     return sizeof(struct shm_link_words) + 2 * (uint64_t)ring_size;
@@ -98,7 +112,7 @@ static inline uint64_t shm_ring_at(unsigned idx, int from, uint32_t ring_size)
 {
     return sizeof(struct shm_header) + 2 * shm_waiters_size() +
            SHM_WORD_PAGES * UINT64_C(4096) +
-           (2 * (uint64_t)idx + (unsigned)from) * ring_size;
+           (2 * (uint64_t)idx + (unsigned)from) * shm_span(ring_size);
 }
 
 static inline uint64_t shm_arena_size(uint32_t ring_size)

@@ -44,6 +44,7 @@ struct shm_link {
     unsigned idx;
     int side;
     uint32_t ring_size;
+    uint64_t lap_ns;   /* when `wrote` was last at `stretch_at` */
     uint64_t released; /* `release` at the last fence after it */
     bool rests;        /* its rings do not count as memory */
     unsigned asked;    /* PINGs without an answer yet; helper only */
@@ -112,7 +113,8 @@ struct shm {
     unsigned n_named;
     struct timer turn; /* of who waits */
     uint32_t next_number;
-    uint64_t links, memory;
+    uint64_t links;
+    _Atomic uint64_t memory; /* of rings; any thread may stretch one */
     struct known_address known[16];
     unsigned at_known;
 };

@@ -166,6 +166,7 @@ static void place_rings(struct verbs_link *l)
     l->link.rx.bytes = rx + (size_t)l->place * c->ring_size;
     l->link.tx.bytes = tx + (size_t)l->place * c->ring_size;
     l->link.rx.size = l->link.tx.size = c->ring_size;
+    l->link.rx.span = l->link.tx.span = c->ring_size;
     atomic_store(&l->words->release_in, 0);
     atomic_store(&l->words->release_out, 0);
 }

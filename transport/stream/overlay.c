@@ -68,11 +68,11 @@ int overlay_repeat(struct stream *s)
 
     while (s->h.backlog < s->h.wrote) {
         uint64_t left = s->h.wrote - s->h.backlog;
-        uint32_t idx = (uint32_t)s->h.backlog & (tx->size - 1);
+        uint32_t idx = (uint32_t)s->h.backlog & (tx->span - 1);
         ssize_t n;
 
-        if (left > tx->size - idx)
-            left = tx->size - idx;
+        if (left > tx->span - idx)
+            left = tx->span - idx;
         n = s->tcp->send(s->fd, tx->bytes + idx, left,
                          MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n == -EINTR)

@@ -97,7 +97,7 @@ static void expect_answer(const struct stream *s)
     uint64_t at = __atomic_load_n(&s->h.wrote, __ATOMIC_RELAXED);
 
     for (unsigned i = 0; i < ANSWER_LINES; i++, at += LINE)
-        expect_write(tx->bytes + (at & (tx->size - 1)));
+        expect_write(ring_hint(tx, at));
 }
 
 static inline void stir(struct stream *s)
@@ -268,6 +268,20 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
     return rc;
 }
 
+/* What is copied at once of `len` bytes; no more than up to `stretch_at`. */
+static inline size_t piece_of(struct link *link, uint64_t wrote, size_t len)
+{
+    uint64_t until;
+
+    if (__builtin_expect(link->stretch_at == wrote, 0) &&
+        link->ops->stretch != NULL)
+        link->ops->stretch(link);
+    until = link->stretch_at - wrote; /* large if that is behind */
+    if (len > PIECE)
+        len = PIECE;
+    return until - 1 < len ? (size_t)until : len;
+}
+
 /* tx lock held. */
 static ssize_t send_link(struct stream *s, const struct iovec *iov, int n,
                          size_t skip, size_t len)
@@ -296,7 +310,7 @@ static ssize_t send_link(struct stream *s, const struct iovec *iov, int n,
     if (!reaches(s, iov, n, skip, len, false))
         return -EFAULT;
     while (done < len) {
-        size_t piece = len - done < PIECE ? len - done : PIECE;
+        size_t piece = piece_of(s->link, s->h.wrote, len - done);
 
         if (n == 1)
             ring_put(tx, s->h.wrote,

@@ -37,7 +37,7 @@ static short ready_link(struct stream *s)
         return POLLIN | POLLOUT; /* it has just changed: look again */
     if (link->ops->arrived(link) != took) {
         ready |= POLLIN | POLLRDNORM;
-        expect_read(link->rx.bytes + (took & (link->rx.size - 1)));
+        expect_read(ring_hint(&link->rx, took));
     }
     if (__builtin_expect(
             atomic_load_explicit(&s->shut_rd, memory_order_relaxed), 0)) {

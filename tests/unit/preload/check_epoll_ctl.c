@@ -89,8 +89,10 @@ static void start(void)
     set = epoll_set_create(epfd);
     for (int i = 0; i < 2; i++) {
         memset(&e[i], 0, sizeof(e[i]));
-        link_up[i] = (struct link){
-            .ops = &ops, .peer = &peer, .tx.size = 4096, .rx.size = 4096};
+        link_up[i] = (struct link){.ops = &ops,
+                                   .peer = &peer,
+                                   .tx = {.size = 4096, .span = 4096},
+                                   .rx = {.size = 4096, .span = 4096}};
         fd[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         e[i].stream.fd = fd[i];
         e[i].stream.link = &link_up[i];

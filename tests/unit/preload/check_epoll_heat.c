@@ -37,7 +37,11 @@ static const struct transport_ops ops = {.arrived = silent_arrived,
                                          .freed = silent_freed,
                                          .want_room = want_room,
                                          .set_marked = set_marked};
-static struct link link_up = {.ops = &ops, .tx.size = RING, .rx.size = RING};
+static struct link link_up = {.ops = &ops,
+                              .tx.size = RING,
+                              .rx.size = RING,
+                              .tx.span = RING,
+                              .rx.span = RING};
 
 /* Writable, and told so. */
 static void start(void)

@@ -10,7 +10,7 @@
 enum { RING_BYTES = 256, GUARD = 64 };
 
 static uint8_t memory[GUARD + RING_BYTES + GUARD];
-static const struct byte_ring ring = {memory + GUARD, RING_BYTES};
+static const struct byte_ring ring = {memory + GUARD, RING_BYTES, RING_BYTES};
 static uint64_t state;
 
 static uint64_t next_random(void)
@@ -62,6 +62,24 @@ START_TEST(every_length_at_every_index_comes_back)
         }
     }
     guards_are_whole();
+}
+END_TEST
+
+START_TEST(what_is_under_way_stays_where_it_is_when_a_ring_stretches)
+{
+    for (int i = 0; i < 10000; i++) {
+        uint32_t size = 1u << (6 + next_random() % 6);
+        uint32_t span = size << (1 + next_random() % 5);
+        uint64_t wrote = next_random() >> (1 + next_random() % 60);
+        uint64_t at = ring_stretches_at(wrote, size, span);
+
+        ck_assert_uint_ge(at, wrote);
+        ck_assert_uint_lt(at - wrote, span);
+        ck_assert_uint_eq(ring_stretches_at(at, size, span), at);
+        for (uint32_t back = 1; back <= size && back <= at; back++)
+            ck_assert_uint_eq((at - back) % size, (at - back) % span);
+        ck_assert_uint_eq(at % span, size); /* and the next is not yet used */
+    }
 }
 END_TEST
 
@@ -213,7 +231,11 @@ static size_t read_some(struct flow *f)
 
 static void run_flow(uint64_t first, int steps)
 {
-    struct flow f = {{first, first, first}, first, first, first, first};
+    struct flow f = {{.commit = first, .release = first, .looked = first},
+                     first,
+                     first,
+                     first,
+                     first};
     uint64_t before = first;
     size_t bad = 0;
 
@@ -250,7 +272,7 @@ END_TEST
 
 START_TEST(a_commit_out_of_bounds_is_refused_and_sets_nothing)
 {
-    struct ring_words words = {1000, 0, 0};
+    struct ring_words words = {.commit = 1000};
     uint64_t landed = 7;
 
     ck_assert_int_eq(ring_landed(&words, 900, 1000, 256, &landed), 0);
@@ -273,7 +295,7 @@ END_TEST
 
 START_TEST(a_release_out_of_bounds_is_refused_and_sets_nothing)
 {
-    struct ring_words words = {0, 500, 0};
+    struct ring_words words = {.release = 500};
     uint64_t freed = 7;
 
     ck_assert_int_eq(ring_freed(&words, 500, 600, &freed), 0);
@@ -294,7 +316,7 @@ END_TEST
 
 START_TEST(any_value_in_the_words_is_refused_or_within_the_ring)
 {
-    struct ring_words words = {0, 0, 0};
+    struct ring_words words = {.commit = 0};
     uint64_t took = (uint64_t)INT64_MAX - 4096, landed, freed;
     int bad = 0;
 
@@ -321,6 +343,8 @@ int main(void)
     tcase_add_checked_fixture(t, start, NULL);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, every_length_at_every_index_comes_back);
+    tcase_add_test(t,
+                   what_is_under_way_stays_where_it_is_when_a_ring_stretches);
     tcase_add_test(t, a_put_changes_no_byte_beside_it);
     tcase_add_test(t, the_inline_and_the_general_copies_agree);
     tcase_add_test(t, a_vector_is_the_same_as_its_bytes_in_a_row);

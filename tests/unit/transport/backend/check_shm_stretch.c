@@ -1,0 +1,201 @@
+/* Rings that stretch: decision 0046. */
+#include "tests/unit/transport/backend/two_processes.h"
+
+#include <errno.h>
+
+#include "tests/support/run_suite.h"
+
+static struct link *l, *r; /* a link's two ends */
+
+static void start_linked(void)
+{
+    start();
+    must_meet(0);
+    l = left[0].link;
+    r = right[0].link;
+    l->ops->start(l, 1, 0, 0);
+    r->ops->start(r, 1, 0, 0);
+}
+
+static uint8_t byte_at(uint64_t off)
+{
+    return (uint8_t)(off * 31 + (off >> 12));
+}
+
+/* One copy of a write, as a stream makes it; all that is under way is l's. */
+static void put(uint64_t *wrote, uint32_t len)
+{
+    uint8_t bytes[RING];
+
+    if (l->stretch_at == *wrote)
+        l->ops->stretch(l);
+    if (l->stretch_at > *wrote && len > l->stretch_at - *wrote)
+        len = (uint32_t)(l->stretch_at - *wrote);
+    for (uint32_t i = 0; i < len; i++)
+        bytes[i] = byte_at(*wrote + i);
+    ring_put(&l->tx, *wrote, bytes, len);
+    *wrote += len;
+    l->ops->commit(l, *wrote);
+}
+
+static void get(uint64_t *took, uint32_t len)
+{
+    uint64_t landed;
+    uint8_t bytes[RING];
+
+    ck_assert_int_eq(r->ops->landed(r, *took, *took, &landed), 0);
+    ck_assert_uint_ge(landed, *took + len);
+    ring_get(&r->rx, *took, bytes, len);
+    for (uint32_t i = 0; i < len; i++)
+        ck_assert_uint_eq(bytes[i], byte_at(*took + i));
+    *took += len;
+    r->ops->release(r, *took);
+}
+
+/* A reader 1,000 bytes behind, until the writer's ring has stretched. */
+static void go_on_until_it_stretches(uint64_t *wrote, uint64_t *took)
+{
+    put(wrote, 1000);
+    for (int i = 0; i < 10000 && l->tx.span == RING; i++) {
+        uint64_t before = *wrote;
+
+        put(wrote, 777);
+        get(took, (uint32_t)(*wrote - before));
+    }
+    ck_assert_uint_eq(l->tx.span, shm_span(RING));
+}
+
+START_TEST(the_ring_of_a_fast_stream_stretches_and_its_reader_follows)
+{
+    uint64_t counted = here.shm->memory, theirs = there.shm->memory;
+    uint64_t wrote = 0, took = 0, freed;
+
+    go_on_until_it_stretches(&wrote, &took);
+    ck_assert_uint_ge(wrote, RING + shm_span(RING)); /* the second time there */
+    ck_assert_uint_eq(l->tx.size, RING);
+    ck_assert_uint_eq(here.shm->memory, counted + shm_span(RING) - RING);
+    for (int i = 0; i < 1000; i++) {
+        uint64_t before = wrote;
+
+        put(&wrote, 1 + (uint32_t)i * 37 % (RING - 1000));
+        get(&took, (uint32_t)(wrote - before));
+    }
+    ck_assert_uint_eq(r->rx.span, shm_span(RING));
+    ck_assert_uint_eq(there.shm->memory, theirs + shm_span(RING) - RING);
+    ck_assert_uint_eq(r->tx.span, RING); /* each direction by itself */
+    get(&took, 1000);
+    ck_assert_int_eq(l->ops->freed(l, 0, wrote, &freed), 0);
+    ck_assert_uint_eq(freed, wrote);
+    l->ops->rest(l, true);
+    ck_assert_uint_eq(l->tx.span, RING);
+    ck_assert_uint_eq(here.shm->memory, counted - 2 * RING);
+    l->ops->rest(l, false);
+    put(&wrote, 100);
+    get(&took, 100);
+    ck_assert_uint_eq(r->rx.span, RING);
+    ck_assert_uint_eq(there.shm->memory, theirs);
+    go_on_until_it_stretches(&wrote, &took);
+    get(&took, 1000);
+}
+END_TEST
+
+/* Its first SWITCH of an epoch tells the reader of what is stretched. */
+/* As of requests that are answered one by one. */
+START_TEST(the_ring_of_a_stream_that_waits_for_its_reader_stays_as_it_is)
+{
+    uint64_t wrote = 0, took = 0;
+
+    for (int i = 0; i < 10000; i++) {
+        uint64_t before = wrote;
+
+        put(&wrote, RING / 64);
+        get(&took, (uint32_t)(wrote - before));
+    }
+    ck_assert_uint_eq(l->tx.span, RING);
+    go_on_until_it_stretches(&wrote, &took);
+}
+END_TEST
+
+START_TEST(a_new_epoch_goes_on_with_the_ring_as_it_is)
+{
+    uint64_t wrote = 0, took = 0;
+
+    go_on_until_it_stretches(&wrote, &took);
+    get(&took, 1000);
+    wrote = took = 1000001;
+    l->ops->start(l, 2, wrote, 0);
+    r->ops->start(r, 2, 0, took);
+    for (int i = 0; i < 100; i++) {
+        uint64_t before = wrote;
+
+        put(&wrote, RING);
+        get(&took, (uint32_t)(wrote - before));
+    }
+    ck_assert_uint_eq(l->tx.span, shm_span(RING));
+}
+END_TEST
+
+START_TEST(a_ring_does_not_stretch_into_the_memory_of_other_links)
+{
+    uint64_t wrote = 0, took = 0, counted = here.shm->memory;
+
+    here.shm->config.max_memory = 2 * (counted + shm_span(RING) - RING) - 1;
+    put(&wrote, 1000);
+    for (int i = 0; i < 1000; i++) {
+        uint64_t before = wrote;
+
+        put(&wrote, RING - 1000);
+        get(&took, (uint32_t)(wrote - before));
+    }
+    ck_assert_uint_eq(l->tx.span, RING);
+    ck_assert_uint_eq(here.shm->memory, counted);
+    here.shm->config.max_memory++;
+    go_on_until_it_stretches(&wrote, &took);
+}
+END_TEST
+
+START_TEST(a_large_ring_does_not_stretch)
+{
+    ck_assert_uint_eq(shm_span(4096), 8 * 4096);
+    ck_assert_uint_eq(shm_span(262144), 2097152);
+    ck_assert_uint_eq(shm_span(1 << 20), 2097152);
+    ck_assert_uint_eq(shm_span(1 << 21), 1 << 21);
+    ck_assert_uint_eq(shm_span(1 << 30), 1 << 30);
+}
+END_TEST
+
+START_TEST(a_word_that_is_neither_stretched_nor_not_breaks_a_rule)
+{
+    struct ring_words *w =
+        &shm_link_of(&right[0])
+             ->words->direction[!shm_link_of(&right[0])->side];
+    uint64_t landed;
+
+    atomic_store(&w->stretched, 2);
+    ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), -EPROTO);
+    atomic_store(&w->stretched, UINT32_MAX);
+    ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), -EPROTO);
+    atomic_store(&w->stretched, 1);
+    ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), 0);
+    ck_assert_uint_eq(r->rx.span, shm_span(RING));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("shm stretch");
+    TCase *t = tcase_create("shm stretch");
+
+    tcase_add_checked_fixture(t, start_linked, stop);
+    tcase_set_timeout(t, 30);
+    tcase_add_test(t,
+                   the_ring_of_a_fast_stream_stretches_and_its_reader_follows);
+    tcase_add_test(
+        t, the_ring_of_a_stream_that_waits_for_its_reader_stays_as_it_is);
+    tcase_add_test(t, a_new_epoch_goes_on_with_the_ring_as_it_is);
+    tcase_add_test(t, a_ring_does_not_stretch_into_the_memory_of_other_links);
+    tcase_add_test(t, a_large_ring_does_not_stretch);
+    tcase_add_test(t, a_word_that_is_neither_stretched_nor_not_breaks_a_rule);
+    suite_add_tcase(s, t);
+    return run_suite(s);
+}
