@@ -28,10 +28,10 @@ kernel "$hostile" "$port" 1 honest 2>"$dir/err" ||
 alive honest
 while [ "$rounds" -gt 0 ]; do
     rounds=$((rounds - 1))
-    for attack in scribble bound bells channel_garbage channel_flood \
+    for attack in scribble bound stretches bells channel_garbage channel_flood \
         wrong_memory bad_records goes_silent; do
         for repeat in 1 2 3 4; do
-            case $attack in scribble | bells | channel_flood | goes_silent)
+            case $attack in scribble | stretches | bells | channel_flood | goes_silent)
                 [ $repeat -eq 1 ] || continue ;;
             esac
             seed=$((seed + 1))

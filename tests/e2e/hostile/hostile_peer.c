@@ -32,7 +32,7 @@ static struct {
     uint8_t *arena;
     size_t size;
     struct shm_link_words *words;
-    uint8_t *out_ring;
+    uint8_t *out_ring, *in_ring;
     uint32_t ring_size, link;
     uint64_t bell, tag_in, tag_out, chance;
 } p;
@@ -172,6 +172,7 @@ static void meet(void)
     p.words =
         (struct shm_link_words *)(p.arena + shm_words_at(m.link & 0xffff));
     p.out_ring = p.arena + shm_ring_at(m.link & 0xffff, 1, p.ring_size);
+    p.in_ring = p.arena + shm_ring_at(m.link & 0xffff, 0, p.ring_size);
 }
 
 static void propose(struct control_message *answer)
@@ -255,7 +256,7 @@ static void honest(void)
             die("no echo over the link");
         usleep(200);
     }
-    if (memcmp(p.out_ring - p.ring_size, "hello", 5) != 0)
+    if (memcmp(p.in_ring, "hello", 5) != 0)
         die("the echo is wrong");
 }
 
@@ -296,6 +297,27 @@ static void bound(void)
     sleep_ms(10);
     commit(1);
     sleep_ms(10);
+}
+
+/* A ring that stretches where it must not, and to what there is not. */
+static void stretches(void)
+{
+    uint64_t until = now_ms() + 150, upto = 0;
+
+    go_up();
+    while (now_ms() < until) {
+        uint32_t v = (uint32_t)random_below(&p.chance, 2);
+        uint64_t took = atomic_load(&p.words->direction[1].release);
+
+        if (random_below(&p.chance, 10000) == 0)
+            v = (uint32_t)next_random(&p.chance);
+        atomic_store(&p.words->direction[1].stretched, v);
+        upto += random_below(&p.chance, took + p.ring_size - upto + 1);
+        commit(upto);
+        /* Its answers are taken, so that it goes on reading. */
+        atomic_store(&p.words->direction[0].release,
+                     atomic_load(&p.words->direction[0].commit));
+    }
 }
 
 static void bells(void)
@@ -452,6 +474,7 @@ static const struct {
     {"honest", honest, true},
     {"scribble", scribble, true},
     {"bound", bound, true},
+    {"stretches", stretches, true},
     {"bells", bells, true},
     {"channel_garbage", channel_garbage, true},
     {"channel_flood", channel_flood, true},

@@ -519,6 +519,7 @@ int main(void)
     tcase_add_test(t, a_slice_lost_now_and_then_changes_nothing);
     tcase_add_test(t, a_spin_begins_with_a_few_looks_unless_the_peer_is_here);
     tcase_add_test(t, without_a_limit_the_first_looks_are_all_and_end_soon);
+    tcase_add_test(t, they_take_as_long_as_a_ring_does);
     tcase_add_test(
         t, who_waits_for_what_comes_rarely_does_not_look_without_a_limit);
     suite_add_tcase(s, t);
