@@ -29,6 +29,7 @@ struct epoll_set {
     bool kept; /* epfd is a descriptor of ours */
     struct lock lock;
     _Atomic unsigned n_managed;
+    _Atomic uint32_t moves; /* of streams to and from the kernel's set */
     _Atomic bool taking;  /* a one-shot out of the kernel, just now */
     _Atomic bool bell_in; /* the bell is in the kernel's set */
     int wake_fd;          /* and this, which devices wake by; -1: none */

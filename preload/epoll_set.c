@@ -233,6 +233,7 @@ void epoll_take_over(struct epoll_reg *reg)
         set->poll_ns = reg->endpoint->settings.poll_usec * 1000;
     epoll_make_hot(set, reg);
     atomic_fetch_add(&set->n_managed, 1);
+    atomic_fetch_add(&set->moves, 1);
     epoll_arm_sleepers(set);
 unlock:
     lock_leave(&set->lock);
@@ -243,21 +244,27 @@ unlock:
     waiter_wake(set->waiter->id); /* who sleeps in the kernel: look */
 }
 
+/* Who finds that none is managed asks the kernel alone: it has it by then. */
 static void give_back(struct epoll_reg *reg, bool to_kernel)
 {
     struct epoll_set *set = reg->set;
+    bool managed;
 
     lock_enter(&set->lock);
-    if (reg->managed) {
+    managed = reg->managed;
+    if (managed) {
         epoll_make_cold(set, reg);
         reg->managed = reg->promote = false;
+    }
+    if (to_kernel)
+        epoll_unpark(reg, atomic_load(&set->alone));
+    if (managed) {
         atomic_fetch_sub(&set->n_managed, 1);
+        atomic_fetch_add(&set->moves, 1);
         put_peer(set, reg->peer);
         if (atomic_load(&set->alone))
             epoll_take_bell_out(set);
     }
-    if (to_kernel)
-        epoll_unpark(reg, atomic_load(&set->alone));
     lock_leave(&set->lock);
 }
 

@@ -441,9 +441,21 @@ done:
     return n != 0 ? n : epoll_ask_kernel(set, events, max);
 }
 
+/* Perhaps past a wait that has looked at both sides. */
+static bool has_one_moved(struct epoll_set *set, uint32_t *moves)
+{
+    uint32_t before = *moves;
+
+    lock_enter(&set->lock); /* until it is where it belongs */
+    *moves = atomic_load(&set->moves);
+    lock_leave(&set->lock);
+    return *moves != before;
+}
+
 int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
                    int64_t timeout_ns, const sigset_t *mask)
 {
+    uint32_t moves = atomic_load(&set->moves);
     struct held_signals held = {.on = false};
     uint64_t until = UINT64_MAX;
     bool again = false;
@@ -475,8 +487,10 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
                             until == UINT64_MAX ? -1 : time_left(until), mask,
                             &held);
         }
-        if (n != 0 || until <= 1 ||
-            (until != UINT64_MAX && clock_ns() >= until))
+        if (n != 0)
+            break;
+        if ((until <= 1 || (until != UINT64_MAX && clock_ns() >= until)) &&
+            !has_one_moved(set, &moves))
             break;
     }
     signals_release(&held);

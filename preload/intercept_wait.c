@@ -145,13 +145,14 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
         return sleep_in(epfd, o, events, max, timeout);
     since = atomic_load(&o->takeovers);
     n = FAST(epoll_wait)(epfd, events, max, timeout);
-    if (likely(n <= 0 || (is_plain(o) && fd_find(epfd) == o)))
+    if (likely(n < 0 || (is_plain(o) && fd_find(epfd) == o)))
         return n;
     /*
-     * A stream went up behind our back, or the number is another set's by now:
-     * a bell may be among the events.
+     * A stream went up behind our back and is not in the kernel's set any more,
+     * or the number is another set's by now: a bell may be among the events.
      */
-    n = epoll_set_without_bell((struct epoll_set *)o, events, n, since);
+    if (n > 0)
+        n = epoll_set_without_bell((struct epoll_set *)o, events, n, since);
     return n > 0 ? n : epoll_pwait(epfd, events, max, timeout, NULL);
 }
 

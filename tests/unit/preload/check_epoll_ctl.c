@@ -6,6 +6,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -402,6 +403,35 @@ START_TEST(it_ends_with)
 }
 END_TEST
 
+static _Atomic bool stays;
+
+static void *move_to_and_fro(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&stays)) {
+        epoll_sets_managed(&e[0], true);
+        epoll_sets_managed(&e[0], false);
+    }
+    return NULL;
+}
+
+START_TEST(what_is_ready_is_told_while_its_stream_moves)
+{
+    struct epoll_event event;
+    pthread_t mover;
+
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    atomic_store(&stays, false);
+    ck_assert_int_eq(pthread_create(&mover, NULL, move_to_and_fro, NULL), 0);
+    for (int i = 0; i < 20000; i++)
+        ck_assert_int_eq(epoll_set_wait(set, &event, 1, 0, NULL), 1);
+    atomic_store(&stays, true);
+    pthread_join(mover, NULL);
+    ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 0, 0, 0), 0);
+    epoll_end_lingering(set);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("epoll ctl");
@@ -421,6 +451,7 @@ int main(void)
     tcase_add_test(tc, who_waits_ends_it);
     tcase_add_test(tc, it_is_no_member_meanwhile);
     tcase_add_test(tc, one_of_a_set_at_a_time);
+    tcase_add_test(tc, what_is_ready_is_told_while_its_stream_moves);
     tcase_add_loop_test(tc, it_ends_with, 0,
                         (int)(sizeof(ends) / sizeof(ends[0])));
     suite_add_tcase(suite, tc);
