@@ -4,9 +4,9 @@
  * Positions are stream offsets: 64 bits, never wrapping, at most 2^63-1. The
  * index of a byte is its offset modulo the span, a power of two: the size at
  * first, more once the ring has stretched. The ring does not know how full it
- * is: the sender keeps `wrote` and `freed`, the receiver
- * `landed` and `took`, each in memory of its own, and the two words below are
- * all that they tell each other.
+ * is: the sender keeps `wrote` and `freed`, the receiver `landed` and `took`,
+ * each in memory of its own, and the words below are all that they tell each
+ * other.
  *
  *     freed <= took <= landed <= wrote <= freed + size
  *
@@ -15,7 +15,7 @@
  * CPUs for the one they share, out of which it comes much sooner (decision
  * 0046).
  *
- * The peer can write every byte and both words at any moment. So a word is
+ * The peer can write every byte and all words at any moment. So a word is
  * read once, checked against what this end knows, and only the checked copy is
  * used. Nothing here locks: one thread per direction and side.
  */

@@ -12,6 +12,7 @@
 #include <linux/magic.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -21,10 +22,14 @@ enum { SIZE_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
 
 int memory_create(const char *name, size_t size, int *fd)
 {
+    struct rlimit most;
     int made, rc;
 
     if (size == 0 || size > INT64_MAX)
         return -EINVAL;
+    /* ftruncate() would send a signal. */
+    if (getrlimit(RLIMIT_FSIZE, &most) == 0 && size > most.rlim_cur)
+        return -EFBIG;
     made = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (made < 0)
         return -errno;
@@ -64,13 +69,24 @@ int memory_check(int fd, size_t at_least, size_t at_most, size_t *size)
     return 0;
 }
 
+/*
+ * After mlockall(MCL_FUTURE) the kernel makes all pages of a new mapping at
+ * once, and here most are never used: it cannot of one without access, and does
+ * not when it is no longer locked. Names that the library intercepts.
+ */
 int memory_map(int fd, size_t size, bool writable, void **out)
 {
-    int prot = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *at = mmap(NULL, size, prot, MAP_SHARED, fd, 0);
+    int prot = writable ? PROT_READ | PROT_WRITE : PROT_READ, rc;
+    void *at = mmap(NULL, size, PROT_NONE, MAP_SHARED, fd, 0);
 
     if (at == MAP_FAILED)
         return -errno;
+    syscall(SYS_munlock, at, size);
+    if (syscall(SYS_mprotect, at, size, prot) < 0) {
+        rc = -errno;
+        memory_unmap(at, size);
+        return rc;
+    }
     *out = at;
     return 0;
 }

@@ -110,7 +110,10 @@ static void set_span(struct shm_link *l, uint32_t span)
                           span != l->ring_size, memory_order_relaxed);
 }
 
-/* Half of the memory is for links that are yet to come. */
+/*
+ * Half of the memory is for links that are yet to come. Each end counts what it
+ * has stretched itself, and makes pages of.
+ */
 static bool may_have(struct shm *shm, uint32_t more)
 {
     if (atomic_fetch_add(&shm->memory, more) + more <=
@@ -182,7 +185,8 @@ static int shm_landed(struct link *link, uint64_t took, uint64_t before,
 {
     struct shm_link *l = of(link);
     struct ring_words *in = &l->words->direction[!l->side];
-    int rc = ring_landed(in, took, before, l->ring_size, landed);
+    uint64_t commit;
+    int rc = ring_landed(in, took, before, l->ring_size, &commit);
     uint32_t stretched, span = l->ring_size;
 
     /* Behind that look: who stretched it said so before. */
@@ -191,10 +195,9 @@ static int shm_landed(struct link *link, uint64_t took, uint64_t before,
         return -EPROTO;
     if (stretched)
         span = shm_span(span);
-    if (__builtin_expect(span != link->rx.span, 0)) {
-        atomic_fetch_add(&l->shm->memory, (uint64_t)span - link->rx.span);
+    if (__builtin_expect(span != link->rx.span, 0))
         ring_set_span(&link->rx, span);
-    }
+    *landed = commit;
     return 0;
 }
 
@@ -362,6 +365,19 @@ static void shm_rest(struct link *link, bool on)
     l->rests = on;
 }
 
+/*
+ * Whoever comes next there knows nothing of more than `ring_size`. At the end
+ * of the first of both the other one may still read.
+ */
+void arena_leave_slot(struct arena *p, unsigned idx, uint8_t who)
+{
+    p->busy[idx] &= (uint8_t)~who;
+    if (p->side != 0 || p->busy[idx] != 0 || !p->stretched[idx])
+        return;
+    memory_give_back(ring_of(p, idx, 0), 2 * (size_t)shm_span(p->ring_size));
+    p->stretched[idx] = false;
+}
+
 static void shm_free(struct link *link)
 {
     struct shm_link *l = of(link);
@@ -374,10 +390,12 @@ static void shm_free(struct link *link)
     shm_send(link, &bye);
     atomic_store(&p->owner[l->idx], NULL);
     p->link[l->idx] = NULL;
-    p->busy[l->idx] &= (uint8_t)~SLOT_MINE;
+    p->stretched[l->idx] |=
+        link->tx.span != l->ring_size || link->rx.span != l->ring_size;
+    arena_leave_slot(p, l->idx, SLOT_MINE);
     l->shm->links--;
-    l->shm->memory -= shm_link_size(l->ring_size) - 2 * (uint64_t)l->ring_size +
-                      link->tx.span + link->rx.span;
+    l->shm->memory -=
+        shm_link_size(l->ring_size) + link->tx.span - l->ring_size;
     arena_put(p);
     free(l);
 }

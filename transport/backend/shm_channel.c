@@ -274,7 +274,7 @@ static void peer_said_bye(struct channel *channel,
         return;
     for (struct arena *p = channel->arenas; p != NULL; p = p->next)
         if (p->side == 0 && p->id == id) {
-            p->busy[idx] &= (uint8_t)~SLOT_PEER;
+            arena_leave_slot(p, idx, SLOT_PEER);
             p->lost |= m->reason == REASON_NO_MEMORY;
         }
 }

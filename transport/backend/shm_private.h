@@ -32,6 +32,7 @@ struct arena {
     struct arena *next;
     struct shm_link *link[SHM_LINKS]; /* helper only */
     uint8_t busy[SHM_LINKS];          /* host: who still uses the slot */
+    bool stretched[SHM_LINKS];        /* host: a ring of that use was */
     _Atomic(void *) owner[SHM_LINKS]; /* for marks */
 };
 
@@ -133,6 +134,7 @@ int arena_guest(struct channel *channel, int fd, uint32_t id,
                 struct arena **out);
 struct shm_link *link_take(struct arena *peer, unsigned idx);
 int arena_free_slot(struct arena *peer);
+void arena_leave_slot(struct arena *peer, unsigned idx, uint8_t who);
 void arena_put(struct arena *peer);
 
 /* shm_channel.c */

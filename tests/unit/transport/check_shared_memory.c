@@ -3,11 +3,11 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/run_suite.h"
@@ -49,6 +49,28 @@ START_TEST(the_size_of_a_created_file_cannot_change)
 }
 END_TEST
 
+/* 256 MiB of addresses, and a page of memory. */
+START_TEST(a_program_that_locks_its_memory_makes_no_pages_of_it)
+{
+    const size_t large = (size_t)256 << 20;
+    struct stat st;
+    char *at;
+    int fd;
+
+    if (mlockall(MCL_FUTURE) != 0)
+        return; /* it may not, so it cannot happen to it */
+    ck_assert_int_eq(memory_create("check", large, &fd), 0);
+    if (memory_map(fd, large, true, (void **)&at) == 0) {
+        at[large - 1] = 1;
+        ck_assert_int_eq(fstat(fd, &st), 0);
+        ck_assert_int_le(st.st_blocks * 512, 1 << 20);
+        memory_unmap(at, large);
+    }
+    munlockall();
+    close(fd);
+}
+END_TEST
+
 START_TEST(a_size_of_nothing_or_beyond_any_file_is_refused)
 {
     int fd = -7;
@@ -64,7 +86,6 @@ START_TEST(a_failed_creation_leaves_no_descriptor_behind)
     struct rlimit limit, tight;
     int fd = -7, low = dup(0), again;
 
-    signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
     tight = (struct rlimit){4096, limit.rlim_max};
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &tight), 0);
@@ -175,6 +196,7 @@ int main(void)
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_test(t, a_created_file_passes_the_check_with_its_size);
     tcase_add_test(t, the_size_of_a_created_file_cannot_change);
+    tcase_add_test(t, a_program_that_locks_its_memory_makes_no_pages_of_it);
     tcase_add_test(t, a_size_of_nothing_or_beyond_any_file_is_refused);
     tcase_add_test(t, a_failed_creation_leaves_no_descriptor_behind);
     tcase_add_test(t, a_file_outside_the_bounds_is_refused);

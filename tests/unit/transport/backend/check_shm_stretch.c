@@ -2,19 +2,25 @@
 #include "tests/unit/transport/backend/two_processes.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "tests/support/run_suite.h"
 
 static struct link *l, *r; /* a link's two ends */
 
-static void start_linked(void)
+static void start_linked_again(void)
 {
-    start();
     must_meet(0);
     l = left[0].link;
     r = right[0].link;
     l->ops->start(l, 1, 0, 0);
     r->ops->start(r, 1, 0, 0);
+}
+
+static void start_linked(void)
+{
+    start();
+    start_linked_again();
 }
 
 static uint8_t byte_at(uint64_t off)
@@ -81,8 +87,8 @@ START_TEST(the_ring_of_a_fast_stream_stretches_and_its_reader_follows)
         get(&took, (uint32_t)(wrote - before));
     }
     ck_assert_uint_eq(r->rx.span, shm_span(RING));
-    ck_assert_uint_eq(there.shm->memory, theirs + shm_span(RING) - RING);
-    ck_assert_uint_eq(r->tx.span, RING); /* each direction by itself */
+    ck_assert_uint_eq(there.shm->memory, theirs); /* l's end counts it */
+    ck_assert_uint_eq(r->tx.span, RING);          /* each direction by itself */
     get(&took, 1000);
     ck_assert_int_eq(l->ops->freed(l, 0, wrote, &freed), 0);
     ck_assert_uint_eq(freed, wrote);
@@ -99,7 +105,6 @@ START_TEST(the_ring_of_a_fast_stream_stretches_and_its_reader_follows)
 }
 END_TEST
 
-/* Its first SWITCH of an epoch tells the reader of what is stretched. */
 /* As of requests that are answered one by one. */
 START_TEST(the_ring_of_a_stream_that_waits_for_its_reader_stays_as_it_is)
 {
@@ -116,6 +121,7 @@ START_TEST(the_ring_of_a_stream_that_waits_for_its_reader_stays_as_it_is)
 }
 END_TEST
 
+/* The start of an epoch tells the reader of what is stretched. */
 START_TEST(a_new_epoch_goes_on_with_the_ring_as_it_is)
 {
     uint64_t wrote = 0, took = 0;
@@ -154,6 +160,46 @@ START_TEST(a_ring_does_not_stretch_into_the_memory_of_other_links)
 }
 END_TEST
 
+static int pages_in_memory(void *ring)
+{
+    unsigned char present[8 * RING / 4096];
+    int n = 0;
+
+    ck_assert_int_eq(mincore(ring, 8 * RING, present), 0);
+    for (size_t i = 0; i < sizeof(present); i++)
+        n += present[i] & 1;
+    return n;
+}
+
+START_TEST(the_next_link_in_the_place_has_none_of_its_pages)
+{
+    struct party *first[2] = {&left[0], &right[0]};
+
+    for (int i = 0; i < 2; i++) {
+        uint64_t wrote = 0, took = 0;
+        void *ring;
+
+        if (i > 0)
+            start_linked_again();
+        ring = l->tx.bytes;
+        go_on_until_it_stretches(&wrote, &took);
+        for (int k = 0; k < 100; k++) {
+            uint64_t before = wrote;
+
+            put(&wrote, RING / 2);
+            get(&took, (uint32_t)(wrote - before));
+        }
+        ck_assert_int_eq(pages_in_memory(ring), 8);
+        drop(first[i]);
+        turn(10);
+        ck_assert_int_eq(pages_in_memory(ring), 8); /* it may be read yet */
+        drop(first[!i]);
+        turn(10);
+        ck_assert_int_eq(pages_in_memory(ring), 0);
+    }
+}
+END_TEST
+
 START_TEST(a_large_ring_does_not_stretch)
 {
     ck_assert_uint_eq(shm_span(4096), 8 * 4096);
@@ -169,12 +215,13 @@ START_TEST(a_word_that_is_neither_stretched_nor_not_breaks_a_rule)
     struct ring_words *w =
         &shm_link_of(&right[0])
              ->words->direction[!shm_link_of(&right[0])->side];
-    uint64_t landed;
+    uint64_t landed = 7;
 
     atomic_store(&w->stretched, 2);
     ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), -EPROTO);
     atomic_store(&w->stretched, UINT32_MAX);
     ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), -EPROTO);
+    ck_assert_uint_eq(landed, 7); /* refused, and nothing is set */
     atomic_store(&w->stretched, 1);
     ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), 0);
     ck_assert_uint_eq(r->rx.span, shm_span(RING));
@@ -194,6 +241,7 @@ int main(void)
         t, the_ring_of_a_stream_that_waits_for_its_reader_stays_as_it_is);
     tcase_add_test(t, a_new_epoch_goes_on_with_the_ring_as_it_is);
     tcase_add_test(t, a_ring_does_not_stretch_into_the_memory_of_other_links);
+    tcase_add_test(t, the_next_link_in_the_place_has_none_of_its_pages);
     tcase_add_test(t, a_large_ring_does_not_stretch);
     tcase_add_test(t, a_word_that_is_neither_stretched_nor_not_breaks_a_rule);
     suite_add_tcase(s, t);
