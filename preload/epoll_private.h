@@ -30,12 +30,12 @@ struct epoll_set {
     struct lock lock;
     _Atomic unsigned n_managed;
     _Atomic uint32_t moves; /* of streams to and from the kernel's set */
-    _Atomic bool taking;  /* a one-shot out of the kernel, just now */
-    _Atomic bool bell_in; /* the bell is in the kernel's set */
-    int wake_fd;          /* and this, which devices wake by; -1: none */
-    _Atomic bool alone;   /* the kernel's; see epoll_set_to_kernel() */
-    bool inherited;       /* it was there before a fork */
-    bool shared;          /* and another has it; under the registry lock */
+    _Atomic bool taking;    /* a one-shot out of the kernel, just now */
+    _Atomic bool bell_in;   /* the bell is in the kernel's set */
+    int wake_fd;            /* and this, which devices wake by; -1: none */
+    _Atomic bool alone;     /* the kernel's; see epoll_set_to_kernel() */
+    bool inherited;         /* it was there before a fork */
+    bool shared;            /* and another has it; under the registry lock */
     struct holding holders;
     _Atomic bool watched; /* in poll or another set; under the registry lock */
     _Atomic bool promote; /* some reg has `promote` set */
@@ -55,6 +55,7 @@ struct epoll_set {
     _Atomic int sleepers; /* threads, in the kernel with or without streams */
     _Atomic int watchers; /* of these, not in epoll_wait on this very set */
     bool contended;       /* a stream was being changed during the last look */
+    bool unsettled;       /* one could not be written to as it moves */
     unsigned hits;        /* user-level events since the kernel was asked */
     uint32_t hit_scans;   /* looks that found something */
     struct epoll_set **inner; /* sets in it; under the registry lock */
@@ -113,7 +114,7 @@ void epoll_warm_up(struct epoll_set *set);
 static inline void epoll_lock_to_look(struct epoll_set *set)
 {
     lock_enter(&set->lock);
-    set->contended = false;
+    set->contended = set->unsettled = false;
     if (__builtin_expect(set->n_hot < atomic_load(&set->n_managed), 0) &&
         epoll_is_marked(set)) {
         lock_leave(&set->lock);

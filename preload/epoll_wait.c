@@ -51,8 +51,11 @@ uint32_t epoll_events_of(struct epoll_reg *reg, bool peek)
     }
     if (!(ready & EPOLLOUT))
         reg->out_seen = false;
-    if (hit == 0 || reg->disarmed)
+    if (hit == 0 || reg->disarmed) {
+        if ((reg->events & WRITABLE) && !reg->disarmed && !stream_is_up(s))
+            reg->set->unsettled = true;
         return 0;
+    }
     if (!(reg->events & EPOLLET))
         return hit;
     if (hit & READABLE)
@@ -441,21 +444,42 @@ done:
     return n != 0 ? n : epoll_ask_kernel(set, events, max);
 }
 
-/* Perhaps past a wait that has looked at both sides. */
-static bool has_one_moved(struct epoll_set *set, uint32_t *moves)
+struct last_look {
+    uint32_t moves;
+    uint64_t until_ns; /* 0: nothing was unsettled yet */
+};
+
+/*
+ * A stream may have moved past a wait that looks at both sides; and one that is
+ * on its way back is not writable for a moment, in which a write waits, for
+ * handover_hold_usec at most: so long is a look, too.
+ */
+static bool look_once_more(struct epoll_set *set, struct last_look *last)
 {
-    uint32_t before = *moves;
+    uint32_t before = last->moves;
+    bool unsettled;
 
     lock_enter(&set->lock); /* until it is where it belongs */
-    *moves = atomic_load(&set->moves);
+    last->moves = atomic_load(&set->moves);
+    unsettled = set->unsettled && atomic_load(&set->n_managed) != 0;
     lock_leave(&set->lock);
-    return *moves != before;
+    if (last->moves != before)
+        return true;
+    if (!unsettled)
+        return false;
+    if (last->until_ns == 0)
+        last->until_ns =
+            clock_ns() + process.settings.handover_hold_usec * 1000;
+    else if (clock_ns() >= last->until_ns)
+        return false;
+    sched_yield();
+    return true;
 }
 
 int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
                    int64_t timeout_ns, const sigset_t *mask)
 {
-    uint32_t moves = atomic_load(&set->moves);
+    struct last_look last = {.moves = atomic_load(&set->moves)};
     struct held_signals held = {.on = false};
     uint64_t until = UINT64_MAX;
     bool again = false;
@@ -490,7 +514,7 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
         if (n != 0)
             break;
         if ((until <= 1 || (until != UINT64_MAX && clock_ns() >= until)) &&
-            !has_one_moved(set, &moves))
+            !look_once_more(set, &last))
             break;
     }
     signals_release(&held);

@@ -16,6 +16,7 @@
 #include "tests/support/run_suite.h"
 #include "tests/unit/preload/silent_link.h"
 #include "transport/bell.h"
+#include "transport/stream/kernel_calls.h"
 
 static struct endpoint e[2];
 static struct epoll_set *set;
@@ -96,6 +97,7 @@ static void start(void)
                                    .rx = {.size = 4096, .span = 4096}};
         fd[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         e[i].stream.fd = fd[i];
+        e[i].stream.tcp = &tcp_calls_kernel;
         e[i].stream.link = &link_up[i];
         e[i].stream.managed = true;
         e[i].stream.h.stage = STAGE_UP;
@@ -432,6 +434,39 @@ START_TEST(what_is_ready_is_told_while_its_stream_moves)
 }
 END_TEST
 
+static void *settle_soon(void *arg)
+{
+    (void)arg;
+    usleep(5000);
+    __atomic_store_n(&e[0].stream.h.stage, STAGE_UP, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* A write would wait for that, too. */
+START_TEST(one_that_is_not_writable_as_it_moves_is_waited_for_a_moment)
+{
+    struct epoll_event event;
+    pthread_t settler;
+
+    ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
+    e[0].stream.h.in_record = true;
+    e[0].stream.h.stage = STAGE_FROZEN;
+    process.settings.handover_hold_usec = 10000000;
+    ck_assert_int_eq(pthread_create(&settler, NULL, settle_soon, NULL), 0);
+    ck_assert_int_eq(epoll_set_wait(set, &event, 1, 0, NULL), 1);
+    pthread_join(settler, NULL);
+    e[0].stream.h.stage = STAGE_FROZEN; /* and stays there */
+    process.settings.handover_hold_usec = 1000;
+    ck_assert_int_eq(epoll_set_wait(set, &event, 1, 0, NULL), 0);
+    ck_assert_int_eq(ctl(EPOLL_CTL_MOD, 0, EPOLLIN, 1), 0);
+    process.settings.handover_hold_usec = 10000000;
+    ck_assert_int_eq(epoll_set_wait(set, &event, 1, 0, NULL), 0);
+    e[0].stream.h.stage = STAGE_UP;
+    ck_assert_int_eq(ctl(EPOLL_CTL_DEL, 0, 0, 0), 0);
+    epoll_end_lingering(set);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("epoll ctl");
@@ -452,6 +487,8 @@ int main(void)
     tcase_add_test(tc, it_is_no_member_meanwhile);
     tcase_add_test(tc, one_of_a_set_at_a_time);
     tcase_add_test(tc, what_is_ready_is_told_while_its_stream_moves);
+    tcase_add_test(tc,
+                   one_that_is_not_writable_as_it_moves_is_waited_for_a_moment);
     tcase_add_loop_test(tc, it_ends_with, 0,
                         (int)(sizeof(ends) / sizeof(ends[0])));
     suite_add_tcase(suite, tc);
