@@ -41,6 +41,7 @@ uint32_t epoll_events_of(struct epoll_reg *reg, bool peek)
     /* Before the look: what it does not know yet is news later. */
     uint32_t refused = atomic_load_explicit(&s->refused, memory_order_acquire);
     uint64_t news = reg->events & EPOLLET ? stream_news_pinned(s) : 0;
+    bool up = stream_is_up(s);
     uint32_t ready = (uint16_t)stream_ready_pinned(s);
     uint32_t hit = ready & (reg->events | EPOLLERR | EPOLLHUP);
     bool edge;
@@ -52,7 +53,7 @@ uint32_t epoll_events_of(struct epoll_reg *reg, bool peek)
     if (!(ready & EPOLLOUT))
         reg->out_seen = false;
     if (hit == 0 || reg->disarmed) {
-        if ((reg->events & WRITABLE) && !reg->disarmed && !stream_is_up(s))
+        if ((reg->events & WRITABLE) && !reg->disarmed && !up)
             reg->set->unsettled = true;
         return 0;
     }
