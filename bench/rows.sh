@@ -81,7 +81,7 @@ letters() { # row config
     crowded* | threads*) wanted='K A L' ;;
     *) wanted='K L' ;;
     esac
-    [ -n "$QUICK" ] && wanted=$(echo "$wanted" | tr -d SH)
+    [ -n "$QUICK" ] && wanted=$(echo "$wanted" | tr -d SHAU)
     [ -e "$tmp/libfastsock.so" ] || wanted=$(echo "$wanted" | tr -d SHZLM)
     # shellcheck disable=SC2086 # a list
     shuf -e $wanted
