@@ -149,7 +149,8 @@ short_connections() { # letter
 # What other people's programs say of themselves, made a line of JSON.
 slap() { # letter connections
     client "$CLIENT_CPU" "$1" memcaslap -s "127.0.0.1:$port" -T 1 -c "$2" \
-        -t 1s -X 64 || return 1
+        -t "$(awk -v s="$SECONDS_EACH" 'BEGIN { print int(s) + (s > int(s)) }')s" \
+        -X 64 || return 1
     awk '/TPS:/ { for (i = 1; i < NF; i++) if ($i == "TPS:") tps = $(i + 1) }
         END { if (!tps) exit 1
               printf "{\"per_second\":%d}\n", tps }' "$tmp/out" >"$tmp/said" ||
