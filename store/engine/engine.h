@@ -384,7 +384,8 @@ enum kv_result kv_touch(struct kv *kv, const void *key, size_t klen,
 /*
  * memcached's incr and decr: an unsigned 64-bit decimal number; incr wraps,
  * decr stops at 0; a result shorter than the old text is padded with spaces on
- * the right. flags and exptime stay. KV_MISS, KV_NOT_NUMBER. *value and *cas
+ * the right; a value of more than 512 KiB is none. flags and exptime stay.
+ * KV_MISS, KV_NOT_NUMBER, KV_NO_SPACE. *value and *cas
  * (each may be NULL) are the new number and the new cas id.
  */
 enum kv_result kv_arith(struct kv *kv, const void *key, size_t klen, bool incr,

@@ -18,7 +18,7 @@
 #define VALUE_DEFAULT (1u << 20) /* bytes */
 #define FIRST_EPOCH   2          /* so that an epoch of 0 holds nothing */
 #define SCAN_STEP     256        /* items per call, and the rest of a chain */
-#define NUMBER_TEXT   4096       /* bytes; a longer value is no number */
+#define NUMBER_TEXT   4096       /* bytes; a longer value is on the heap */
 
 /* A key, and where it is linked. */
 struct found {
@@ -397,29 +397,32 @@ static enum kv_result memory_arith(struct kv *kv, const void *key, size_t klen,
     struct memory *m = memory_of(kv);
     struct found f;
     uint64_t number;
-    char text[NUMBER_TEXT];
+    char small[NUMBER_TEXT], *text = small;
+    enum kv_result result = KV_NOT_NUMBER;
     if (!key_fits(klen))
         return KV_MISS;
     find(m, key, klen, false, &f);
     const struct memory_item *item = *f.link;
     if (!item)
         return KV_MISS;
-    if (item->len == 0 || item->len > NUMBER_TEXT ||
-        !number_read(item->bytes + item->klen, item->len, &number))
+    if (item->len == 0 || item->len > NUMBER_VALUE_MOST)
         return KV_NOT_NUMBER;
-    number = number_step(number, incr, delta);
-    size_t len = number_write(number, text);
-    if (len < item->len) {
-        memset(text + len, ' ', item->len - len);
-        len = item->len;
-    }
+    if (item->len > sizeof(small) && !(text = malloc(item->len)))
+        return KV_NO_SPACE;
+    memcpy(text, item->bytes + item->klen, item->len);
+    size_t len = number_step_text(text, item->len, incr, delta, &number);
+    if (len == 0)
+        goto out;
     struct change change = {.head = text,
                             .head_len = (uint32_t)len,
                             .flags = item->flags,
                             .exptime = item->exptime};
-    enum kv_result result = replace(m, &f, &change, cas);
+    result = replace(m, &f, &change, cas);
     if (result == KV_OK && value)
         *value = number;
+out:
+    if (text != small)
+        free(text);
     return result;
 }
 

@@ -1,6 +1,8 @@
 /* Decimal numbers in values. No locale, no terminator needed. */
 #include "store/engine/number.h"
 
+#include <string.h>
+
 static bool is_space(char c)
 {
     return c == ' ' || (c >= '\t' && c <= '\r');
@@ -53,4 +55,18 @@ uint64_t number_step(uint64_t number, bool incr, uint64_t delta)
     if (incr)
         return number + delta;
     return delta > number ? 0 : number - delta;
+}
+
+size_t number_step_text(char *text, size_t len, bool incr, uint64_t delta,
+                        uint64_t *number)
+{
+    size_t digits;
+    if (!number_read(text, len, number))
+        return 0;
+    *number = number_step(*number, incr, delta);
+    digits = number_write(*number, text);
+    if (digits >= len)
+        return digits;
+    memset(text + digits, ' ', len - digits);
+    return len;
 }

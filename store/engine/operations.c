@@ -16,10 +16,11 @@
 #include "store/engine/space.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CAS_STEP    ((uint64_t)1 << 20) /* ids per store of the ceiling */
-#define NUMBER_TEXT 4096 /* bytes; a longer value is no number to us */
+#define NUMBER_TEXT 4096 /* bytes; a longer value is on the heap */
 
 /* Where a key is, or would be. */
 struct found {
@@ -516,20 +517,14 @@ enum kv_result durable_touch(struct kv *kv, const void *key, size_t klen,
     return KV_OK;
 }
 
-/* The bytes of a value; 0 when it is empty or too long to be a number. */
-static size_t copy_number(const struct kv *kv, uint32_t place,
-                          char text[NUMBER_TEXT])
+static void copy_value(const struct kv *kv, struct item_source *source,
+                       char *text)
 {
-    struct item_source source =
-        item_value_source(kv->pm->base, kv_entry(kv, place));
     struct item_runs runs;
     size_t len = 0;
-    if (source.len > NUMBER_TEXT)
-        return 0;
-    item_runs_begin(&runs, kv->pm->base, &source);
+    item_runs_begin(&runs, kv->pm->base, source);
     for (; item_runs_next(&runs); len += runs.len)
         memcpy(text + len, runs.bytes, runs.len);
-    return len;
 }
 
 enum kv_result durable_arith(struct kv *kv, const void *key, size_t klen,
@@ -538,19 +533,21 @@ enum kv_result durable_arith(struct kv *kv, const void *key, size_t klen,
 {
     struct found f;
     uint64_t number, meta;
-    char text[NUMBER_TEXT];
+    char small[NUMBER_TEXT], *text = small;
     enum kv_result result = find_entry(kv, key, klen, LOOKUP_STORE, &f);
     if (result != KV_OK)
         return result;
-    size_t old = copy_number(kv, f.place, text);
-    if (old == 0 || !number_read(text, old, &number))
+    struct item_source source =
+        item_value_source(kv->pm->base, kv_entry(kv, f.place));
+    if (source.len == 0 || source.len > NUMBER_VALUE_MOST)
         return KV_NOT_NUMBER;
-    number = number_step(number, incr, delta);
-    size_t len = number_write(number, text);
-    if (len < old) {
-        memset(text + len, ' ', old - len);
-        len = old;
-    }
+    if (source.len > sizeof(small) && !(text = malloc(source.len)))
+        return KV_NO_SPACE;
+    copy_value(kv, &source, text);
+    size_t len = number_step_text(text, source.len, incr, delta, &number);
+    result = KV_NOT_NUMBER;
+    if (len == 0)
+        goto out;
     meta = kv_meta(kv, f.place);
     struct change change = {.value.head = {.bytes = text, .len = (uint32_t)len},
                             .len = (uint32_t)len,
@@ -560,5 +557,8 @@ enum kv_result durable_arith(struct kv *kv, const void *key, size_t klen,
     result = replace(kv, &f, &change, cas);
     if (result == KV_OK && value)
         *value = number;
+out:
+    if (text != small)
+        free(text);
     return result;
 }

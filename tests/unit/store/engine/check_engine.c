@@ -221,6 +221,30 @@ START_TEST(incr_and_decr_follow_memcached)
 }
 END_TEST
 
+/* memcached looks no further than the number; docs: what it keeps in one piece.
+ */
+START_TEST(a_long_value_that_begins_with_a_number_is_one)
+{
+    static char text[524289];
+    uint64_t value;
+    struct kv_item item;
+    char seen[8];
+    memset(text, 'w', sizeof(text));
+    memcpy(text, "41 ", 3);
+    ck_assert_int_eq(kv_store(kv, KV_SET, "n", 1, 7, 0, 0, text, 6008, NULL),
+                     KV_OK);
+    ck_assert_int_eq(kv_arith(kv, "n", 1, true, 1, &value, NULL), KV_OK);
+    ck_assert_uint_eq(value, 42);
+    ck_assert_int_eq(kv_read(kv, "n", 1, 0, seen, sizeof(seen), &item), KV_OK);
+    ck_assert_int_eq(memcmp(seen, "42      ", 8), 0);
+    ck_assert_uint_eq(item.len, 6008);
+    ck_assert_int_eq(
+        kv_store(kv, KV_SET, "n", 1, 7, 0, 0, text, sizeof(text), NULL), KV_OK);
+    ck_assert_int_eq(kv_arith(kv, "n", 1, true, 1, &value, NULL),
+                     KV_NOT_NUMBER);
+}
+END_TEST
+
 START_TEST(flush_all_takes_what_is_older_and_nothing_younger)
 {
     set("a", "1");
@@ -453,6 +477,7 @@ static void add_common(TCase *tcase)
     tcase_add_test(tcase, touch_changes_the_end_and_nothing_else);
     tcase_add_test(tcase, a_touch_is_forgotten_with_its_item);
     tcase_add_test(tcase, incr_and_decr_follow_memcached);
+    tcase_add_test(tcase, a_long_value_that_begins_with_a_number_is_one);
     tcase_add_test(tcase, flush_all_takes_what_is_older_and_nothing_younger);
     tcase_add_test(tcase, a_flush_to_come_survives_reopening);
     tcase_add_test(tcase, keys_and_values_beyond_the_limits_are_refused);
