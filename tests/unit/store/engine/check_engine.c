@@ -221,8 +221,7 @@ START_TEST(incr_and_decr_follow_memcached)
 }
 END_TEST
 
-/* memcached looks no further than the number; docs: what it keeps in one piece.
- */
+/* As with memcached, in what it keeps in one piece. */
 START_TEST(a_long_value_that_begins_with_a_number_is_one)
 {
     static char text[524289];
