@@ -11,10 +11,8 @@
 #include "transport/backend/shm_private.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "transport/bell.h"
-#include "transport/kernel_calls.h"
 #include "transport/pause.h"
 #include "transport/shared_memory.h"
 #include "transport/waiter_ids.h"
@@ -40,16 +38,6 @@ static struct shm_waiter *waiters_of(struct arena *p, int side)
     char *at = (char *)p->base + sizeof(struct shm_header);
 
     return (struct shm_waiter *)(at + (uint64_t)side * shm_waiters_size());
-}
-
-static struct shm_link_words *words_of(struct arena *p, unsigned idx)
-{
-    return (struct shm_link_words *)((char *)p->base + shm_words_at(idx));
-}
-
-static uint8_t *ring_of(struct arena *p, unsigned idx, int from)
-{
-    return (uint8_t *)p->base + shm_ring_at(idx, from, p->ring_size);
 }
 
 static void mark_waiter(struct shm_waiter *w, unsigned idx)
@@ -365,19 +353,6 @@ static void shm_rest(struct link *link, bool on)
     l->rests = on;
 }
 
-/*
- * Whoever comes next there knows nothing of more than `ring_size`. At the end
- * of the first of both the other one may still read.
- */
-void arena_leave_slot(struct arena *p, unsigned idx, uint8_t who)
-{
-    p->busy[idx] &= (uint8_t)~who;
-    if (p->side != 0 || p->busy[idx] != 0 || !p->stretched[idx])
-        return;
-    memory_give_back(ring_of(p, idx, 0), 2 * (size_t)shm_span(p->ring_size));
-    p->stretched[idx] = false;
-}
-
 static void shm_free(struct link *link)
 {
     struct shm_link *l = of(link);
@@ -408,14 +383,6 @@ static void shm_peer_get(struct peer *peer)
 static void shm_peer_put(struct peer *peer)
 {
     arena_put(arena_of(peer));
-}
-
-void arena_put(struct arena *peer)
-{
-    if (atomic_fetch_sub(&peer->refs, 1) != 1)
-        return;
-    memory_unmap(peer->base, peer->size);
-    free(peer);
 }
 
 static void shm_peer_arm(struct peer *peer, unsigned waiter, bool on)
@@ -496,137 +463,3 @@ const struct transport_ops shm_ops = {
     .peer_has_mark = shm_peer_has_mark,
     .peer_next_mark = shm_peer_next_mark,
 };
-
-static int arena_map(struct channel *channel, int fd, uint64_t size, int side,
-                     uint32_t id, uint32_t ring_size, struct arena **out)
-{
-    struct arena *p = calloc(1, sizeof(*p));
-    void *base;
-    int rc;
-
-    if (p == NULL)
-        return -ENOMEM;
-    rc = memory_map(fd, size, true, &base);
-    if (rc < 0) {
-        free(p);
-        return rc;
-    }
-    p->peer.ops = &shm_ops;
-    p->refs = 1;
-    p->base = base;
-    p->size = size;
-    p->side = side;
-    p->id = id;
-    p->ring_size = ring_size;
-    p->channel = channel;
-    p->alive = true;
-    p->bell_token = channel->bell_token;
-    p->ringer = channel->shm->config.ringer;
-    p->next = channel->arenas;
-    channel->arenas = p;
-    *out = p;
-    return 0;
-}
-
-/* A new arena of ours. *fd goes to the guest and is then closed. */
-int arena_host(struct channel *channel, uint32_t ring_size, struct arena **out,
-               int *fd)
-{
-    uint64_t size = shm_arena_size(ring_size);
-    struct shm_header *h;
-    int rc = memory_create("fastsock.arena", size, fd);
-
-    if (rc < 0)
-        return rc;
-    rc = arena_map(channel, *fd, size, 0, channel->next_arena, ring_size, out);
-    if (rc < 0) {
-        kernel_close(*fd);
-        return rc;
-    }
-    channel->next_arena++;
-    h = (*out)->base;
-    h->magic = SHM_MAGIC;
-    h->version = SHM_VERSION;
-    h->ring_size = ring_size;
-    h->links = SHM_LINKS;
-    h->waiters = WAITERS_MAX;
-    return 0;
-}
-
-/* An arena that a peer hosts: every number is checked before it is used. */
-int arena_guest(struct channel *channel, int fd, uint32_t id,
-                struct arena **out)
-{
-    struct shm_header seen;
-    uint64_t n = 0; /* no rightful host needs that many */
-    size_t size;
-    int rc = memory_check(fd, shm_arena_size(RING_SIZE_LEAST),
-                          shm_arena_size(RING_SIZE_MOST), &size);
-
-    if (rc < 0)
-        return rc;
-    for (struct arena *p = channel->arenas; p != NULL; p = p->next) {
-        if (p->side == 1 && p->id == id)
-            return -EEXIST;
-        n += p->side == 1;
-    }
-    if (n >= 2 * (channel->shm->config.max_links / SHM_LINKS) + 32)
-        return -EDQUOT;
-    rc = arena_map(channel, fd, size, 1, id, RING_SIZE_LEAST, out);
-    if (rc < 0)
-        return rc;
-    memcpy(&seen, (*out)->base, 64);
-    if (seen.magic == SHM_MAGIC && seen.version == SHM_VERSION &&
-        seen.links == SHM_LINKS && seen.waiters == WAITERS_MAX &&
-        seen.ring_size >= RING_SIZE_LEAST && seen.ring_size <= RING_SIZE_MOST &&
-        (seen.ring_size & (seen.ring_size - 1)) == 0 &&
-        size == shm_arena_size(seen.ring_size)) {
-        (*out)->ring_size = seen.ring_size;
-        return 0;
-    }
-    channel->arenas = (*out)->next;
-    arena_put(*out);
-    return -EPROTO;
-}
-
-int arena_free_slot(struct arena *peer)
-{
-    for (int i = 0; i < SHM_LINKS; i++)
-        if (peer->busy[i] == 0)
-            return i;
-    return -1;
-}
-
-struct shm_link *link_take(struct arena *peer, unsigned idx)
-{
-    struct shm *shm = peer->channel->shm;
-    struct shm_link *l = calloc(1, sizeof(*l));
-
-    if (l == NULL)
-        return NULL;
-    l->shm = shm;
-    l->idx = idx;
-    l->side = peer->side;
-    l->ring_size = peer->ring_size;
-    l->words = words_of(peer, idx);
-    l->link.ops = &shm_ops;
-    l->link.peer = &peer->peer;
-    l->link.peer_pid = peer->channel->pid;
-    l->link.tx.size = l->link.rx.size = peer->ring_size;
-    l->link.tx.span = l->link.rx.span = peer->ring_size;
-    l->link.tx.bytes = ring_of(peer, idx, l->side);
-    l->link.rx.bytes = ring_of(peer, idx, !l->side);
-    l->link.arrives = &l->words->direction[!l->side].commit;
-    l->link.commits = &l->words->direction[l->side].commit;
-    atomic_store(&l->words->direction[l->side].stretched, 0);
-    atomic_store(&l->words->side[l->side].aborted, 0);
-    atomic_store(&l->words->side[l->side].started, 0);
-    atomic_store(&l->words->side[l->side].watchers, 0);
-    atomic_store(&l->words->side[l->side].markers, 0);
-    peer->link[idx] = l;
-    peer->busy[idx] = SLOT_MINE | (peer->side == 0 ? SLOT_PEER : 0);
-    shm->links++;
-    shm->memory += shm_link_size(peer->ring_size);
-    shm_peer_get(&peer->peer);
-    return l;
-}

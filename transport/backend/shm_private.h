@@ -1,6 +1,6 @@
 /*
- * What shm.c (links), shm_channel.c (messages), shm_meet.c (rendezvous) and
- * shm_backend.c (the instance) share.
+ * What shm.c (links), shm_arena.c (their memory), shm_channel.c (messages),
+ * shm_meet.c (rendezvous) and shm_backend.c (the instance) share.
  */
 #ifndef TRANSPORT_BACKEND_SHM_PRIVATE_H
 #define TRANSPORT_BACKEND_SHM_PRIVATE_H
@@ -127,7 +127,7 @@ static inline struct shm *shm_of(const struct meeting *m)
     return (struct shm *)m->backend;
 }
 
-/* shm.c */
+/* shm_arena.c */
 int arena_host(struct channel *channel, uint32_t ring_size, struct arena **out,
                int *fd);
 int arena_guest(struct channel *channel, int fd, uint32_t id,
