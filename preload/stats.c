@@ -138,7 +138,7 @@ void stats_update(struct endpoint *e)
         row->last_return = (uint32_t)s->h.why;
         stats_count(STATS_RETURN);
     }
-    if (s->h.stage == STAGE_DEAD && s->error != 0)
+    if (atomic_exchange(&s->broken, false))
         stats_count(STATS_BROKEN);
     row->ups = s->ups;
     row->returns = s->returns;

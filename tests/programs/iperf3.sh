@@ -31,8 +31,6 @@ client() {
     one_run -t 1 --bidir
 }
 
-# The client ends by closing what is still under way.
-resets=yes
 least=100000000
 combine
 done_with "$(iperf3 --version | awk 'NR == 1 { print $2 }')"

@@ -82,7 +82,6 @@ client() {
     grep Requests/sec "$dir/wrk" >&2
 }
 
-resets=wrk # closes in the midst of answers
 least=100000000
 combine off
 combine on

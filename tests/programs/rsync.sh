@@ -48,6 +48,6 @@ client() {
 }
 
 # The end that receives is two processes: one reads the connection, one writes.
-stays=shared_after_fork least=1 resets=yes
+stays=shared_after_fork least=1
 combine
 done_with "$(rsync --version | sed -n '1s/.*version \([^ ]*\).*/\1/p')"

@@ -95,7 +95,9 @@ struct stream {
     bool leave_said;   /* END + LEAVING, and then nothing but FIN */
     bool raw_left;     /* DEAD, and TCP may hold bytes up to raw_until */
     bool swallow;      /* one more write succeeds, as after a FIN */
-    bool link_broken;  /* it carries nothing more; no way up with it */
+    /* It ended in a reset that no application asked for; who counts clears. */
+    _Atomic bool broken;
+    bool link_broken; /* it carries nothing more; no way up with it */
     struct linger linger;
     uint64_t reset_until_ns;
     uint64_t fin_until_ns; /* not 0: back on TCP but for the peer's FIN */

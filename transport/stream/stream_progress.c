@@ -47,11 +47,11 @@ static bool link_is_memory(const struct stream *s)
  */
 static bool verdict(struct stream *s)
 {
-    bool clean = false, ended, both;
+    bool clean = false, ended, both, said = s->link->ops->aborted(s->link);
 
     if (!look_at_link(s))
         clean = false;
-    else if (s->link->ops->aborted(s->link))
+    else if (said)
         clean = false;
     else if (s->h.left_at != HANDOVER_NONE && s->h.landed == s->h.left_at)
         clean = true;
@@ -70,6 +70,10 @@ static bool verdict(struct stream *s)
     s->h.stage = STAGE_DEAD;
     s->h.why = REASON_PEER_GONE;
     s->error = clean || both ? 0 : ended ? EPIPE : ECONNRESET;
+    /* A peer that says so has unread bytes, and it is the kernel's reset; or
+     * it is broken there. */
+    if (s->error != 0 && !said)
+        s->broken = true;
     s->swallow = clean && !both;
     stream_set_why(s, REASON_PEER_GONE);
     stream_tell(s);

@@ -116,6 +116,7 @@ void stream_carry_out(struct stream *s, struct handover_do *d,
                  reason_sentence(s->h.why));
         stream_set_why(s, s->h.why);
         s->error = ECONNRESET;
+        s->broken = true;
         if (s->link != NULL)
             s->link->ops->set_aborted(s->link);
         overlay_reset(s);

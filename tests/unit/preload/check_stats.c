@@ -1,6 +1,7 @@
 #include "preload/stats.h"
 
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -132,6 +133,22 @@ START_TEST(an_update_shows_the_stage_the_reason_and_the_names)
 }
 END_TEST
 
+START_TEST(a_stream_that_broke_is_counted_once)
+{
+    struct stats_row *row = one.row = stats_open_row(&one);
+    struct stats_header *h = header_of(row);
+
+    one.stream.h.stage = STAGE_DEAD;
+    one.stream.error = ECONNRESET; /* of the peer's application, so far */
+    stats_update(&one);
+    ck_assert_uint_eq(h->broken, 0);
+    one.stream.broken = true;
+    stats_update(&one);
+    stats_update(&one);
+    ck_assert_uint_eq(h->broken, 1);
+}
+END_TEST
+
 START_TEST(events_are_counted_once_there_is_a_segment)
 {
     struct stats_header *h;
@@ -251,6 +268,7 @@ int main(void)
     tcase_add_test(t, the_segment_names_the_process_and_how_far_it_is_used);
     tcase_add_test(t,
                    a_full_table_counts_what_it_cannot_list_until_a_row_is_free);
+    tcase_add_test(t, a_stream_that_broke_is_counted_once);
     tcase_add_test(t, a_closed_row_leaves_its_bytes_in_the_sums);
     tcase_add_test(t, an_update_shows_the_stage_the_reason_and_the_names);
     tcase_add_test(t, events_are_counted_once_there_is_a_segment);

@@ -524,6 +524,7 @@ START_TEST(words_that_break_the_rules_break_the_stream)
                 }
                 in_stage(!side, STAGE_DEAD);
                 ck_assert_int_eq(stream(!side)->why, REASON_PEER_RULE);
+                ck_assert(stream(!side)->broken);
             }
 }
 END_TEST

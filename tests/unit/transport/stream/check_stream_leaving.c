@@ -77,6 +77,20 @@ START_TEST(a_close_with_unread_bytes_is_a_reset)
     ck_assert(pair.end[0].closed);
     ck_assert_int_eq(end_read(&pair.end[1], 9), 9); /* these had landed */
     ck_assert_int_eq(end_read(&pair.end[1], 1), -ECONNRESET);
+    ck_assert(!stream(0)->broken && !stream(1)->broken); /* nor on TCP */
+}
+END_TEST
+
+START_TEST(a_killed_peer_that_had_bytes_to_read_is_a_break)
+{
+    prepare(false);
+    come_up();
+    two_ends_settle(&pair);
+    end_kill(&pair.end[0]);
+    two_ends_settle(&pair);
+    ck_assert_int_eq(end_read(&pair.end[1], 9), 9);
+    ck_assert_int_eq(end_read(&pair.end[1], 1), -ECONNRESET);
+    ck_assert(stream(1)->broken);
 }
 END_TEST
 
@@ -256,6 +270,7 @@ int main(void)
 
     tcase_add_test(tc, a_close_after_all_was_read_gives_the_last_byte);
     tcase_add_test(tc, a_close_with_unread_bytes_is_a_reset);
+    tcase_add_test(tc, a_killed_peer_that_had_bytes_to_read_is_a_break);
     tcase_add_test(tc, what_a_leaving_process_wrote_is_read_to_the_end);
     tcase_add_test(tc,
                    a_return_after_the_peer_has_left_waits_for_the_last_byte);
