@@ -11,6 +11,7 @@
 #include "preload/poll_wait.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -42,6 +43,7 @@ struct poll_work {
     unsigned managed;
     struct epoll_watch sets;
     uint64_t poll_ns;
+    uint64_t settled_ns;   /* when nothing is waited for, once there is one */
     struct waiter *waiter; /* which has begun, or NULL */
     bool nested;           /* see waiter_begin() */
     struct held_signals held;
@@ -394,12 +396,38 @@ static int wait_bare(struct poll_work *w, uint64_t until, const sigset_t *mask)
     return rc < 0 ? -errno : rc;
 }
 
+static bool is_unsettled(const struct poll_work *w)
+{
+    for (nfds_t i = 0; i < w->n; i++) {
+        struct endpoint *e = w->endpoint[i];
+
+        if (e != NULL && !w->bare[i] && (w->fds[i].events & WRITABLE) &&
+            e->stream.managed && !stream_is_up(&e->stream))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * A stream on its way back is not writable for a moment, in which a write
+ * waits, for handover_hold_usec at most: so does a poll whose time is over.
+ */
+static bool settles(struct poll_work *w)
+{
+    uint64_t now = clock_ns();
+
+    if (w->settled_ns == 0)
+        w->settled_ns = now + process.settings.handover_hold_usec * 1000;
+    sched_yield();
+    return now < w->settled_ns;
+}
+
 static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
 {
     int rc;
 
     for (;;) {
-        bool bare, changed;
+        bool bare, changed, unsettled;
 
         enter(w);
         bare = w->managed == 0 && w->sets.n == 0;
@@ -410,12 +438,14 @@ static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
         else
             rc = wait_managed(w, until, mask);
         changed = rc >= 0 && have_changed(w);
+        unsettled = rc == 0 && is_unsettled(w);
         leave(w);
         if (changed)
             let_them_close(w);
         if (!(changed && rc > 0) &&
             (rc != 0 || bare || until <= 1 ||
-             (until != UINT64_MAX && clock_ns() >= until)))
+             (until != UINT64_MAX && clock_ns() >= until)) &&
+            !(unsettled && settles(w)))
             break;
         signals_hold(&w->held);
     }

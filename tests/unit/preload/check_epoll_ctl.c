@@ -438,7 +438,7 @@ static void *settle_soon(void *arg)
 {
     (void)arg;
     usleep(5000);
-    __atomic_store_n(&e[0].stream.h.stage, STAGE_UP, __ATOMIC_RELEASE);
+    atomic_store(&e[0].stream.h.stage, STAGE_UP);
     return NULL;
 }
 
