@@ -26,6 +26,7 @@ _Atomic(struct object *) fd_rows[FD_ROWS];
 static struct object ours = {.kind = OBJECT_OURS};
 static _Atomic unsigned rows_used;
 static struct lock changing; /* numbers and rows of ours */
+static _Atomic bool room_made;
 /* A handler may fork in the midst of a fork of its own thread. */
 static __thread int forking __attribute__((tls_model("initial-exec")));
 static __thread bool fork_has_it __attribute__((tls_model("initial-exec")));
@@ -139,6 +140,13 @@ void ours_close(int fd)
     give(taken);
 }
 
+void ours_make_room(int fd)
+{
+    if (!atomic_load_explicit(&room_made, memory_order_relaxed) &&
+        !atomic_exchange(&room_made, true))
+        ours_close(ours_copy(fd));
+}
+
 bool ours_stand(void)
 {
     return take();
@@ -159,6 +167,7 @@ void ours_after_fork(bool child)
 {
     if (child) {
         forking = 0;
+        atomic_store(&room_made, false); /* it has a table of its own */
         lock_init(&changing);
     } else if (forking > 0 && --forking == 0) {
         give(fork_has_it);

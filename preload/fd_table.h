@@ -61,6 +61,13 @@ int ours_keep(int fd);
  */
 int ours_copy(int fd);
 void ours_close(int fd);
+/*
+ * Makes the kernel's table long enough for ours, with a descriptor that is
+ * open, once. Where threads share it that takes the kernel some 10 ms
+ * (synchronize_rcu() in expand_fdtable(), Linux): so before there are threads,
+ * if the program lets us.
+ */
+void ours_make_room(int fd);
 /* In between no number becomes one of ours. The result is for the second one:
  * a signal handler that interrupted its own thread in here gets none. */
 bool ours_stand(void);

@@ -64,9 +64,11 @@ EXPORT int socket(int domain, int type, int protocol)
 
     if (fd < 0 || !process.ready || in_vfork_child())
         return fd;
-    if (is_tcp(domain, type, protocol))
+    if (is_tcp(domain, type, protocol)) {
+        ours_make_room(fd);
         e = endpoint_create(fd, domain, type & SOCK_NONBLOCK, ENDPOINT_NEW,
                             false);
+    }
     intercept_new_fd(fd, e != NULL ? &e->object : NULL);
     return fd;
 }

@@ -20,6 +20,7 @@ static int new_set(int epfd)
 
     if (epfd < 0 || !process.ready || in_vfork_child())
         return epfd;
+    ours_make_room(epfd);
     set = epoll_set_create(epfd);
     intercept_new_fd(epfd, (struct object *)set);
     errno = saved;
@@ -145,7 +146,7 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max,
         return sleep_in(epfd, o, events, max, timeout);
     since = atomic_load(&o->takeovers);
     n = FAST(epoll_wait)(epfd, events, max, timeout);
-    if (likely(n < 0 || (is_plain(o) && fd_find(epfd) == o)))
+    if (likely(n < 0 || (is_plain(o) && (n == 0 || fd_find(epfd) == o))))
         return n;
     /*
      * A stream went up behind our back and is not in the kernel's set any more,

@@ -6,7 +6,9 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/support/run_suite.h"
@@ -83,6 +85,49 @@ START_TEST(a_descriptor_of_ours_moves_out_of_the_applications_way)
     ck_assert_int_lt(fcntl(high, F_GETFD), 0);
     ck_assert_ptr_null(fd_find(high));
     ours_close(-1);
+}
+END_TEST
+
+/* As the kernel says. */
+static long table_size(void)
+{
+    FILE *f = fopen("/proc/self/status", "re");
+    char line[128];
+    long n = 0;
+
+    ck_assert_ptr_nonnull(f);
+    while (fgets(line, sizeof(line), f) != NULL)
+        if (sscanf(line, "FDSize: %ld", &n) == 1)
+            break;
+    fclose(f);
+    return n;
+}
+
+START_TEST(room_for_ours_is_made_once_and_in_a_child_again)
+{
+    struct rlimit many = {4096, 4096};
+    int status;
+    pid_t child;
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &many), 0);
+    ck_assert_int_lt(table_size(), 3072);
+    ours_make_room(0);
+    ck_assert_int_gt(table_size(), 3072);
+    ck_assert_int_eq(fcntl(3072, F_GETFD), -1);
+    ck_assert_ptr_null(fd_find(3072));
+    child = fork();
+    if (child == 0) {
+        long before = table_size();
+
+        ours_make_room(0);
+        if (before > 3072 || table_size() > before)
+            _exit(1); /* the parent's flag */
+        ours_after_fork(true);
+        ours_make_room(0);
+        _exit(table_size() > 3072 ? 0 : 2);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
 }
 END_TEST
 
@@ -163,6 +208,7 @@ int main(void)
     tcase_add_test(t, only_a_socket_is_an_endpoint);
     tcase_add_test(t, the_rows_used_end_behind_the_highest_ever_set);
     tcase_add_test(t, a_descriptor_of_ours_moves_out_of_the_applications_way);
+    tcase_add_test(t, room_for_ours_is_made_once_and_in_a_child_again);
     tcase_add_test(t, a_failure_is_passed_on);
     tcase_add_test(t,
                    where_there_is_no_room_above_a_descriptor_stays_where_it_is);
