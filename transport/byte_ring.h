@@ -41,7 +41,7 @@ struct byte_ring {
 struct ring_words {
     alignas(64) _Atomic uint64_t commit;  /* bytes up to here are visible;
                                              written by the sender only */
-    _Atomic uint32_t stretched;           /* 0 or 1; likewise */
+    _Atomic uint32_t stretched;           /* so often; likewise */
     alignas(64) _Atomic uint64_t release; /* bytes up to here are consumed;
                                              written by the receiver only */
     _Atomic uint64_t looked; /* the last of those after which the receiver
@@ -69,9 +69,9 @@ static inline void ring_set_span(struct byte_ring *r, uint32_t span)
 /*
  * The next offset, from `wrote` on, at which a ring of that size may stretch
  * to span, another power of two. Of the `size` bytes before it each has the
- * same index modulo either one: what is under way stays where it is, and a
- * reader may notice sooner or later, but before it reads beyond. It goes back
- * when it is empty: there is no such byte then.
+ * same index modulo span and modulo any smaller one: what is under way stays
+ * where it is, and a reader may notice sooner or later, but before it reads
+ * beyond. It goes back when it is empty: there is no such byte then.
  */
 static inline uint64_t ring_stretches_at(uint64_t wrote, uint32_t size,
                                          uint32_t span)

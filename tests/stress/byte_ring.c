@@ -20,13 +20,16 @@ enum {
     PIECE_MOST = 65536,
     PATTERN_PERIOD = 65521,
     SECONDS_MOST = 240,
-    STRETCH = 8
+    STRETCHES = 2
 };
+
+static const uint32_t times_its_size[STRETCHES + 1] = {1, 8, 32};
 
 /* One direction; each side keeps its own offsets. */
 struct run {
     struct ring_words words;
     struct byte_ring ring, rx; /* of the sender, and as the receiver sees it */
+    unsigned so_often;         /* the sender's has stretched */
     unsigned stretched, went_back; /* times */
     const uint8_t *pattern; /* byte at off is pattern[off % PATTERN_PERIOD] */
     uint64_t first, last;   /* offsets of the first byte and behind the last */
@@ -65,25 +68,36 @@ static bool wait_a_turn(struct run *r, unsigned *turns)
     return true;
 }
 
+static uint64_t next_place(const struct run *r, uint64_t from)
+{
+    unsigned to = r->so_often < STRETCHES ? r->so_often + 1 : STRETCHES;
+
+    return ring_stretches_at(from, r->ring.size,
+                             r->ring.size * times_its_size[to]);
+}
+
+static void set_stretched(struct run *r, unsigned so_often)
+{
+    r->so_often = so_often;
+    ring_set_span(&r->ring, r->ring.size * times_its_size[so_often]);
+    atomic_store_explicit(&r->words.stretched, so_often, memory_order_relaxed);
+}
+
 /* Whether it stretches is left to chance, and so is when it goes back. */
 static void choose_span(struct run *r, uint64_t *state, uint64_t wrote,
                         uint64_t freed, uint64_t *stretch_at)
 {
-    uint32_t span = r->ring.size;
-
     if (wrote == *stretch_at) {
-        *stretch_at += STRETCH * r->ring.size;
-        if (r->ring.span == r->ring.size && next_random(state) & 64) {
-            span *= STRETCH;
+        if (r->so_often < STRETCHES && next_random(state) & 64) {
+            set_stretched(r, r->so_often + 1);
             r->stretched++;
-            ring_set_span(&r->ring, span);
-            atomic_store_explicit(&r->words.stretched, 1, memory_order_relaxed);
         }
-    } else if (r->ring.span != span && freed == wrote &&
-               next_random(state) % 8 == 0) {
+        *stretch_at = next_place(r, wrote + 1);
+    } else if (r->so_often != 0 && freed == wrote &&
+               next_random(state) % 16 == 0) {
+        set_stretched(r, 0);
         r->went_back++;
-        ring_set_span(&r->ring, span);
-        atomic_store_explicit(&r->words.stretched, 0, memory_order_relaxed);
+        *stretch_at = next_place(r, wrote + 1);
     }
 }
 
@@ -91,8 +105,7 @@ static void *send_all(void *arg)
 {
     struct run *r = arg;
     uint64_t state = 88172645463325252, wrote = r->first, freed = wrote;
-    uint64_t stretch_at =
-        ring_stretches_at(wrote, r->ring.size, STRETCH * r->ring.size);
+    uint64_t stretch_at = next_place(r, wrote);
     unsigned turns = 0;
 
     while (wrote < r->last) {
@@ -160,9 +173,9 @@ static void *receive_all(void *arg)
             fprintf(stderr, "ring of %u: commit out of bounds\n", r->ring.size);
             goto fail;
         }
-        r->rx.span = r->rx.size;
-        if (atomic_load_explicit(&r->words.stretched, memory_order_relaxed))
-            r->rx.span *= STRETCH;
+        r->rx.span = r->rx.size *
+                     times_its_size[atomic_load_explicit(&r->words.stretched,
+                                                         memory_order_relaxed)];
         len = random_length(&state, landed - took);
         if (len == 0) {
             if (!wait_a_turn(r, &turns))
@@ -192,7 +205,7 @@ static int run_size(const uint8_t *pattern, uint32_t size, uint64_t first,
 {
     struct run r = {
         .words = {.commit = first, .release = first},
-        .ring = {malloc(STRETCH * (size_t)size), size, size},
+        .ring = {malloc(times_its_size[STRETCHES] * (size_t)size), size, size},
         .pattern = pattern,
         .first = first,
         .last = first + len,

@@ -19,9 +19,18 @@
 
 enum {
     MARK_TRIES = 1000,
-    LAP_NS = 100000000, /* a stream that fills the span in less is fast, */
-    LAP_UNREAD = 64     /* and large if more of a ring than this part waits */
+    LAP_UNREAD = 64 /* a stream is large if more of a ring than this waits */
 };
+
+/*
+ * A ring stretches once the stream has gone through all of the next span so
+ * often in a row, each time in less than `ns`. For the second time it has moved
+ * so much (256 MiB) that the page faults of the first lap, 9 ms, are a little.
+ */
+static const struct {
+    unsigned laps;
+    uint64_t ns;
+} fast[SHM_STRETCHES] = {{1, 100000000}, {32, 12500000}};
 
 static struct shm_link *of(struct link *link)
 {
@@ -90,12 +99,33 @@ static void note_cpu(struct shm_link *l)
 }
 
 /* tx lock held; at `stretch_at`, or back when nothing is under way. */
-static void set_span(struct shm_link *l, uint32_t span)
+static void set_stretched(struct shm_link *l, unsigned stretched)
 {
-    ring_set_span(&l->link.tx, span);
+    l->stretched = stretched;
+    l->laps = 0;
+    ring_set_span(&l->link.tx, shm_span(l->ring_size, stretched));
     /* Before the next commit, which releases it: a reader looks here after. */
-    atomic_store_explicit(&l->words->direction[l->side].stretched,
-                          span != l->ring_size, memory_order_relaxed);
+    atomic_store_explicit(&l->words->direction[l->side].stretched, stretched,
+                          memory_order_relaxed);
+}
+
+/* The next time that makes a difference, or 0. */
+static unsigned next_stretch(const struct shm_link *l)
+{
+    for (unsigned i = l->stretched + 1; i <= SHM_STRETCHES; i++)
+        if (shm_span(l->ring_size, i) != l->link.tx.span)
+            return i;
+    return 0;
+}
+
+/* The next offset from there on at which it may, or its lap ends. */
+static void set_stretch_at(struct shm_link *l, uint64_t from)
+{
+    unsigned next = next_stretch(l);
+    uint32_t span =
+        shm_span(l->ring_size, next != 0 ? next : (unsigned)SHM_STRETCHES);
+
+    l->link.stretch_at = ring_stretches_at(from, l->ring_size, span);
 }
 
 /*
@@ -118,17 +148,22 @@ static bool may_have(struct shm *shm, uint32_t more)
 static void shm_stretch(struct link *link)
 {
     struct shm_link *l = of(link);
-    uint32_t span = shm_span(l->ring_size);
+    unsigned next = next_stretch(l);
     uint64_t now = clock_ns(), wrote = link->stretch_at;
     uint64_t release = atomic_load_explicit(
         &l->words->direction[l->side].release, memory_order_relaxed);
 
-    if (link->tx.span != span && now - l->lap_ns < LAP_NS &&
-        wrote - release > l->ring_size / LAP_UNREAD &&
-        may_have(l->shm, span - l->ring_size))
-        set_span(l, span);
+    if (next != 0 && now - l->lap_ns < fast[next - 1].ns &&
+        wrote - release > l->ring_size / LAP_UNREAD) {
+        uint32_t more = shm_span(l->ring_size, next) - link->tx.span;
+
+        if (++l->laps >= fast[next - 1].laps && may_have(l->shm, more))
+            set_stretched(l, next);
+    } else {
+        l->laps = 0;
+    }
     l->lap_ns = now;
-    link->stretch_at = wrote + span;
+    set_stretch_at(l, wrote + 1);
 }
 
 static void shm_start(struct link *link, uint32_t epoch, uint64_t leave,
@@ -137,12 +172,10 @@ static void shm_start(struct link *link, uint32_t epoch, uint64_t leave,
     struct shm_link *l = of(link);
     struct ring_words *out = &l->words->direction[l->side];
     struct ring_words *in = &l->words->direction[!l->side];
-    uint32_t span = shm_span(l->ring_size);
 
     atomic_store(&l->words->side[l->side].want_room, 0);
-    set_span(l, link->tx.span);
-    if (span != l->ring_size)
-        link->stretch_at = ring_stretches_at(leave, l->ring_size, span);
+    set_stretched(l, l->stretched);
+    set_stretch_at(l, leave);
     atomic_store(&out->commit, leave);
     atomic_store(&in->release, arrive);
     atomic_store(&in->looked, arrive);
@@ -175,14 +208,13 @@ static int shm_landed(struct link *link, uint64_t took, uint64_t before,
     struct ring_words *in = &l->words->direction[!l->side];
     uint64_t commit;
     int rc = ring_landed(in, took, before, l->ring_size, &commit);
-    uint32_t stretched, span = l->ring_size;
+    uint32_t stretched, span;
 
     /* Behind that look: who stretched it said so before. */
     stretched = atomic_load_explicit(&in->stretched, memory_order_relaxed);
-    if (rc < 0 || stretched > 1)
+    if (rc < 0 || stretched > SHM_STRETCHES)
         return -EPROTO;
-    if (stretched)
-        span = shm_span(span);
+    span = shm_span(l->ring_size, stretched);
     if (__builtin_expect(span != link->rx.span, 0))
         ring_set_span(&link->rx, span);
     *landed = commit;
@@ -346,7 +378,7 @@ static void shm_rest(struct link *link, bool on)
     if (on) {
         memory_give_back(link->tx.bytes, link->tx.span);
         l->shm->memory -= link->tx.span - l->ring_size;
-        set_span(l, l->ring_size);
+        set_stretched(l, 0);
     }
     if (on != l->rests)
         l->shm->memory += (on ? -2 : 2) * (uint64_t)l->ring_size;

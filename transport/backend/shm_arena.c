@@ -38,7 +38,8 @@ void arena_leave_slot(struct arena *p, unsigned idx, uint8_t who)
     p->busy[idx] &= (uint8_t)~who;
     if (p->side != 0 || p->busy[idx] != 0 || !p->stretched[idx])
         return;
-    memory_give_back(ring_of(p, idx, 0), 2 * (size_t)shm_span(p->ring_size));
+    memory_give_back(ring_of(p, idx, 0),
+                     2 * (size_t)shm_span(p->ring_size, SHM_STRETCHES));
     p->stretched[idx] = false;
 }
 

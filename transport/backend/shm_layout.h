@@ -33,12 +33,11 @@
 #define SHM_MAGIC UINT64_C(0x414d485353415346) /* "FSASSHMA" */
 
 enum {
-    SHM_VERSION = 4,
+    SHM_VERSION = 5,
     SHM_LINKS = 512, /* links of one arena */
     SHM_MARK_WORDS = SHM_LINKS / 64,
     SHM_WORD_PAGES = SHM_LINKS / 8,
-    SHM_STRETCH = 8,        /* times its size is the span of a ring, */
-    SHM_SPAN_MOST = 2097152 /* unless that is more bytes than this */
+    SHM_STRETCHES = 2 /* how often a ring may stretch */
 };
 
 /* Written once by the host before the guest sees it. */
@@ -83,13 +82,18 @@ static inline uint64_t shm_waiters_size(void)
     return (sizeof(struct shm_waiter) * WAITERS_MAX + 4095) & ~UINT64_C(4095);
 }
 
-/* Of a ring that has stretched. */
-static inline uint32_t shm_span(uint32_t ring_size)
+/*
+ * Of a ring that has stretched so often: eight times its size, then four times
+ * that, unless it is more than 2 MiB, then 8 MiB.
+ */
+static inline uint32_t shm_span(uint32_t ring_size, unsigned stretched)
 {
-    if (ring_size >= SHM_SPAN_MOST)
+    uint32_t times = stretched > 1 ? 32 : 8;
+    uint32_t most = stretched > 1 ? 8 << 20 : 2 << 20;
+
+    if (stretched == 0 || ring_size >= most)
         return ring_size;
-    return ring_size < SHM_SPAN_MOST / SHM_STRETCH ? ring_size * SHM_STRETCH
-                                                   : SHM_SPAN_MOST;
+    return ring_size < most / times ? ring_size * times : most;
 }
 
 /* Of a link, together, before its rings stretch. */
@@ -112,7 +116,8 @@ static inline uint64_t shm_ring_at(unsigned idx, int from, uint32_t ring_size)
 {
     return sizeof(struct shm_header) + 2 * shm_waiters_size() +
            SHM_WORD_PAGES * UINT64_C(4096) +
-           (2 * (uint64_t)idx + (unsigned)from) * shm_span(ring_size);
+           (2 * (uint64_t)idx + (unsigned)from) *
+               shm_span(ring_size, SHM_STRETCHES);
 }
 
 static inline uint64_t shm_arena_size(uint32_t ring_size)

@@ -45,10 +45,11 @@ struct shm_link {
     unsigned idx;
     int side;
     uint32_t ring_size;
-    uint64_t lap_ns;   /* when `wrote` was last at `stretch_at` */
-    uint64_t released; /* `release` at the last fence after it */
-    bool rests;        /* its rings do not count as memory */
-    unsigned asked;    /* PINGs without an answer yet; helper only */
+    unsigned stretched, laps; /* of its ring; and as fast as for the next */
+    uint64_t lap_ns;          /* when `wrote` was last at `stretch_at` */
+    uint64_t released;        /* `release` at the last fence after it */
+    bool rests;               /* its rings do not count as memory */
+    unsigned asked;           /* PINGs without an answer yet; helper only */
     _Atomic uint32_t cpu;
 };
 

@@ -306,7 +306,7 @@ static void stretches(void)
 
     go_up();
     while (now_ms() < until) {
-        uint32_t v = (uint32_t)random_below(&p.chance, 2);
+        uint32_t v = (uint32_t)random_below(&p.chance, 3);
         uint64_t took = atomic_load(&p.words->direction[1].release);
 
         if (random_below(&p.chance, 10000) == 0)

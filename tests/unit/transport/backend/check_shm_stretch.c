@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/support/run_suite.h"
 
@@ -23,37 +24,40 @@ static void start_linked(void)
     start_linked_again();
 }
 
-static uint8_t byte_at(uint64_t off)
+/* Of the bytes from off on. */
+static const uint8_t *pattern_at(uint64_t off)
 {
-    return (uint8_t)(off * 31 + (off >> 12));
+    enum { PERIOD = 65521 };
+    static uint8_t pattern[PERIOD + RING];
+    static bool made;
+
+    for (unsigned i = 0; !made && i < sizeof(pattern); i++)
+        pattern[i] = (uint8_t)(i % PERIOD * 2654435761u >> 13);
+    made = true;
+    return pattern + off % PERIOD;
 }
 
 /* One copy of a write, as a stream makes it; all that is under way is l's. */
 static void put(uint64_t *wrote, uint32_t len)
 {
-    uint8_t bytes[RING];
-
     if (l->stretch_at == *wrote)
         l->ops->stretch(l);
     if (l->stretch_at > *wrote && len > l->stretch_at - *wrote)
         len = (uint32_t)(l->stretch_at - *wrote);
-    for (uint32_t i = 0; i < len; i++)
-        bytes[i] = byte_at(*wrote + i);
-    ring_put(&l->tx, *wrote, bytes, len);
+    ring_put(&l->tx, *wrote, pattern_at(*wrote), len);
     *wrote += len;
     l->ops->commit(l, *wrote);
 }
 
 static void get(uint64_t *took, uint32_t len)
 {
-    uint64_t landed;
     uint8_t bytes[RING];
+    uint64_t landed;
 
     ck_assert_int_eq(r->ops->landed(r, *took, *took, &landed), 0);
     ck_assert_uint_ge(landed, *took + len);
     ring_get(&r->rx, *took, bytes, len);
-    for (uint32_t i = 0; i < len; i++)
-        ck_assert_uint_eq(bytes[i], byte_at(*took + i));
+    ck_assert_mem_eq(bytes, pattern_at(*took), len);
     *took += len;
     r->ops->release(r, *took);
 }
@@ -68,7 +72,7 @@ static void go_on_until_it_stretches(uint64_t *wrote, uint64_t *took)
         put(wrote, 777);
         get(took, (uint32_t)(*wrote - before));
     }
-    ck_assert_uint_eq(l->tx.span, shm_span(RING));
+    ck_assert_uint_eq(l->tx.span, shm_span(RING, 1));
 }
 
 START_TEST(the_ring_of_a_fast_stream_stretches_and_its_reader_follows)
@@ -77,16 +81,17 @@ START_TEST(the_ring_of_a_fast_stream_stretches_and_its_reader_follows)
     uint64_t wrote = 0, took = 0, freed;
 
     go_on_until_it_stretches(&wrote, &took);
-    ck_assert_uint_ge(wrote, RING + shm_span(RING)); /* the second time there */
+    ck_assert_uint_ge(wrote,
+                      RING + shm_span(RING, 1)); /* the second time there */
     ck_assert_uint_eq(l->tx.size, RING);
-    ck_assert_uint_eq(here.shm->memory, counted + shm_span(RING) - RING);
-    for (int i = 0; i < 1000; i++) {
+    ck_assert_uint_eq(here.shm->memory, counted + shm_span(RING, 1) - RING);
+    for (int i = 0; i < 300; i++) {
         uint64_t before = wrote;
 
         put(&wrote, 1 + (uint32_t)i * 37 % (RING - 1000));
         get(&took, (uint32_t)(wrote - before));
     }
-    ck_assert_uint_eq(r->rx.span, shm_span(RING));
+    ck_assert_uint_eq(r->rx.span, shm_span(RING, 1));
     ck_assert_uint_eq(there.shm->memory, theirs); /* l's end counts it */
     ck_assert_uint_eq(r->tx.span, RING);          /* each direction by itself */
     get(&took, 1000);
@@ -137,7 +142,7 @@ START_TEST(a_new_epoch_goes_on_with_the_ring_as_it_is)
         put(&wrote, RING);
         get(&took, (uint32_t)(wrote - before));
     }
-    ck_assert_uint_eq(l->tx.span, shm_span(RING));
+    ck_assert_uint_eq(l->tx.span, shm_span(RING, 1));
 }
 END_TEST
 
@@ -145,7 +150,7 @@ START_TEST(a_ring_does_not_stretch_into_the_memory_of_other_links)
 {
     uint64_t wrote = 0, took = 0, counted = here.shm->memory;
 
-    here.shm->config.max_memory = 2 * (counted + shm_span(RING) - RING) - 1;
+    here.shm->config.max_memory = 2 * (counted + shm_span(RING, 1) - RING) - 1;
     put(&wrote, 1000);
     for (int i = 0; i < 1000; i++) {
         uint64_t before = wrote;
@@ -202,11 +207,75 @@ END_TEST
 
 START_TEST(a_large_ring_does_not_stretch)
 {
-    ck_assert_uint_eq(shm_span(4096), 8 * 4096);
-    ck_assert_uint_eq(shm_span(262144), 2097152);
-    ck_assert_uint_eq(shm_span(1 << 20), 2097152);
-    ck_assert_uint_eq(shm_span(1 << 21), 1 << 21);
-    ck_assert_uint_eq(shm_span(1 << 30), 1 << 30);
+    static const struct {
+        uint32_t size, once, twice;
+    } rings[] = {{4096, 32768, 131072},       {262144, 2097152, 8388608},
+                 {1 << 20, 2097152, 8388608}, {1 << 21, 2097152, 8388608},
+                 {1 << 23, 1 << 23, 1 << 23}, {1 << 30, 1 << 30, 1 << 30}};
+
+    for (size_t i = 0; i < sizeof(rings) / sizeof(rings[0]); i++) {
+        ck_assert_uint_eq(shm_span(rings[i].size, 0), rings[i].size);
+        ck_assert_uint_eq(shm_span(rings[i].size, 1), rings[i].once);
+        ck_assert_uint_eq(shm_span(rings[i].size, 2), rings[i].twice);
+    }
+}
+END_TEST
+
+/* What goes on, without a byte more under way. */
+static void go_on(uint64_t *wrote, uint64_t *took, uint64_t bytes)
+{
+    uint64_t until = *wrote + bytes;
+
+    while (*wrote < until) {
+        uint64_t before = *wrote;
+
+        put(wrote, 1 + (uint32_t)(*wrote % (RING - 1000)));
+        get(took, (uint32_t)(*wrote - before));
+    }
+}
+
+/* However long it takes until it was fast for long enough. */
+static void go_on_until_it_stretches_again(uint64_t *wrote, uint64_t *took)
+{
+    while (l->tx.span != shm_span(RING, 2))
+        go_on(wrote, took, RING);
+}
+
+START_TEST(the_ring_of_a_stream_that_stays_fast_stretches_again)
+{
+    uint64_t wrote = 0, took = 0, counted = here.shm->memory, freed;
+
+    for (int i = 0; i < 2; i++) { /* and once more after a rest */
+        go_on_until_it_stretches(&wrote, &took);
+        go_on(&wrote, &took, 30 * (uint64_t)shm_span(RING, 2));
+        ck_assert_uint_eq(l->tx.span, shm_span(RING, 1));
+        go_on_until_it_stretches_again(&wrote, &took);
+        ck_assert_uint_eq(l->tx.size, RING);
+        ck_assert_uint_eq(here.shm->memory, counted + shm_span(RING, 2) - RING);
+        go_on(&wrote, &took, 2 * (uint64_t)shm_span(RING, 2));
+        ck_assert_uint_eq(r->rx.span, shm_span(RING, 2));
+        get(&took, 1000);
+        ck_assert_int_eq(l->ops->freed(l, 0, wrote, &freed), 0);
+        ck_assert_uint_eq(freed, wrote);
+        l->ops->rest(l, true);
+        l->ops->rest(l, false);
+        ck_assert_uint_eq(l->tx.span, RING);
+        ck_assert_uint_eq(here.shm->memory, counted);
+    }
+}
+END_TEST
+
+START_TEST(a_lap_that_takes_its_time_counts_from_the_beginning)
+{
+    uint64_t wrote = 0, took = 0;
+
+    go_on_until_it_stretches(&wrote, &took);
+    for (int i = 0; i < 4; i++) {
+        go_on(&wrote, &took, 30 * (uint64_t)shm_span(RING, 2));
+        ck_assert_uint_eq(l->tx.span, shm_span(RING, 1));
+        usleep(20000);
+    }
+    go_on_until_it_stretches_again(&wrote, &took);
 }
 END_TEST
 
@@ -217,14 +286,16 @@ START_TEST(a_word_that_is_neither_stretched_nor_not_breaks_a_rule)
              ->words->direction[!shm_link_of(&right[0])->side];
     uint64_t landed = 7;
 
-    atomic_store(&w->stretched, 2);
+    atomic_store(&w->stretched, SHM_STRETCHES + 1);
     ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), -EPROTO);
     atomic_store(&w->stretched, UINT32_MAX);
     ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), -EPROTO);
     ck_assert_uint_eq(landed, 7); /* refused, and nothing is set */
-    atomic_store(&w->stretched, 1);
-    ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), 0);
-    ck_assert_uint_eq(r->rx.span, shm_span(RING));
+    for (unsigned i = 0; i <= SHM_STRETCHES; i++) {
+        atomic_store(&w->stretched, i);
+        ck_assert_int_eq(r->ops->landed(r, 0, 0, &landed), 0);
+        ck_assert_uint_eq(r->rx.span, shm_span(RING, i));
+    }
 }
 END_TEST
 
@@ -243,6 +314,8 @@ int main(void)
     tcase_add_test(t, a_ring_does_not_stretch_into_the_memory_of_other_links);
     tcase_add_test(t, the_next_link_in_the_place_has_none_of_its_pages);
     tcase_add_test(t, a_large_ring_does_not_stretch);
+    tcase_add_test(t, the_ring_of_a_stream_that_stays_fast_stretches_again);
+    tcase_add_test(t, a_lap_that_takes_its_time_counts_from_the_beginning);
     tcase_add_test(t, a_word_that_is_neither_stretched_nor_not_breaks_a_rule);
     suite_add_tcase(s, t);
     return run_suite(s);
