@@ -41,7 +41,9 @@ uint32_t epoll_events_of(struct epoll_reg *reg, bool peek)
     /* Before the look: what it does not know yet is news later. */
     uint32_t refused = atomic_load_explicit(&s->refused, memory_order_acquire);
     uint64_t news = reg->events & EPOLLET ? stream_news_pinned(s) : 0;
-    bool up = stream_is_up(s);
+    bool settles =
+        (reg->events & WRITABLE) && !stream_is_up(s) &&
+        stream_settles(s, process.settings.handover_hold_usec * 1000);
     uint32_t ready = (uint16_t)stream_ready_pinned(s);
     uint32_t hit = ready & (reg->events | EPOLLERR | EPOLLHUP);
     bool edge;
@@ -53,7 +55,7 @@ uint32_t epoll_events_of(struct epoll_reg *reg, bool peek)
     if (!(ready & EPOLLOUT))
         reg->out_seen = false;
     if (hit == 0 || reg->disarmed) {
-        if ((reg->events & WRITABLE) && !reg->disarmed && !up)
+        if (settles && !reg->disarmed)
             reg->set->unsettled = true;
         return 0;
     }
@@ -445,42 +447,30 @@ done:
     return n != 0 ? n : epoll_ask_kernel(set, events, max);
 }
 
-struct last_look {
-    uint32_t moves;
-    uint64_t until_ns; /* 0: nothing was unsettled yet */
-};
-
 /*
  * A stream may have moved past a wait that looks at both sides; and one that is
- * on its way back is not writable for a moment, in which a write waits, for
- * handover_hold_usec at most: so long is a look, too.
+ * on its way back is not writable for a moment, handover_hold_usec at most.
  */
-static bool look_once_more(struct epoll_set *set, struct last_look *last)
+static bool look_once_more(struct epoll_set *set, uint32_t *moves)
 {
-    uint32_t before = last->moves;
+    uint32_t before = *moves;
     bool unsettled;
 
     lock_enter(&set->lock); /* until it is where it belongs */
-    last->moves = atomic_load(&set->moves);
+    *moves = atomic_load(&set->moves);
     unsettled = set->unsettled && atomic_load(&set->n_managed) != 0;
     lock_leave(&set->lock);
-    if (last->moves != before)
+    if (*moves != before)
         return true;
-    if (!unsettled)
-        return false;
-    if (last->until_ns == 0)
-        last->until_ns =
-            clock_ns() + process.settings.handover_hold_usec * 1000;
-    else if (clock_ns() >= last->until_ns)
-        return false;
-    sched_yield();
-    return true;
+    if (unsettled)
+        sched_yield();
+    return unsettled;
 }
 
 int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
                    int64_t timeout_ns, const sigset_t *mask)
 {
-    struct last_look last = {.moves = atomic_load(&set->moves)};
+    uint32_t moves = atomic_load(&set->moves);
     struct held_signals held = {.on = false};
     uint64_t until = UINT64_MAX;
     bool again = false;
@@ -514,9 +504,11 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
         }
         if (n != 0)
             break;
-        if ((until <= 1 || (until != UINT64_MAX && clock_ns() >= until)) &&
-            !look_once_more(set, &last))
-            break;
+        if (until <= 1 || (until != UINT64_MAX && clock_ns() >= until)) {
+            if (!look_once_more(set, &moves))
+                break;
+            until = 1;
+        }
     }
     signals_release(&held);
     return n;

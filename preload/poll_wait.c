@@ -43,7 +43,7 @@ struct poll_work {
     unsigned managed;
     struct epoll_watch sets;
     uint64_t poll_ns;
-    uint64_t settled_ns;   /* when nothing is waited for, once there is one */
+    bool unsettled;        /* one could not be written to as it moves */
     struct waiter *waiter; /* which has begun, or NULL */
     bool nested;           /* see waiter_begin() */
     struct held_signals held;
@@ -80,6 +80,7 @@ static void enter(struct poll_work *w)
     uint64_t of_sets;
 
     w->managed = 0;
+    w->unsettled = false;
     w->poll_ns = 0;
     for (nfds_t i = 0; i < w->n; i++) {
         struct endpoint *e = connected_at(w->fds[i].fd);
@@ -153,16 +154,23 @@ static void let_them_close(const struct poll_work *w)
 /* revents of the managed streams. Returns how many have any. */
 static int look(struct poll_work *w)
 {
+    uint64_t hold_ns = process.settings.handover_hold_usec * 1000;
     int ready = 0;
 
+    w->unsettled = false;
     for (nfds_t i = 0; i < w->n; i++) {
         struct endpoint *e = w->endpoint[i];
+        bool settles;
 
         if (e == NULL || w->bare[i])
             continue;
+        settles = (w->fds[i].events & WRITABLE) && !stream_is_up(&e->stream) &&
+                  !stream_in_handler(&e->stream) &&
+                  stream_settles(&e->stream, hold_ns);
         w->fds[i].revents =
             stream_ready(&e->stream) & (w->fds[i].events | POLLERR | POLLHUP);
         ready += w->fds[i].revents != 0;
+        w->unsettled |= settles && w->fds[i].revents == 0;
     }
     return ready;
 }
@@ -396,38 +404,16 @@ static int wait_bare(struct poll_work *w, uint64_t until, const sigset_t *mask)
     return rc < 0 ? -errno : rc;
 }
 
-static bool is_unsettled(const struct poll_work *w)
-{
-    for (nfds_t i = 0; i < w->n; i++) {
-        struct endpoint *e = w->endpoint[i];
-
-        if (e != NULL && !w->bare[i] && (w->fds[i].events & WRITABLE) &&
-            e->stream.managed && !stream_is_up(&e->stream))
-            return true;
-    }
-    return false;
-}
-
 /*
- * A stream on its way back is not writable for a moment, in which a write
- * waits, for handover_hold_usec at most: so does a poll whose time is over.
+ * A stream on its way back is not writable for a moment: a poll whose time is
+ * over asks again until it is there, for handover_hold_usec at most.
  */
-static bool settles(struct poll_work *w)
-{
-    uint64_t now = clock_ns();
-
-    if (w->settled_ns == 0)
-        w->settled_ns = now + process.settings.handover_hold_usec * 1000;
-    sched_yield();
-    return now < w->settled_ns;
-}
-
 static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
 {
     int rc;
 
     for (;;) {
-        bool bare, changed, unsettled;
+        bool bare, changed;
 
         enter(w);
         bare = w->managed == 0 && w->sets.n == 0;
@@ -438,15 +424,19 @@ static int wait_until(struct poll_work *w, uint64_t until, const sigset_t *mask)
         else
             rc = wait_managed(w, until, mask);
         changed = rc >= 0 && have_changed(w);
-        unsettled = rc == 0 && is_unsettled(w);
         leave(w);
         if (changed)
             let_them_close(w);
-        if (!(changed && rc > 0) &&
-            (rc != 0 || bare || until <= 1 ||
-             (until != UINT64_MAX && clock_ns() >= until)) &&
-            !(unsettled && settles(w)))
-            break;
+        if (!(changed && rc > 0)) {
+            if (rc != 0 || bare)
+                break;
+            if (until <= 1 || (until != UINT64_MAX && clock_ns() >= until)) {
+                if (!w->unsettled)
+                    break;
+                until = 1;
+                sched_yield();
+            }
+        }
         signals_hold(&w->held);
     }
     if (w->waiter != NULL)

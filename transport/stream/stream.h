@@ -95,7 +95,8 @@ struct stream {
     bool leave_said;   /* END + LEAVING, and then nothing but FIN */
     bool raw_left;     /* DEAD, and TCP may hold bytes up to raw_until */
     bool swallow;      /* one more write succeeds, as after a FIN */
-    /* It ended in a reset that no application asked for; who counts clears. */
+    /* It ended in a reset that no application asked for (over a device that
+     * is not known: each reset). Who counts it clears it. */
     _Atomic bool broken;
     bool link_broken; /* it carries nothing more; no way up with it */
     struct linger linger;
@@ -199,6 +200,11 @@ short stream_ready(struct stream *s);
  * for, so the link stays. POLLNVAL: the stream is changing; let go, ask again.
  */
 short stream_ready_pinned(struct stream *s);
+/*
+ * It has left its link less than ns ago, and is on its way: what is not ready
+ * as it moves may be when it has. To be asked before stream_ready(). No lock.
+ */
+bool stream_settles(const struct stream *s, uint64_t ns);
 uint64_t stream_news_pinned(struct stream *s);
 
 /* Some looks at others before those two: what they read comes meanwhile. */

@@ -167,6 +167,16 @@ short stream_ready_pinned(struct stream *s)
     return ready;
 }
 
+bool stream_settles(const struct stream *s, uint64_t ns)
+{
+    enum handover_stage stage =
+        atomic_load_explicit(&s->h.stage, memory_order_relaxed);
+
+    return stage != STAGE_UP && stage != STAGE_DEAD &&
+           s->tcp->now_ns() - __atomic_load_n(&s->since_ns, __ATOMIC_RELAXED) <
+               ns;
+}
+
 /*
  * In a signal handler. What its own thread holds of this stream keeps the stage
  * as it is; else somebody changes it, and tells when that is done.

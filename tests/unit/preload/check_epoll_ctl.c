@@ -22,61 +22,7 @@ static struct endpoint e[2];
 static struct epoll_set *set;
 static int fd[2], epfd;
 
-static void none(struct peer *peer)
-{
-    (void)peer;
-}
-
-static void arm(struct peer *peer, unsigned id, bool on)
-{
-    (void)peer;
-    (void)id;
-    (void)on;
-}
-
-static bool has_mark(struct peer *peer, unsigned id)
-{
-    (void)peer;
-    (void)id;
-    return false;
-}
-
-static void set_marked(struct link *link, unsigned id, bool on)
-{
-    (void)link;
-    (void)id;
-    (void)on;
-}
-
-static void watch(struct link *link, uint64_t ids)
-{
-    (void)link;
-    (void)ids;
-}
-
-static void want_room(struct link *link)
-{
-    (void)link;
-}
-
-static bool is_here(struct link *link, unsigned cpu)
-{
-    (void)link;
-    (void)cpu;
-    return false;
-}
-
-static const struct transport_ops ops = {.arrived = silent_arrived,
-                                         .freed = silent_freed,
-                                         .watch = watch,
-                                         .want_room = want_room,
-                                         .peer_is_here = is_here,
-                                         .set_marked = set_marked,
-                                         .peer_get = none,
-                                         .peer_put = none,
-                                         .peer_arm = arm,
-                                         .peer_has_mark = has_mark};
-static struct peer peer = {&ops};
+static struct peer peer = {&silent_ops};
 static struct link link_up[2];
 
 /* Two streams that are up, and writable. */
@@ -91,7 +37,7 @@ static void start(void)
     set = epoll_set_create(epfd);
     for (int i = 0; i < 2; i++) {
         memset(&e[i], 0, sizeof(e[i]));
-        link_up[i] = (struct link){.ops = &ops,
+        link_up[i] = (struct link){.ops = &silent_ops,
                                    .peer = &peer,
                                    .tx = {.size = 4096, .span = 4096},
                                    .rx = {.size = 4096, .span = 4096}};
@@ -451,11 +397,13 @@ START_TEST(one_that_is_not_writable_as_it_moves_is_waited_for_a_moment)
     ck_assert_int_eq(ctl(EPOLL_CTL_ADD, 0, EPOLLOUT, 1), 0);
     e[0].stream.h.in_record = true;
     e[0].stream.h.stage = STAGE_FROZEN;
+    e[0].stream.since_ns = clock_ns();
     process.settings.handover_hold_usec = 10000000;
     ck_assert_int_eq(pthread_create(&settler, NULL, settle_soon, NULL), 0);
     ck_assert_int_eq(epoll_set_wait(set, &event, 1, 0, NULL), 1);
     pthread_join(settler, NULL);
     e[0].stream.h.stage = STAGE_FROZEN; /* and stays there */
+    e[0].stream.since_ns = clock_ns();
     process.settings.handover_hold_usec = 1000;
     ck_assert_int_eq(epoll_set_wait(set, &event, 1, 0, NULL), 0);
     ck_assert_int_eq(ctl(EPOLL_CTL_MOD, 0, EPOLLIN, 1), 0);

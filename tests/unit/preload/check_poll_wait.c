@@ -19,9 +19,7 @@
 #include "transport/stream/kernel_calls.h"
 
 static struct endpoint e;
-static const struct transport_ops ops = {.arrived = silent_arrived,
-                                         .freed = silent_freed};
-static struct peer peer = {&ops};
+static struct peer peer = {&silent_ops};
 static struct link link_up;
 static int fd;
 
@@ -29,7 +27,7 @@ static int fd;
 static void start(void)
 {
     memset(&e, 0, sizeof(e));
-    link_up = (struct link){.ops = &ops,
+    link_up = (struct link){.ops = &silent_ops,
                             .peer = &peer,
                             .tx = {.size = 4096, .span = 4096},
                             .rx = {.size = 4096, .span = 4096}};
@@ -45,6 +43,7 @@ static void start(void)
     e.stream.h.in_record = true;
     e.stream.h.stage = STAGE_FROZEN;
     e.stream.h.end = HANDOVER_NONE;
+    e.stream.since_ns = clock_ns();
     fd_set_row(fd, &e.object);
     waiter_self(); /* it takes its time, once */
 }
@@ -81,11 +80,28 @@ START_TEST(it_waits_until_a_write_could_go_on)
 }
 END_TEST
 
-START_TEST(it_waits_as_long_as_a_write_at_most)
+START_TEST(it_waits_that_long_after_the_stream_left_its_link)
 {
-    process.settings.handover_hold_usec = 1000;
+    uint64_t left_ns = e.stream.since_ns;
+
+    process.settings.handover_hold_usec = 20000;
     ck_assert_int_eq(poll_for(POLLOUT, 0), 0);
-    ck_assert_int_eq(poll_for(POLLWRNORM | POLLIN, 0), 0);
+    ck_assert_uint_ge(clock_ns() - left_ns, 20000000);
+    process.settings.handover_hold_usec = 10000000;
+    e.stream.since_ns -= 10000000000; /* Check's limit ends it */
+    for (int i = 0; i < 1000; i++)
+        ck_assert_int_eq(poll_for(POLLWRNORM | POLLIN, 0), 0);
+}
+END_TEST
+
+START_TEST(one_whose_time_runs_out_waits_as_well)
+{
+    pthread_t settler;
+
+    process.settings.handover_hold_usec = 10000000;
+    ck_assert_int_eq(pthread_create(&settler, NULL, settle_soon, NULL), 0);
+    ck_assert_int_eq(poll_for(POLLOUT, 1000), 1);
+    pthread_join(settler, NULL);
 }
 END_TEST
 
@@ -103,7 +119,8 @@ int main(void)
 
     tcase_add_checked_fixture(tc, start, stop);
     tcase_add_test(tc, it_waits_until_a_write_could_go_on);
-    tcase_add_test(tc, it_waits_as_long_as_a_write_at_most);
+    tcase_add_test(tc, it_waits_that_long_after_the_stream_left_its_link);
+    tcase_add_test(tc, one_whose_time_runs_out_waits_as_well);
     tcase_add_test(tc, it_does_not_wait_for_what_nobody_asked);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
