@@ -72,7 +72,8 @@ int memory_check(int fd, size_t at_least, size_t at_most, size_t *size)
 /*
  * After mlockall(MCL_FUTURE) the kernel makes all pages of a new mapping at
  * once, and here most are never used: it cannot of one without access, and does
- * not when it is no longer locked. Names that the library intercepts.
+ * not when it is no longer locked. A core dump would make them, too. Names that
+ * the library intercepts.
  */
 int memory_map(int fd, size_t size, bool writable, void **out)
 {
@@ -87,6 +88,7 @@ int memory_map(int fd, size_t size, bool writable, void **out)
         memory_unmap(at, size);
         return rc;
     }
+    syscall(SYS_madvise, at, size, MADV_DONTDUMP);
     *out = at;
     return 0;
 }

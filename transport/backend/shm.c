@@ -374,11 +374,13 @@ static bool shm_peer_alive(struct link *link)
 static void shm_rest(struct link *link, bool on)
 {
     struct shm_link *l = of(link);
+    struct ring_words *out = &l->words->direction[l->side];
 
     if (on) {
         memory_give_back(link->tx.bytes, link->tx.span);
         l->shm->memory -= link->tx.span - l->ring_size;
         set_stretched(l, 0);
+        set_stretch_at(l, atomic_load(&out->commit));
     }
     if (on != l->rests)
         l->shm->memory += (on ? -2 : 2) * (uint64_t)l->ring_size;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -67,6 +68,37 @@ START_TEST(a_program_that_locks_its_memory_makes_no_pages_of_it)
         memory_unmap(at, large);
     }
     munlockall();
+    close(fd);
+}
+END_TEST
+
+/* As the kernel says of the mapping at that address. */
+static bool is_left_out_of_dumps(const void *at)
+{
+    FILE *f = fopen("/proc/self/smaps", "re");
+    bool here = false, left_out = false;
+    unsigned long from, to;
+    char line[256];
+
+    ck_assert_ptr_nonnull(f);
+    while (fgets(line, sizeof(line), f) != NULL)
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            here = from == (unsigned long)at;
+        else if (here && strncmp(line, "VmFlags:", 8) == 0)
+            left_out = strstr(line, " dd") != NULL;
+    fclose(f);
+    return left_out;
+}
+
+START_TEST(a_dump_of_the_program_makes_no_pages_of_it)
+{
+    void *at;
+    int fd;
+
+    ck_assert_int_eq(memory_create("check", 1 << 20, &fd), 0);
+    ck_assert_int_eq(memory_map(fd, 1 << 20, true, &at), 0);
+    ck_assert(is_left_out_of_dumps(at));
+    memory_unmap(at, 1 << 20);
     close(fd);
 }
 END_TEST
@@ -197,6 +229,7 @@ int main(void)
     tcase_add_test(t, a_created_file_passes_the_check_with_its_size);
     tcase_add_test(t, the_size_of_a_created_file_cannot_change);
     tcase_add_test(t, a_program_that_locks_its_memory_makes_no_pages_of_it);
+    tcase_add_test(t, a_dump_of_the_program_makes_no_pages_of_it);
     tcase_add_test(t, a_size_of_nothing_or_beyond_any_file_is_refused);
     tcase_add_test(t, a_failed_creation_leaves_no_descriptor_behind);
     tcase_add_test(t, a_file_outside_the_bounds_is_refused);
