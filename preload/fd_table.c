@@ -142,9 +142,17 @@ void ours_close(int fd)
 
 void ours_make_room(int fd)
 {
-    if (!atomic_load_explicit(&room_made, memory_order_relaxed) &&
-        !atomic_exchange(&room_made, true))
-        ours_close(ours_copy(fd));
+    bool taken;
+    int high;
+
+    if (atomic_load_explicit(&room_made, memory_order_relaxed) ||
+        atomic_exchange(&room_made, true))
+        return;
+    taken = take();
+    high = kernel_fcntl(fd, F_DUPFD_CLOEXEC, ours_floor());
+    if (high >= 0)
+        kernel_close(high);
+    give(taken);
 }
 
 bool ours_stand(void)

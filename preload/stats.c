@@ -126,6 +126,8 @@ void stats_update(struct endpoint *e)
     struct stream *s = &e->stream;
     bool up = stream_is_up(s);
 
+    if (atomic_exchange(&s->broken, false))
+        stats_count(STATS_BROKEN); /* listed or not */
     if (row == NULL)
         return;
     row->stage = (uint32_t)s->h.stage;
@@ -138,8 +140,6 @@ void stats_update(struct endpoint *e)
         row->last_return = (uint32_t)s->h.why;
         stats_count(STATS_RETURN);
     }
-    if (atomic_exchange(&s->broken, false))
-        stats_count(STATS_BROKEN);
     row->ups = s->ups;
     row->returns = s->returns;
     if (s->link != NULL)

@@ -35,7 +35,7 @@ void stream_set_why(struct stream *s, enum reason why)
     if (s->why == why)
         return;
     s->why = why;
-    s->since_ns = s->tcp->now_ns();
+    __atomic_store_n(&s->since_ns, s->tcp->now_ns(), __ATOMIC_RELAXED);
 }
 
 /* A secret of one epoch, which only its PROPOSE and its ACCEPT tell. */
@@ -116,6 +116,7 @@ void stream_carry_out(struct stream *s, struct handover_do *d,
                  reason_sentence(s->h.why));
         stream_set_why(s, s->h.why);
         s->error = ECONNRESET;
+        s->reset_seen = false; /* no other verdict */
         s->broken = true;
         if (s->link != NULL)
             s->link->ops->set_aborted(s->link);

@@ -94,6 +94,27 @@ START_TEST(a_killed_peer_that_had_bytes_to_read_is_a_break)
 }
 END_TEST
 
+/* TCP is gone, its process is not yet, and then its words are wrong as well. */
+START_TEST(what_is_broken_is_not_broken_again)
+{
+    prepare(false);
+    come_up();
+    two_ends_settle(&pair);
+    pair.end[0].gone = true;
+    fake_tcp_close(pair.end[0].fd);
+    two_ends_settle(&pair);
+    in_stage(1, STAGE_UP);
+    ck_assert(stream(1)->reset_seen);
+    stream_abort(stream(1), REASON_PEER_RULE);
+    ck_assert(stream(1)->broken);
+    stream(1)->broken = false; /* it is counted */
+    fake_clock_advance(2000000000);
+    stream_progress(stream(1));
+    ck_assert(!stream(1)->broken);
+    ck_assert_int_eq(stream(1)->why, REASON_PEER_RULE);
+}
+END_TEST
+
 /* END + LEAVING, then FIN; the peer is in every stage of an epoch. */
 START_TEST(what_a_leaving_process_wrote_is_read_to_the_end)
 {
@@ -271,6 +292,7 @@ int main(void)
     tcase_add_test(tc, a_close_after_all_was_read_gives_the_last_byte);
     tcase_add_test(tc, a_close_with_unread_bytes_is_a_reset);
     tcase_add_test(tc, a_killed_peer_that_had_bytes_to_read_is_a_break);
+    tcase_add_test(tc, what_is_broken_is_not_broken_again);
     tcase_add_test(tc, what_a_leaving_process_wrote_is_read_to_the_end);
     tcase_add_test(tc,
                    a_return_after_the_peer_has_left_waits_for_the_last_byte);
