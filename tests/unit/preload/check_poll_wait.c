@@ -45,6 +45,7 @@ static void start(void)
     e.stream.h.end = HANDOVER_NONE;
     e.stream.since_ns = clock_ns();
     fd_set_row(fd, &e.object);
+    ck_assert_int_eq(waiters_start(), 0);
     waiter_self(); /* it takes its time, once */
 }
 
