@@ -43,7 +43,7 @@ struct end {
     struct side *side;
     struct meeting meeting;
     int fd;
-    uint64_t wrote, took;
+    uint64_t wrote, took, writes, reads;
     uint64_t least; /* bytes to write, and on until it was up */
     uint64_t write_seed, read_seed;
     uint8_t key; /* of its bytes */
@@ -151,6 +151,7 @@ static void *writes(void *arg)
         for (size_t i = 0; i < n; i++)
             bytes[i] = byte_at(e, e->wrote + i);
         rc = send_some(e, bytes, n);
+        e->writes++;
         if (rc > 0) {
             e->wrote += (uint64_t)rc;
             held = 0;
@@ -166,6 +167,8 @@ static void *writes(void *arg)
             fail("a write has failed");
         }
     }
+    if (atomic_load(&wrong) != NULL)
+        return NULL;
     atomic_store(&e->has_written, true);
     if (stream_shutdown(&e->stream, SHUT_WR) < 0)
         fail("shutdown has failed");
@@ -203,6 +206,7 @@ static void *reads(void *arg)
         int flags = pick(&e->read_seed, 8) == 0 ? MSG_PEEK : 0;
         ssize_t rc = recv_some(e, bytes, some_bytes(&e->read_seed), flags);
 
+        e->reads++;
         if (rc > 0) {
             compare(e, bytes, (size_t)rc);
             e->took += flags ? 0 : (uint64_t)rc;
@@ -216,6 +220,8 @@ static void *reads(void *arg)
             fail("a read has failed");
         }
     }
+    if (atomic_load(&wrong) != NULL)
+        return NULL;
     if (!atomic_load(&peer_of(e)->has_written) || e->took != peer_of(e)->wrote)
         fail("the end came too early");
     atomic_store(&e->has_read, true);
@@ -511,6 +517,31 @@ static void run(uint64_t *seed)
             side_close(&sides[i]);
 }
 
+/* Where each end stood as something was wrong. */
+static void say_ends(void)
+{
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < STREAMS; k++) {
+            const struct end *e = &sides[i].ends[k];
+            const struct stream *s = &e->stream;
+
+            printf("  stream %d, %s: %s, %s; %llu of %llu bytes written in "
+                   "%llu calls, %llu taken in %llu, counted %llu and %llu; "
+                   "epoch %u, %u times up;%s%s%s%s%s%s wish %d\n",
+                   k, i == 0 ? "initiator" : "acceptor",
+                   handover_stage_name(s->h.stage), reason_token(s->why),
+                   (unsigned long long)e->wrote, (unsigned long long)e->least,
+                   (unsigned long long)e->writes, (unsigned long long)e->took,
+                   (unsigned long long)e->reads, (unsigned long long)s->h.wrote,
+                   (unsigned long long)s->h.took, s->h.epoch, s->ups,
+                   atomic_load(&e->seen_up) ? " was up," : "",
+                   atomic_load(&e->has_shut) ? " has shut," : "",
+                   atomic_load(&e->has_read) ? " has read," : "",
+                   e->closed ? " closed," : "", s->managed ? " managed," : "",
+                   atomic_load(&s->guard) ? " guarded," : "", s->wish);
+        }
+}
+
 int main(int argc, char **argv)
 {
     uint64_t most = 100000, seed = (uint64_t)time(NULL) << 16 | 1, first;
@@ -531,5 +562,7 @@ int main(int argc, char **argv)
     printf("%llu operations, %u times up, %u times back, seed %llu\n",
            (unsigned long long)atomic_load(&operations), atomic_load(&ups),
            atomic_load(&returns), (unsigned long long)first);
+    if (atomic_load(&wrong) != NULL)
+        say_ends();
     return atomic_load(&wrong) == NULL ? EXIT_SUCCESS : EXIT_FAILURE;
 }
