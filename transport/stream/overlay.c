@@ -119,31 +119,48 @@ int overlay_get_record(struct stream *s, struct control_record *r)
     return record_decode(s->record_in, r) < 0 ? -EBADMSG : 1;
 }
 
-static ssize_t recv_now(struct stream *s, uint8_t *buf, int flags)
+static ssize_t recv_now(struct stream *s, uint8_t *buf, size_t n, int flags)
 {
-    ssize_t n;
+    ssize_t rc;
 
     do
-        n = s->tcp->recv(s->fd, buf, RECORD_SIZE, MSG_DONTWAIT | flags);
-    while (n == -EINTR);
-    return n;
+        rc = s->tcp->recv(s->fd, buf, n, MSG_DONTWAIT | flags);
+    while (rc == -EINTR);
+    return rc;
 }
 
-/* 1 it is SWITCH; 0 it may become one; or as overlay_look_switch(). */
+/*
+ * 1 the rest of SWITCH lies there; 0 it may become one; or as
+ * overlay_look_switch(). A part of it is taken and kept: the kernel may have no
+ * room for the rest as long as a few bytes of a large buffer lie unread.
+ */
 static int compare_switch(struct stream *s)
 {
     uint8_t seen[RECORD_SIZE], expected[RECORD_SIZE];
+    size_t have = s->in_have;
     struct control_record r;
-    ssize_t n;
+    ssize_t n, took;
+    int unread = 0;
 
+    /* An error stays where it is as long as a part waits for its rest. */
+    if (have > 0 &&
+        (s->tcp->ioctl(s->fd, FIONREAD, &unread) < 0 || unread == 0))
+        return 0;
     handover_expected_switch(&s->h, &r);
     record_encode(&r, expected);
-    n = recv_now(s, seen, MSG_PEEK);
+    n = recv_now(s, seen, RECORD_SIZE - have, MSG_PEEK);
     if (n < 0)
         return (int)n;
-    if (n == 0 || memcmp(seen, expected, (size_t)n) != 0)
+    if (n == 0 || memcmp(seen, expected + have, (size_t)n) != 0)
         return -EBADMSG;
-    return n == RECORD_SIZE;
+    if (have + (size_t)n == RECORD_SIZE)
+        return 1;
+    took = recv_now(s, s->record_in + have, (size_t)n, 0);
+    if (took < 0)
+        return (int)took;
+    s->in_have += (unsigned)took;
+    s->extra_in += (uint64_t)took;
+    return took == n ? 0 : -EBADMSG; /* somebody else reads here, too */
 }
 
 int overlay_look_switch(struct stream *s)
@@ -181,13 +198,21 @@ int overlay_get_switch(struct stream *s)
 
     if (rc != 1)
         return rc;
-    n = recv_now(s, seen, 0);
+    n = recv_now(s, seen, RECORD_SIZE - s->in_have, 0);
     if (n < 0)
         return (int)n;
-    if (n != RECORD_SIZE)
+    if (s->in_have + (size_t)n != RECORD_SIZE)
         return -EBADMSG; /* somebody else reads here, too */
-    s->extra_in += RECORD_SIZE;
+    s->in_have = 0;
+    s->extra_in += (uint64_t)n;
     return 1;
+}
+
+void overlay_give_back(struct stream *s)
+{
+    ring_put(&s->link->rx, s->h.took, s->record_in, s->in_have);
+    s->h.have = s->h.took + s->in_have;
+    s->in_have = 0;
 }
 
 void overlay_linger_set(struct stream *s)

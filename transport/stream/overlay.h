@@ -20,10 +20,14 @@ int overlay_repeat(struct stream *s);
 int overlay_get_record(struct stream *s, struct control_record *r);
 /*
  * At `arrive`: is SWITCH next? 1 yes; -EAGAIN cannot tell yet; -EBADMSG no:
- * other bytes or the end of the stream; or the error. Get also reads it.
+ * other bytes or the end of the stream; or the error. Get also reads it. A part
+ * of it is read by both, and kept.
  */
 int overlay_look_switch(struct stream *s);
 int overlay_get_switch(struct stream *s);
+/* What was kept is the application's: it reads it from the link's ring, where
+ * nothing else lies, before it reads on from TCP. */
+void overlay_give_back(struct stream *s);
 
 /* From SWITCH until RAW a close of the last holder must be a reset. */
 void overlay_linger_set(struct stream *s);

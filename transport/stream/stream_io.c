@@ -204,10 +204,24 @@ static ssize_t recv_dead(struct stream *s, const struct iovec *iov, int n,
     return error != 0 ? -error : 0;
 }
 
+/* Behind the last byte of the ring TCP goes on: as one read would have it. */
+static ssize_t recv_rest(struct stream *s, const struct iovec *iov, size_t done,
+                         int flags)
+{
+    struct iovec rest = {NULL, iov->iov_len - done};
+    ssize_t rc = 0;
+
+    if (iov->iov_base != NULL) /* as it may be with MSG_TRUNC */
+        rest.iov_base = (char *)iov->iov_base + done;
+    if (rest.iov_len > 0 && stream_unread(s) > 0)
+        rc = stream_recv(s, &rest, 1, flags);
+    return (ssize_t)done + (rc > 0 ? rc : 0);
+}
+
 ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
 {
     size_t len = length_of(iov, n);
-    bool boundary = false;
+    bool boundary = false, leftover = false; /* it was the last of it */
     ssize_t rc;
 
     if (flags & MSG_PEEK)
@@ -223,7 +237,7 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
         break;
     case RX_LEFTOVER:
         rc = take(s, iov, n, len, s->h.have, flags, false);
-        boundary = s->h.took == s->h.have;
+        boundary = leftover = s->h.took == s->h.have;
         break;
     case RX_RAW:
         rc = recv_tcp(s, iov, n, UINT64_MAX, flags);
@@ -264,6 +278,8 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
             s->calls->kick(s);
         if (moved && rc == -EAGAIN)
             return stream_recv(s, iov, n, flags);
+        if (leftover && rc > 0 && n == 1)
+            return recv_rest(s, iov, (size_t)rc, flags);
     }
     return rc;
 }

@@ -221,7 +221,7 @@ static bool leave_managed(struct stream *s)
 #endif
     if (atomic_load(&s->shut_rd))
         s->tcp->shutdown(s->fd, SHUT_RD);
-    if (awaits_fin(s))
+    if (handover_rx_mode(&s->h) == RX_LEFTOVER || awaits_fin(s))
         return false;
     s->fin_until_ns = 0;
     if (s->managed) {

@@ -100,6 +100,8 @@ void stream_carry_out(struct stream *s, struct handover_do *d,
         /* A thread of the application may have brought it up. */
         atomic_store(&s->quiet, s->link != NULL && s->link->ops->rest != NULL);
     }
+    if (now == STAGE_RAW && s->in_have > 0)
+        overlay_give_back(s);
     if (now == STAGE_RAW && before != STAGE_RAW && s->why == REASON_MEETING)
         stream_set_why(s, REASON_HOLD_EXPIRED); /* or what BUSY says, next */
     if (before == STAGE_UP && now != STAGE_UP) {

@@ -4,85 +4,14 @@
  *
  * Scenarios of docs/handover.md, section 13: 2, 3, 19, 21.
  */
-#include "tests/unit/transport/stream/two_ends.h"
+#include "tests/unit/transport/stream/overlay_pair.h"
 
-#include <check.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 
 #include "tests/support/run_suite.h"
 #include "transport/stream/overlay.h"
-
-static struct two_ends pair;
-
-static void prepare_over(bool device)
-{
-    struct two_ends_settings s = {.tcp = {.buffer = 4096, .by_hand = true},
-                                  .device = device,
-                                  .ring = 256,
-                                  .seed = 5};
-
-    two_ends_start(&pair, &s);
-    pair.end[0].no_up = true;
-}
-
-static void prepare(void)
-{
-    prepare_over(false);
-}
-
-/* The initiator has said SWITCH; the other end waits at `arrive`. */
-static void prepare_switch(void)
-{
-    prepare();
-    ck_assert_int_eq(stream_try_up(&pair.end[0].stream), 0);
-    ck_assert(fake_deliver(&pair.wire, 0));
-    ck_assert(fake_deliver(&pair.wire, 1));
-    ck_assert_int_eq(pair.end[0].stream.h.stage, STAGE_SWITCHED);
-    ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_ACCEPTED);
-}
-
-/* The initiator has proposed; whatever its TCP carries now is raw. */
-static void prepare_raw_over(bool device, bool cancel)
-{
-    prepare_over(device);
-    ck_assert_int_eq(stream_try_up(&pair.end[0].stream), 0);
-    ck_assert(fake_deliver(&pair.wire, 0));
-    if (cancel)
-        stream_hold_expired(&pair.end[0].stream);
-}
-
-static void prepare_raw_at_arrive(bool cancel)
-{
-    prepare_raw_over(false, cancel);
-}
-
-static void expected_switch(uint8_t out[RECORD_SIZE])
-{
-    struct control_record r;
-
-    handover_expected_switch(&pair.end[1].stream.h, &r);
-    record_encode(&r, out);
-}
-
-static void raw(const void *bytes, size_t n)
-{
-    fake_tcp_foreign_write(pair.end[0].fd, bytes, n);
-    fake_tcp_deliver(pair.end[0].fd, n);
-    while (end_help(&pair.end[1]))
-        ;
-}
-
-static ssize_t read_at_1(uint8_t *to, size_t n)
-{
-    struct iovec iov = {to, n};
-
-    return stream_bare_enter(&pair.end[1].stream)
-               ? (stream_bare_leave(&pair.end[1].stream),
-                  fake_tcp_calls.recv(pair.end[1].fd, to, n, 0))
-               : stream_recv(&pair.end[1].stream, &iov, 1, 0);
-}
 
 START_TEST(switch_cut_anywhere_is_one_switch)
 {
@@ -91,6 +20,7 @@ START_TEST(switch_cut_anywhere_is_one_switch)
         fake_tcp_deliver(pair.end[0].fd, cut);
         end_help(&pair.end[1]);
         ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_ACCEPTED);
+        ck_assert_int_eq(unread_by_kernel(), 0); /* or no room for the rest */
         fake_tcp_deliver(pair.end[0].fd, RECORD_SIZE - cut);
         end_help(&pair.end[1]);
         ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_UP);
@@ -152,109 +82,6 @@ START_TEST(one_byte_at_a_time_everything_works)
     ck_assert(two_ends_finish(&pair, 2000));
     ck_assert(pair.end[0].eof && pair.end[1].eof);
     ck_assert_ptr_null(pair.wrong);
-}
-END_TEST
-
-START_TEST(raw_bytes_that_begin_like_switch_are_raw_after_cancel)
-{
-    uint8_t bytes[RECORD_SIZE + 1], got[RECORD_SIZE + 1];
-
-    for (size_t n = 1; n < RECORD_SIZE; n++) {
-        prepare_raw_at_arrive(true);
-        expected_switch(bytes);
-        bytes[n] ^= 1;
-        raw(bytes, n + 1);
-        while (fake_deliver(&pair.wire, 0))
-            ;
-        while (end_help(&pair.end[1]))
-            ;
-        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_RAW);
-        ck_assert_int_eq(read_at_1(got, n + 1), n + 1);
-        ck_assert_mem_eq(got, bytes, n + 1);
-    }
-}
-END_TEST
-
-START_TEST(raw_bytes_that_begin_like_switch_are_raw_when_the_channel_died)
-{
-    uint8_t bytes[RECORD_SIZE + 1], got[RECORD_SIZE + 1];
-
-    for (size_t n = 0; n < RECORD_SIZE; n++)
-        for (int notice_first = 0; notice_first < 2; notice_first++) {
-            prepare_raw_at_arrive(true);
-            fake_channel_end(&pair.wire, true, true);
-            expected_switch(bytes);
-            bytes[n] ^= 1;
-            if (notice_first)
-                end_notice_dead_channel(&pair.end[1]);
-            raw(bytes, n + 1);
-            end_notice_dead_channel(&pair.end[1]);
-            ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_RAW);
-            ck_assert_int_eq(read_at_1(got, n + 1), n + 1);
-            ck_assert_mem_eq(got, bytes, n + 1);
-        }
-}
-END_TEST
-
-/* One byte in 256 is how the tag begins, and it may be all that ever comes. */
-START_TEST(the_beginning_of_switch_is_raw_when_the_dead_peer_started_nothing)
-{
-    uint8_t bytes[RECORD_SIZE], got[RECORD_SIZE];
-
-    for (size_t n = 1; n < RECORD_SIZE; n++)
-        for (int notice_first = 0; notice_first < 2; notice_first++) {
-            prepare_raw_at_arrive(true);
-            fake_channel_end(&pair.wire, true, true);
-            expected_switch(bytes);
-            if (notice_first)
-                end_notice_dead_channel(&pair.end[1]);
-            raw(bytes, n);
-            end_notice_dead_channel(&pair.end[1]);
-            ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_RAW);
-            ck_assert_int_eq(read_at_1(got, RECORD_SIZE), n);
-            ck_assert_mem_eq(got, bytes, n);
-        }
-}
-END_TEST
-
-START_TEST(the_beginning_of_switch_is_waited_for_when_the_peer_started)
-{
-    for (size_t n = 1; n < RECORD_SIZE; n++) {
-        prepare_switch();
-        fake_channel_end(&pair.wire, true, true);
-        fake_tcp_deliver(pair.end[0].fd, n);
-        end_notice_dead_channel(&pair.end[1]);
-        while (end_help(&pair.end[1]))
-            ;
-        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_ACCEPTED);
-        fake_tcp_deliver(pair.end[0].fd, SIZE_MAX);
-        end_help(&pair.end[1]);
-        ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_UP);
-    }
-}
-END_TEST
-
-/* Both ends having said FIN, poll() says POLLHUP, and yet it is no reset. */
-START_TEST(the_beginning_of_switch_and_a_fin_are_raw_bytes)
-{
-    uint8_t bytes[RECORD_SIZE], got[RECORD_SIZE];
-    size_t n = (size_t)_i / 2;
-
-    prepare_raw_over(true, true); /* a device does not tell who has started */
-    fake_channel_end(&pair.wire, true, true);
-    expected_switch(bytes);
-    end_notice_dead_channel(&pair.end[1]);
-    raw(bytes, n);
-    ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_ACCEPTED);
-    if (_i % 2)
-        stream_shutdown(&pair.end[1].stream, SHUT_WR);
-    fake_tcp_calls.shutdown(pair.end[0].fd, SHUT_WR);
-    fake_tcp_deliver(pair.end[0].fd, 1);
-    while (end_help(&pair.end[1]))
-        ;
-    ck_assert_int_eq(pair.end[1].stream.h.stage, STAGE_RAW);
-    ck_assert_int_eq(read_at_1(got, RECORD_SIZE), n);
-    ck_assert_mem_eq(got, bytes, n);
 }
 END_TEST
 
@@ -551,15 +378,6 @@ int main(void)
     tcase_add_test(tc, switch_cut_anywhere_is_one_switch);
     tcase_add_test(tc, a_return_cut_anywhere_is_one_return);
     tcase_add_test(tc, one_byte_at_a_time_everything_works);
-    tcase_add_test(tc, raw_bytes_that_begin_like_switch_are_raw_after_cancel);
-    tcase_add_test(
-        tc, raw_bytes_that_begin_like_switch_are_raw_when_the_channel_died);
-    tcase_add_test(
-        tc, the_beginning_of_switch_is_raw_when_the_dead_peer_started_nothing);
-    tcase_add_test(tc,
-                   the_beginning_of_switch_is_waited_for_when_the_peer_started);
-    tcase_add_loop_test(tc, the_beginning_of_switch_and_a_fin_are_raw_bytes, 2,
-                        2 * RECORD_SIZE);
     tcase_add_test(tc, a_switch_cut_by_a_reset_is_a_reset);
     tcase_add_test(tc, a_reset_before_arrive_is_seen_whole);
     tcase_add_test(tc, a_reset_behind_a_record_is_seen_whole);
