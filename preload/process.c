@@ -166,6 +166,8 @@ static void after_fork_parent(void)
 static void start_over(struct endpoint *e)
 {
     struct stream *s = &e->stream;
+    /* On TCP once it has read what was kept: the parent may, too. */
+    bool lost = s->h.stage != STAGE_RAW || s->h.took < s->h.have;
 
     lock_init(&s->stage);
     lock_init(&s->rx);
@@ -174,11 +176,11 @@ static void start_over(struct endpoint *e)
     s->h.offer = HANDOVER_NONE;
     s->bytes = &e->bytes;
     s->wish = WISH_NONE;
-    s->managed = s->h.stage != STAGE_RAW;
+    s->managed = lost;
     s->willing_due = s->propose_again = false;
     atomic_store(&s->bare, 0);
     atomic_store(&s->up_wanted, false);
-    if (s->h.stage != STAGE_RAW) {
+    if (lost) {
         /* The parent could not bring it back in time: lost for the child. */
         s->h.stage = STAGE_DEAD;
         s->h.have = s->h.took;

@@ -210,8 +210,11 @@ int overlay_get_switch(struct stream *s)
 
 void overlay_give_back(struct stream *s)
 {
-    ring_put(&s->link->rx, s->h.took, s->record_in, s->in_have);
+    struct byte_ring kept = {s->kept, KEPT_SIZE, KEPT_SIZE};
+
+    ring_put(&kept, s->h.took, s->record_in, s->in_have);
     s->h.have = s->h.took + s->in_have;
+    s->has_kept = true;
     s->in_have = 0;
 }
 

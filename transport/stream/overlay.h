@@ -25,8 +25,8 @@ int overlay_get_record(struct stream *s, struct control_record *r);
  */
 int overlay_look_switch(struct stream *s);
 int overlay_get_switch(struct stream *s);
-/* What was kept is the application's: it reads it from the link's ring, where
- * nothing else lies, before it reads on from TCP. */
+/* What was kept is the application's, which reads it before it reads on from
+ * TCP. Not from the link's ring: the peer gives its pages back as it likes. */
 void overlay_give_back(struct stream *s);
 
 /* From SWITCH until RAW a close of the last holder must be a reset. */

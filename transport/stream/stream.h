@@ -60,6 +60,8 @@ struct stream_bytes {
     _Atomic uint64_t link_out, link_in; /* of those, over links */
 };
 
+enum { KEPT_SIZE = 64 }; /* a power of two, and more than RECORD_SIZE */
+
 enum stream_wish { WISH_NONE, WISH_RETURN, WISH_CLOSE, WISH_LEAVE };
 
 struct stream {
@@ -116,6 +118,9 @@ struct stream {
      * commit() all the time: only the first answer to a read asks for it. */
     uint64_t replied;
     uint8_t record_in[RECORD_SIZE];
+    /* Of the application, up to `have`; a ring, at their offsets. */
+    uint8_t kept[KEPT_SIZE];
+    bool has_kept;
     uint8_t record_out[6 * RECORD_SIZE];
     unsigned in_have, out_have, out_done;
     uint64_t hold_ns;

@@ -23,7 +23,9 @@ int stream_unread(struct stream *s)
         there = landed - s->h.took;
         break;
     case RX_LEFTOVER:
-        there = s->h.have - s->h.took;
+        if (s->has_kept) /* in front of what TCP holds */
+            s->tcp->ioctl(s->fd, FIONREAD, &kernel);
+        there = s->h.have - s->h.took + (uint64_t)kernel;
         break;
     case RX_DEAD:
         there = s->h.have > s->h.took ? s->h.have - s->h.took : 0;

@@ -7,6 +7,7 @@
  * the limits of the handover.
  */
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "transport/pause.h"
 #include "transport/stream/overlay.h"
@@ -49,21 +50,22 @@ static bool reaches(const struct stream *s, const struct iovec *iov, int n,
     return reach_ok_vector(reach, iov, n, skip, len, write);
 }
 
-static void copy_out(struct stream *s, const struct iovec *iov, int n,
-                     size_t skip, size_t len)
+static void copy_out(struct stream *s, const struct byte_ring *ring,
+                     const struct iovec *iov, int n, size_t skip, size_t len)
 {
     if (n == 1)
-        ring_get(&s->link->rx, s->h.took, (char *)iov[0].iov_base + skip, len);
+        ring_get(ring, s->h.took, (char *)iov[0].iov_base + skip, len);
     else
-        ring_get_iov(&s->link->rx, s->h.took, iov, n, skip, len);
+        ring_get_iov(ring, s->h.took, iov, n, skip, len);
 }
 
 /*
  * Up to len bytes of [took, until) out of the ring. Each piece is released
  * before the next one, if the peer is to have the room.
  */
-static ssize_t take(struct stream *s, const struct iovec *iov, int n,
-                    size_t len, uint64_t until, int flags, bool release)
+static ssize_t take(struct stream *s, const struct byte_ring *ring,
+                    const struct iovec *iov, int n, size_t len, uint64_t until,
+                    int flags, bool release)
 {
     uint64_t there = until - s->h.took;
     size_t done = 0;
@@ -74,14 +76,14 @@ static ssize_t take(struct stream *s, const struct iovec *iov, int n,
         return -EFAULT;
     if (flags & MSG_PEEK) {
         if (!(flags & MSG_TRUNC))
-            copy_out(s, iov, n, 0, len);
+            copy_out(s, ring, iov, n, 0, len);
         return (ssize_t)len;
     }
     while (done < len) {
         size_t piece = len - done < PIECE ? len - done : PIECE;
 
         if (!(flags & MSG_TRUNC))
-            copy_out(s, iov, n, done, piece);
+            copy_out(s, ring, iov, n, done, piece);
         count_in(s, piece);
         if (release)
             s->link->ops->release(s->link, s->h.took);
@@ -129,7 +131,7 @@ static ssize_t recv_link(struct stream *s, const struct iovec *iov, int n,
         return -EAGAIN;
     }
     expect_answer(s);
-    done = take(s, iov, n, len, s->h.landed, flags, true);
+    done = take(s, &s->link->rx, iov, n, len, s->h.landed, flags, true);
     stir(s);
     return done;
 }
@@ -162,6 +164,30 @@ static ssize_t recv_tcp(struct stream *s, const struct iovec *iov, int n,
     return rc;
 }
 
+/*
+ * Up to `have`: what is left of a link, or bytes that were kept at `arrive`.
+ * Behind those TCP goes on, and who only looks shall see that, too.
+ */
+static ssize_t recv_leftover(struct stream *s, const struct iovec *iov, int n,
+                             size_t len, int flags)
+{
+    struct byte_ring kept = {s->kept, KEPT_SIZE, KEPT_SIZE};
+    struct iovec rest;
+    ssize_t done, more = 0;
+    int unread = 0;
+
+    if (!s->has_kept)
+        return take(s, &s->link->rx, iov, n, len, s->h.have, flags, false);
+    done = take(s, &kept, iov, n, len, s->h.have, flags, false);
+    if ((flags & (MSG_PEEK | MSG_TRUNC)) == MSG_PEEK && n == 1 && done > 0 &&
+        s->tcp->ioctl(s->fd, FIONREAD, &unread) == 0 && unread > 0 &&
+        (size_t)done < len) {
+        rest = (struct iovec){(char *)iov->iov_base + done, len - (size_t)done};
+        more = recv_tcp(s, &rest, 1, UINT64_MAX, flags);
+    }
+    return more > 0 ? done + more : done;
+}
+
 /* What TCP delivered before it failed. 0: nothing, or nothing for us. */
 static ssize_t recv_raw_left(struct stream *s, const struct iovec *iov, int n,
                              int flags)
@@ -178,7 +204,7 @@ static ssize_t recv_raw_left(struct stream *s, const struct iovec *iov, int n,
     } while (rc == -EINTR);
     if (rc > 0 && more)
         return rc;
-    if (rc != 0 || s->h.took < s->h.repeat_end)
+    if (rc != 0 || s->in_have > 0 || s->h.took < s->h.repeat_end)
         s->error = ECONNRESET; /* it goes on in a way we cannot follow */
     s->raw_left = false;
     return 0;
@@ -190,8 +216,8 @@ static ssize_t recv_dead(struct stream *s, const struct iovec *iov, int n,
     int error;
     ssize_t rc;
 
-    if (s->link != NULL && s->h.took < s->h.have)
-        return take(s, iov, n, len, s->h.have, flags, false);
+    if ((s->link != NULL || s->has_kept) && s->h.took < s->h.have)
+        return recv_leftover(s, iov, n, len, flags);
     if (len == 0 && s->raw_left && s->h.took < s->raw_until)
         return 0; /* it takes none of them */
     rc = s->raw_left ? recv_raw_left(s, iov, n, flags) : 0;
@@ -236,7 +262,7 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
         rc = recv_link(s, iov, n, len, flags);
         break;
     case RX_LEFTOVER:
-        rc = take(s, iov, n, len, s->h.have, flags, false);
+        rc = recv_leftover(s, iov, n, len, flags);
         boundary = leftover = s->h.took == s->h.have;
         break;
     case RX_RAW:
@@ -278,6 +304,8 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
             s->calls->kick(s);
         if (moved && rc == -EAGAIN)
             return stream_recv(s, iov, n, flags);
+        if (leftover)
+            s->calls->kick(s); /* it is on TCP now */
         if (leftover && rc > 0 && n == 1)
             return recv_rest(s, iov, (size_t)rc, flags);
     }

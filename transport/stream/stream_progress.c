@@ -219,9 +219,11 @@ static bool leave_managed(struct stream *s)
     if (s->fin_due) /* a closed end takes no byte behind its FIN */
         stream_send_fin(s, s->wish == WISH_CLOSE ? SHUT_RDWR : SHUT_WR);
 #endif
+    if (handover_rx_mode(&s->h) == RX_LEFTOVER)
+        return false;
     if (atomic_load(&s->shut_rd))
         s->tcp->shutdown(s->fd, SHUT_RD);
-    if (handover_rx_mode(&s->h) == RX_LEFTOVER || awaits_fin(s))
+    if (awaits_fin(s))
         return false;
     s->fin_until_ns = 0;
     if (s->managed) {

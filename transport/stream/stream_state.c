@@ -102,6 +102,8 @@ void stream_carry_out(struct stream *s, struct handover_do *d,
     }
     if (now == STAGE_RAW && s->in_have > 0)
         overlay_give_back(s);
+    else if (now != STAGE_RAW && now != STAGE_DEAD)
+        s->has_kept = false;
     if (now == STAGE_RAW && before != STAGE_RAW && s->why == REASON_MEETING)
         stream_set_why(s, REASON_HOLD_EXPIRED); /* or what BUSY says, next */
     if (before == STAGE_UP && now != STAGE_UP) {
