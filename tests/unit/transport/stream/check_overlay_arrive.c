@@ -75,6 +75,35 @@ START_TEST(raw_bytes_that_were_kept_come_first)
 }
 END_TEST
 
+static int shutdowns;
+
+static int count_shutdown(int fd, int how)
+{
+    shutdowns++;
+    return fake_tcp_calls.shutdown(fd, how);
+}
+
+/* Each of the kernel's tells all who watch the socket, also the helper. */
+START_TEST(a_shutdown_before_they_are_read_is_not_repeated)
+{
+    struct tcp_calls calls = fake_tcp_calls;
+    uint8_t bytes[RECORD_SIZE];
+
+    prepare_raw_at_arrive(true);
+    calls.shutdown = count_shutdown;
+    pair.end[1].stream.tcp = &calls;
+    expected_switch(bytes);
+    raw(bytes, 1);
+    while (fake_deliver(&pair.wire, 0) || end_help(&pair.end[1]))
+        ;
+    stream_shutdown(&pair.end[1].stream, SHUT_RD);
+    for (int i = 0; i < 10; i++)
+        stream_progress(&pair.end[1].stream);
+    ck_assert_int_le(shutdowns, 1);
+    pair.end[1].stream.tcp = &fake_tcp_calls;
+}
+END_TEST
+
 START_TEST(a_close_over_raw_bytes_that_were_kept_is_a_reset)
 {
     uint8_t bytes[RECORD_SIZE];
@@ -181,6 +210,7 @@ int main(void)
 
     tcase_add_test(tc, raw_bytes_that_begin_like_switch_are_raw_after_cancel);
     tcase_add_test(tc, raw_bytes_that_were_kept_come_first);
+    tcase_add_test(tc, a_shutdown_before_they_are_read_is_not_repeated);
     tcase_add_test(tc, a_close_over_raw_bytes_that_were_kept_is_a_reset);
     tcase_add_test(
         tc, raw_bytes_that_begin_like_switch_are_raw_when_the_channel_died);
