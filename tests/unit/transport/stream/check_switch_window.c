@@ -75,8 +75,11 @@ static int unread(void)
 
 static void drop(size_t n)
 {
+    static uint8_t to[65536];
+
     while (n > 0) {
-        ssize_t rc = recv(reader, NULL, n, MSG_TRUNC | MSG_DONTWAIT);
+        ssize_t rc =
+            recv(reader, to, n < sizeof(to) ? n : sizeof(to), MSG_DONTWAIT);
 
         ck_assert_int_gt(rc, 0);
         n -= (size_t)rc;
