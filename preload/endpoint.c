@@ -364,25 +364,6 @@ void endpoint_unwatch(struct endpoint *e, unsigned waiter)
 
 /* ---- the end ---- */
 
-bool endpoint_enter(struct endpoint *e)
-{
-    atomic_fetch_add(&e->inside, 1);
-    if (!atomic_load(&e->left))
-        return true;
-    endpoint_leave(e);
-    return false;
-}
-
-void endpoint_leave(struct endpoint *e)
-{
-    int inside = atomic_fetch_sub(&e->inside, 1);
-
-    if (inside == 1 && atomic_load(&e->left))
-        helper_ask(e, WORK_CLOSE | WORK_LET_GO);
-    else if (inside <= 0)
-        atomic_store(&e->inside, 0); /* as in stream_bare_leave() */
-}
-
 /* The application asks close() to wait for its last bytes; 0: it does not. */
 static uint64_t lingers_until(struct endpoint *e, int fd)
 {
@@ -438,11 +419,14 @@ static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
                       void *arg)
 {
     uint64_t until;
+    bool others;
     int rc, kept;
 
+    endpoint_leave_stale();
+    others = atomic_fetch_add(&e->inside, 1) > 0;
+    atomic_store(&e->left, true); /* no set takes it any more */
     epoll_sets_forget(e, helper_may_have(e));
-    atomic_store(&e->left, true);
-    if (atomic_fetch_add(&e->inside, 1) > 0 || stream_in_handler(&e->stream)) {
+    if (others || stream_in_handler(&e->stream)) {
         keep_private(e, fd);
         rc = how(arg);
         endpoint_leave(e); /* who waits has left meanwhile, or will close */
@@ -494,6 +478,7 @@ bool endpoint_replace(struct endpoint *e, int fd, int (*how)(void *arg),
         (e->stream.linger_changed && e->stream.linger.l_onoff) ||
         !atomic_compare_exchange_strong(&e->fds, &last, 0))
         return false;
+    endpoint_leave_stale();
     epoll_sets_forget(e, helper_may_have(e));
     atomic_fetch_add(&e->inside, 1);
     keep_private(e, fd);
@@ -522,7 +507,8 @@ void endpoint_leave_number(struct endpoint *e, int fd)
     if (e->stream.fd != fd)
         return;
     for (unsigned other = 0; other < rows; other++)
-        if ((int)other != fd && fd_endpoint((int)other) == e) {
+        if ((int)other != fd && fd_endpoint((int)other) == e &&
+            !fd_is_claimed((int)other)) {
             helper_move(e, (int)other);
             return;
         }

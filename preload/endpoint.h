@@ -190,6 +190,14 @@ void endpoint_write_refused(struct endpoint *e);
  */
 bool endpoint_enter(struct endpoint *e);
 void endpoint_leave(struct endpoint *e);
+/* Inside it this thread is armed at the peer; NULL: no more. */
+void endpoint_armed(struct endpoint *e, struct peer *peer, unsigned waiter);
+/* Calls that this thread has left by longjmp(3) are counted no more. */
+void endpoint_leave_stale(void);
+/* Once, before the first thread waits. 0 or a negative errno. */
+int endpoint_places_start(void);
+/* In the child of a fork. */
+void endpoint_forget_places(void);
 
 /*
  * Asks the kernel what is set on the file, and notes what calls on a link need

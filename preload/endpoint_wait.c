@@ -109,6 +109,7 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
     signals_hold(held);
     atomic_store(&w->asleep, 1);
     tcp = stream_wait_for(&e->stream, events, w->id, &peer);
+    endpoint_armed(e, peer, w->id);
     if (peer != NULL)
         p[2].fd = peer_wake_fd(peer);
     full_fence();
@@ -130,6 +131,7 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
             rc = -ETIMEDOUT;
     }
     atomic_store(&w->asleep, 0);
+    endpoint_armed(e, NULL, 0);
     if (peer != NULL) {
         peer_ops(peer)->peer_arm(peer, w->id, false);
         peer_ops(peer)->peer_put(peer);
@@ -389,6 +391,8 @@ static ssize_t send_inside(struct endpoint *e, const struct iovec *iov, int n,
                 return (ssize_t)done;
             continue;
         }
+        if (rc == -EPIPE && atomic_load(&e->left))
+            rc = -EBADF; /* another thread closes it */
         if (rc == -EPIPE && done == 0)
             return broken_pipe(flags);
         if (rc == STREAM_HELD && !stream_in_handler(&e->stream)) {

@@ -188,6 +188,10 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
         op == EPOLL_CTL_ADD)
         endpoint_banish(e, REASON_NESTED_EPOLL);
     lock_for_ctl(set, e, op == EPOLL_CTL_ADD && event != NULL);
+    if (atomic_load(&e->left)) { /* its number is just being closed */
+        rc = -EBADF;
+        goto unlock;
+    }
     reg = find_reg(set, e, fd);
     if (reg != NULL && reg->lingers && op != EPOLL_CTL_ADD) {
         epoll_drop_lingering(reg);
@@ -210,6 +214,7 @@ int epoll_set_ctl(struct epoll_set *set, int op, int fd, struct endpoint *e,
     } else {
         rc = -EINVAL;
     }
+unlock:
     epoll_registry_unlock();
     stream_unlock_all(&e->stream);
     return rc;

@@ -117,13 +117,6 @@ void epoll_end(struct epoll_set *set)
 
 /* ---- close ---- */
 
-static void forget_number(struct epoll_set *set, int fd)
-{
-    struct object *o = &set->object;
-
-    atomic_compare_exchange_strong(&fd_rows[fd], &o, NULL);
-}
-
 int epoll_set_close(struct epoll_set *set, int fd, int (*how)(void *arg),
                     void *arg)
 {
@@ -147,7 +140,7 @@ int epoll_set_close(struct epoll_set *set, int fd, int (*how)(void *arg),
         drop_all(set);
     rc = how(arg);
     error = errno;
-    forget_number(set, fd); /* unless it stands for something else by now */
+    fd_forget(fd, &set->object);
     epoll_count_out(set);
     errno = error;
     return rc;

@@ -24,6 +24,7 @@ enum {
 
 _Atomic(struct object *) fd_rows[FD_ROWS];
 static struct object ours = {.kind = OBJECT_OURS};
+static _Atomic uint64_t claimed[FD_ROWS / 64]; /* a bit for each number */
 static _Atomic unsigned rows_used;
 static struct lock changing; /* numbers and rows of ours */
 static _Atomic bool room_made;
@@ -48,9 +49,49 @@ struct object *fd_set_row(int fd, struct object *object)
     return atomic_exchange(&fd_rows[fd], object);
 }
 
+void fd_forget(int fd, struct object *object)
+{
+    atomic_compare_exchange_strong(&fd_rows[fd], &object, NULL);
+}
+
 unsigned fd_rows_used(void)
 {
     return atomic_load(&rows_used);
+}
+
+static uint64_t claim_bit(int fd)
+{
+    return UINT64_C(1) << fd % 64;
+}
+
+bool fd_claim(int fd, struct object *object)
+{
+    if (atomic_fetch_or(&claimed[fd / 64], claim_bit(fd)) & claim_bit(fd))
+        return false;
+    if (fd_find(fd) == object)
+        return true;
+    fd_unclaim(fd);
+    return false;
+}
+
+void fd_unclaim(int fd)
+{
+    atomic_fetch_and(&claimed[fd / 64], ~claim_bit(fd));
+}
+
+bool fd_is_claimed(int fd)
+{
+    return (unsigned)fd < FD_ROWS &&
+           (atomic_load(&claimed[fd / 64]) & claim_bit(fd));
+}
+
+void fd_forget_claimed(void)
+{
+    for (unsigned fd = 0; fd < fd_rows_used(); fd++)
+        if (fd_is_claimed((int)fd)) {
+            fd_set_row((int)fd, NULL);
+            fd_unclaim((int)fd);
+        }
 }
 
 /* The upper end of what the application is likely to use. */

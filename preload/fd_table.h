@@ -37,6 +37,21 @@ static inline struct object *fd_find(int fd)
 /* Returns what was there. NULL object: forget. */
 struct object *fd_set_row(int fd, struct object *object);
 
+/* Unless it stands for something else by now. */
+void fd_forget(int fd, struct object *object);
+
+/*
+ * Whoever closes a number says so first, and lets go when the number is
+ * another's or nobody's: until then it stands for what it was, so that calls
+ * of other threads do not go past us. False: it is another's by now, or
+ * another thread (or the frame that a handler has interrupted) closes it.
+ */
+bool fd_claim(int fd, struct object *object);
+void fd_unclaim(int fd);
+bool fd_is_claimed(int fd);
+/* In the child of a fork, where nobody goes on closing them: not ours. */
+void fd_forget_claimed(void);
+
 /* Rows at and above this number have never been set. */
 unsigned fd_rows_used(void);
 

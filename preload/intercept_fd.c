@@ -16,29 +16,50 @@
 #include "preload/helper.h"
 #include "preload/intercept_sandbox.h"
 
+struct closing {
+    int fd;
+    struct object *object;
+};
+
 static int close_it(void *arg)
 {
-    return REAL(close)((int)(intptr_t)arg);
+    const struct closing *c = arg;
+    int rc = REAL(close)(c->fd);
+
+    fd_forget(c->fd, c->object);
+    return rc;
 }
 
-/* What stands behind the number ends; the kernel's part of it is done by how.
+/*
+ * What stands behind the number ends. how(arg) does the kernel's part and then
+ * the row's: until then the number stands for what it was, or others' calls
+ * would read and write records. Two cannot end it: error for the second one.
  */
-static int give_up(int fd, struct object *o, int (*how)(void *arg), void *arg)
+static int give_up(int fd, struct object *o, int (*how)(void *arg), void *arg,
+                   int error)
 {
+    int rc;
+
     if (o->kind == OBJECT_EPOLL)
         return epoll_set_close((struct epoll_set *)o, fd, how, arg);
-    fd_set_row(fd, NULL);
-    return endpoint_close((struct endpoint *)o, fd, how, arg);
+    if (!fd_claim(fd, o)) {
+        errno = error;
+        return -1;
+    }
+    rc = endpoint_close((struct endpoint *)o, fd, how, arg);
+    fd_unclaim(fd);
+    return rc;
 }
 
 EXPORT int close(int fd)
 {
     struct object *o = fd_find(fd);
+    struct closing closing = {fd, o};
 
     if (likely(o == NULL) || in_vfork_child())
         return REAL(close)(fd);
     if (o->kind != OBJECT_OURS)
-        return give_up(fd, o, close_it, (void *)(intptr_t)fd);
+        return give_up(fd, o, close_it, &closing, EBADF);
     if (helper_is_me) {
         fd_set_row(fd, NULL);
         return REAL(close)(fd);
@@ -152,6 +173,7 @@ static int put_onto(void *arg)
     return rc;
 }
 
+/* What the number stood for is cared for by who calls this. */
 static int put_over(void *arg)
 {
     const struct onto *o = arg;
@@ -174,6 +196,17 @@ static bool is_refused(int old, int new, int flags)
             (rlim_t) new >= most.rlim_cur);
 }
 
+static bool replace(int fd, struct object *o, struct onto *onto, int *rc)
+{
+    bool done;
+
+    if (!fd_claim(fd, o))
+        return false;
+    done = endpoint_replace((struct endpoint *)o, fd, put_over, onto, rc);
+    fd_unclaim(fd);
+    return done;
+}
+
 /* The number is never free on the way: somebody else might be given it. */
 static int dup_onto(int old, int new, int flags)
 {
@@ -186,10 +219,10 @@ static int dup_onto(int old, int new, int flags)
     } else if (o->kind == OBJECT_OURS) {
         errno = EBUSY;
         rc = -1;
-    } else if (o->kind != OBJECT_ENDPOINT ||
-               !endpoint_replace((struct endpoint *)o, new, put_over, &onto,
-                                 &rc)) {
-        rc = give_up(new, o, put_onto, &onto);
+    } else if (o->kind == OBJECT_EPOLL) {
+        rc = give_up(new, o, put_onto, &onto, EBUSY);
+    } else if (!replace(new, o, &onto, &rc)) {
+        rc = give_up(new, o, put_over, &onto, EBUSY);
     }
     return rc;
 }

@@ -42,9 +42,10 @@ void intercept_new_fd(int fd, struct object *object)
     int saved = errno;
 
     if (fd >= 0 && process.ready) {
+        bool being_closed = unlikely(fd_find(fd) != NULL) && fd_is_claimed(fd);
         struct object *old = fd_set_row(fd, object);
 
-        if (unlikely(old != NULL && old->kind != OBJECT_OURS))
+        if (unlikely(old != NULL && old->kind != OBJECT_OURS) && !being_closed)
             lost(old, fd);
     }
     errno = saved;

@@ -70,7 +70,8 @@ static void each_endpoint(void (*what)(struct endpoint *e))
         struct endpoint *e = fd_endpoint((int)fd);
 
         /* Of two threads each may do it twice, none leaves one out. */
-        if (e != NULL && atomic_exchange(&e->visited, pass) != pass)
+        if (e != NULL && !atomic_load(&e->left) &&
+            atomic_exchange(&e->visited, pass) != pass)
             what(e);
     }
 }
@@ -220,6 +221,7 @@ static void after_fork_child(void)
 {
     lock_forget_self();
     ours_after_fork(true);
+    fd_forget_claimed();
     if (!process.ready)
         return;
     process.pid = (pid_t)syscall(SYS_getpid);
@@ -232,6 +234,7 @@ static void after_fork_child(void)
     waiters_forget();
     members_forked();
     epoll_sets_after_fork();
+    endpoint_forget_places();
     each_endpoint(start_over);
     endpoint_pool_after_fork();
     helper_after_fork();

@@ -41,7 +41,7 @@ __attribute__((constructor)) static void start_up(void)
     }
     log_init("fastsock", process.settings.log_level);
     if (process_watch_forks() != 0 || waiters_start() != 0 ||
-        epoll_sets_start() != 0) {
+        endpoint_places_start() != 0 || epoll_sets_start() != 0) {
         log_error("not enough memory: acceleration is off");
         return;
     }

@@ -10,5 +10,6 @@ export E2E_ROOT="$dir/root"
 mkdir -p "$E2E_ROOT$(dirname "$dir")"
 ln -s / "$E2E_ROOT$dir"
 compare_cases threads
+compare_cases closes
 compare_cases forks_and_users
 finish "$cases cases as on the kernel"

@@ -201,6 +201,44 @@ START_TEST(the_child_of_a_fork_may_change_what_is_ours)
 }
 END_TEST
 
+START_TEST(of_two_that_close_a_number_one_does)
+{
+    static struct object other = {.kind = OBJECT_ENDPOINT};
+
+    fd_set_row(70, &endpoint);
+    ck_assert(fd_claim(70, &endpoint));
+    ck_assert(fd_is_claimed(70));
+    ck_assert(!fd_claim(70, &endpoint));
+    ck_assert(!fd_is_claimed(71));
+    ck_assert_ptr_eq(fd_find(70), &endpoint);
+    fd_forget(70, &endpoint);
+    ck_assert_ptr_null(fd_find(70));
+    fd_set_row(70, &other);
+    fd_forget(70, &endpoint); /* somebody else's by now */
+    fd_unclaim(70);
+    ck_assert_ptr_eq(fd_find(70), &other);
+    ck_assert(!fd_claim(70, &endpoint));
+    ck_assert(fd_claim(70, &other));
+    fd_unclaim(70);
+    fd_set_row(70, NULL);
+}
+END_TEST
+
+START_TEST(in_the_child_of_a_fork_nobody_goes_on_closing)
+{
+    static struct object other = {.kind = OBJECT_ENDPOINT};
+
+    fd_set_row(70, &endpoint);
+    fd_set_row(71, &other);
+    ck_assert(fd_claim(70, &endpoint));
+    fd_forget_claimed();
+    ck_assert_ptr_null(fd_find(70));
+    ck_assert_ptr_eq(fd_find(71), &other);
+    ck_assert(!fd_is_claimed(70));
+    fd_set_row(71, NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fd_table");
@@ -217,6 +255,8 @@ int main(void)
                    where_there_is_no_room_above_a_descriptor_stays_where_it_is);
     tcase_add_test(t, at_a_fork_no_descriptor_of_ours_is_open_without_its_row);
     tcase_add_test(t, the_child_of_a_fork_may_change_what_is_ours);
+    tcase_add_test(t, of_two_that_close_a_number_one_does);
+    tcase_add_test(t, in_the_child_of_a_fork_nobody_goes_on_closing);
     suite_add_tcase(s, t);
     return run_suite(s);
 }

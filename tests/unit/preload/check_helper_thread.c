@@ -225,6 +225,7 @@ int main(void)
     Suite *s = suite_create("helper thread");
     TCase *t = tcase_create("helper thread");
 
+    tcase_set_timeout(t, 60); /* thousands of rounds, beside who knows whom */
     tcase_add_checked_fixture(t, start, NULL);
     tcase_add_test(t, what_is_asked_is_done);
     tcase_add_test(t, threads_that_ask_at_once_lose_nothing);
