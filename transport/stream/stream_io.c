@@ -295,7 +295,8 @@ ssize_t stream_recv(struct stream *s, const struct iovec *iov, int n, int flags)
     lock_give(&s->rx);
     if (rc == -EPROTO) {
         stream_abort(s, REASON_PEER_RULE);
-        return stream_recv(s, iov, n, flags);
+        return stream_in_handler(s) ? -ECONNRESET
+                                    : stream_recv(s, iov, n, flags);
     }
     if (boundary) {
         bool moved = stream_progress(s);
@@ -475,7 +476,8 @@ ssize_t stream_send(struct stream *s, const struct iovec *iov, int n,
     lock_give(&s->tx);
     if (rc == -EPROTO) {
         stream_abort(s, REASON_PEER_RULE);
-        return stream_send(s, iov, n, skip, flags);
+        return stream_in_handler(s) ? -ECONNRESET
+                                    : stream_send(s, iov, n, skip, flags);
     }
     return rc;
 }

@@ -137,6 +137,7 @@ void stream_abort(struct stream *s, enum reason why)
 
     if (stream_in_handler(s)) { /* whom it has interrupted finds it reset */
         overlay_reset(s);
+        s->calls->kick(s);
         return;
     }
     stream_lock_all(s);

@@ -142,12 +142,53 @@ START_TEST(nor_for_a_stream_of_which_its_thread_holds_nothing)
 }
 END_TEST
 
+/* The thread that it has interrupted holds one direction: no stage changes. */
+START_TEST(a_broken_rule_is_told_in_a_handler_too)
+{
+    struct stream *s;
+    struct iovec iov;
+    char byte = 'x';
+
+    up();
+    s = stream(1);
+    iov = (struct iovec){&byte, 1};
+    lock_take(&s->tx);
+    pair.wire.lie[0] = true;
+    pair.wire.lie_commit[0] = UINT64_MAX / 4;
+    ck_assert_int_eq(stream_recv(s, &iov, 1, 0), -ECONNRESET);
+    lock_give(&s->tx);
+    stream_progress(s); /* as the helper does that was asked */
+    ck_assert_int_eq(s->h.stage, STAGE_DEAD);
+}
+END_TEST
+
+START_TEST(so_it_is_to_one_that_writes)
+{
+    struct stream *s;
+    struct iovec iov;
+    char byte = 'x';
+
+    up();
+    s = stream(1);
+    iov = (struct iovec){&byte, 1};
+    ck_assert_int_eq(end_write(&pair.end[1], 64), 64); /* now it is full */
+    lock_take(&s->rx);
+    pair.wire.lie_commit[0] = s->h.landed;
+    pair.wire.lie_release[0] = UINT64_MAX / 4;
+    pair.wire.lie[0] = true;
+    ck_assert_int_eq(stream_send(s, &iov, 1, 0, 0), -ECONNRESET);
+    lock_give(&s->rx);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("stream_handler");
     TCase *t = tcase_create("stream_handler");
 
     tcase_add_test(t, what_the_thread_holds_it_goes_on_holding);
+    tcase_add_test(t, a_broken_rule_is_told_in_a_handler_too);
+    tcase_add_test(t, so_it_is_to_one_that_writes);
     tcase_add_test(t, a_shutdown_is_left_to_the_helper);
     tcase_add_test(t, it_does_not_wait_for_who_waits_for_its_thread);
     tcase_add_test(t, nor_for_a_stream_of_which_its_thread_holds_nothing);
