@@ -4,6 +4,7 @@
 #include "transport/bell.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
@@ -63,15 +64,18 @@ int bell_ringer_open(void)
  * Rings that nobody has drained count against the socket they came from: some
  * 280, and it sends no more, not even to a bell that is empty. Those of a peer
  * that is stopped, or of many threads that were woken at once, may be as many.
+ * Another socket takes its place then; what is under way stays so.
  */
-static void ring_anew(const struct sockaddr_un *name, socklen_t len)
+static void ring_anew(int ringer, const struct sockaddr_un *name, socklen_t len)
 {
-    int ringer = bell_ringer_open();
+    int fresh = bell_ringer_open();
 
-    if (ringer < 0)
+    if (fresh < 0)
         return;
-    kernel_sendto(ringer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, name, len);
-    kernel_close(ringer); /* what is under way stays so */
+    if (kernel_sendto(fresh, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, name, len) !=
+        -EAGAIN)
+        kernel_dup3(fresh, ringer, O_CLOEXEC);
+    kernel_close(fresh);
 }
 
 /* An average over some eight; two threads at once may lose one of them. */
@@ -95,7 +99,7 @@ void bell_ring(int ringer, uint64_t token, unsigned waiter)
     /* The bell is full and rings already, or the ringer is. */
     if (kernel_sendto(ringer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &name, len) ==
         -EAGAIN)
-        ring_anew(&name, len);
+        ring_anew(ringer, &name, len);
     note_duration(clock_ns() - began);
 }
 

@@ -74,6 +74,13 @@ static inline int kernel_shutdown(int fd, int how)
     return (int)kernel_result(syscall(SYS_shutdown, fd, how), saved);
 }
 
+static inline int kernel_dup3(int fd, int onto, int flags)
+{
+    int saved = errno;
+
+    return (int)kernel_result(syscall(SYS_dup3, fd, onto, flags), saved);
+}
+
 static inline int kernel_fcntl(int fd, int command, long arg)
 {
     int saved = errno;
