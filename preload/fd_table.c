@@ -49,9 +49,9 @@ struct object *fd_set_row(int fd, struct object *object)
     return atomic_exchange(&fd_rows[fd], object);
 }
 
-void fd_forget(int fd, struct object *object)
+bool fd_forget(int fd, struct object *object)
 {
-    atomic_compare_exchange_strong(&fd_rows[fd], &object, NULL);
+    return atomic_compare_exchange_strong(&fd_rows[fd], &object, NULL);
 }
 
 unsigned fd_rows_used(void)

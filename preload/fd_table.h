@@ -37,14 +37,15 @@ static inline struct object *fd_find(int fd)
 /* Returns what was there. NULL object: forget. */
 struct object *fd_set_row(int fd, struct object *object);
 
-/* Unless it stands for something else by now. */
-void fd_forget(int fd, struct object *object);
+/* Unless it stands for something else by now: false. */
+bool fd_forget(int fd, struct object *object);
 
 /*
- * Whoever closes a number says so first, and lets go when the number is
- * another's or nobody's: until then it stands for what it was, so that calls
- * of other threads do not go past us. False: it is another's by now, or
- * another thread (or the frame that a handler has interrupted) closes it.
+ * Whoever closes a number says so first: until the kernel has closed it, it
+ * stands for what it was, so that calls of other threads do not go past us.
+ * False: it is another's by now, or another thread (or the frame that a handler
+ * has interrupted) closes it. Whoever then takes the old object out of the row,
+ * perhaps a thread that was given the number meanwhile, ends the claim.
  */
 bool fd_claim(int fd, struct object *object);
 void fd_unclaim(int fd);

@@ -26,7 +26,8 @@ static int close_it(void *arg)
     const struct closing *c = arg;
     int rc = REAL(close)(c->fd);
 
-    fd_forget(c->fd, c->object);
+    if (fd_forget(c->fd, c->object))
+        fd_unclaim(c->fd);
     return rc;
 }
 
@@ -38,17 +39,12 @@ static int close_it(void *arg)
 static int give_up(int fd, struct object *o, int (*how)(void *arg), void *arg,
                    int error)
 {
-    int rc;
-
     if (o->kind == OBJECT_EPOLL)
         return epoll_set_close((struct epoll_set *)o, fd, how, arg);
-    if (!fd_claim(fd, o)) {
-        errno = error;
-        return -1;
-    }
-    rc = endpoint_close((struct endpoint *)o, fd, how, arg);
-    fd_unclaim(fd);
-    return rc;
+    if (fd_claim(fd, o))
+        return endpoint_close((struct endpoint *)o, fd, how, arg);
+    errno = error;
+    return -1;
 }
 
 EXPORT int close(int fd)
@@ -183,6 +179,7 @@ static int put_over(void *arg)
         duplicated(o->old, o->new, true);
     else
         fd_set_row(o->new, NULL);
+    fd_unclaim(o->new);
     return rc;
 }
 
@@ -198,13 +195,12 @@ static bool is_refused(int old, int new, int flags)
 
 static bool replace(int fd, struct object *o, struct onto *onto, int *rc)
 {
-    bool done;
-
     if (!fd_claim(fd, o))
         return false;
-    done = endpoint_replace((struct endpoint *)o, fd, put_over, onto, rc);
+    if (endpoint_replace((struct endpoint *)o, fd, put_over, onto, rc))
+        return true;
     fd_unclaim(fd);
-    return done;
+    return false;
 }
 
 /* The number is never free on the way: somebody else might be given it. */

@@ -42,10 +42,11 @@ void intercept_new_fd(int fd, struct object *object)
     int saved = errno;
 
     if (fd >= 0 && process.ready) {
-        bool being_closed = unlikely(fd_find(fd) != NULL) && fd_is_claimed(fd);
         struct object *old = fd_set_row(fd, object);
 
-        if (unlikely(old != NULL && old->kind != OBJECT_OURS) && !being_closed)
+        if (unlikely(old != NULL) && fd_is_claimed(fd))
+            fd_unclaim(fd); /* who closes it cares for it */
+        else if (unlikely(old != NULL) && old->kind != OBJECT_OURS)
             lost(old, fd);
     }
     errno = saved;

@@ -211,10 +211,10 @@ START_TEST(of_two_that_close_a_number_one_does)
     ck_assert(!fd_claim(70, &endpoint));
     ck_assert(!fd_is_claimed(71));
     ck_assert_ptr_eq(fd_find(70), &endpoint);
-    fd_forget(70, &endpoint);
+    ck_assert(fd_forget(70, &endpoint));
     ck_assert_ptr_null(fd_find(70));
     fd_set_row(70, &other);
-    fd_forget(70, &endpoint); /* somebody else's by now */
+    ck_assert(!fd_forget(70, &endpoint)); /* somebody else's by now */
     fd_unclaim(70);
     ck_assert_ptr_eq(fd_find(70), &other);
     ck_assert(!fd_claim(70, &endpoint));
