@@ -173,12 +173,55 @@ static int open_address(struct acceptor *acceptor, const char *address,
     return rc;
 }
 
-/* A socket file that nobody listens on any more is removed first. */
+/*
+ * Makes room for address: a socket file that nobody listens on is removed. fd
+ * only asks, and is as before unless somebody answers. 0 or -EADDRINUSE; then
+ * *error is one sentence.
+ */
+static int remove_stale(int fd, const struct sockaddr_un *address, char *error,
+                        size_t error_size)
+{
+    struct stat st;
+    int why;
+
+    if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return 0;
+    why = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0
+              ? errno
+              : 0;
+    if (why == ECONNREFUSED)
+        unlink(address->sun_path);
+    if (why == ECONNREFUSED || why == ENOENT)
+        return 0;
+    if (why == 0 || why == EAGAIN) /* EAGAIN: its backlog is full */
+        snprintf(error, error_size,
+                 "cannot listen on the UNIX socket %s: another process listens "
+                 "on it; stop that one, or choose another path with -s",
+                 address->sun_path);
+    else
+        snprintf(error, error_size,
+                 "cannot listen on the UNIX socket %s: another process may "
+                 "use it (%s); remove the file, or choose another path with -s",
+                 address->sun_path, strerror(why));
+    return -EADDRINUSE;
+}
+
+/* Notes which file it is, so that no other one is removed in its place. */
+static void note_unix(struct acceptor *acceptor, const char *path)
+{
+    struct stat st;
+
+    if (lstat(path, &st) < 0)
+        return;
+    strcpy(acceptor->unix_path, path);
+    acceptor->unix_dev = st.st_dev;
+    acceptor->unix_ino = st.st_ino;
+}
+
 static int open_unix(struct acceptor *acceptor, const struct options *options,
                      char *error, size_t error_size)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct stat st;
     mode_t old;
     int fd, rc;
 
@@ -192,8 +235,9 @@ static int open_unix(struct acceptor *acceptor, const struct options *options,
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    if (lstat(address.sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
-        unlink(address.sun_path);
+    rc = remove_stale(fd, &address, error, error_size);
+    if (rc < 0)
+        goto close_fd;
     old = umask((mode_t)(~options->unix_mask & 0777));
     rc =
         bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
@@ -205,11 +249,14 @@ static int open_unix(struct acceptor *acceptor, const struct options *options,
     if (rc < 0) {
         snprintf(error, error_size, "cannot listen on the UNIX socket %s: %s",
                  options->unix_path, strerror(-rc));
-        close(fd);
-        return rc;
+        goto close_fd;
     }
-    strcpy(acceptor->unix_path, address.sun_path);
+    note_unix(acceptor, address.sun_path);
     return 0;
+
+close_fd:
+    close(fd);
+    return rc;
 }
 
 int acceptor_open(struct acceptor *acceptor, const struct options *options,
@@ -231,14 +278,24 @@ int acceptor_open(struct acceptor *acceptor, const struct options *options,
     return rc;
 }
 
+/* While the socket is open no other file can have its number. */
+static void remove_unix(const struct acceptor *acceptor)
+{
+    struct stat st;
+
+    if (lstat(acceptor->unix_path, &st) == 0 &&
+        st.st_dev == acceptor->unix_dev && st.st_ino == acceptor->unix_ino)
+        unlink(acceptor->unix_path);
+}
+
 void acceptor_close(struct acceptor *acceptor)
 {
+    if (acceptor->unix_path[0] != '\0')
+        remove_unix(acceptor);
+    acceptor->unix_path[0] = '\0';
     for (unsigned i = 0; i < acceptor->n; i++)
         close(acceptor->listener[i].fd);
     acceptor->n = 0;
-    if (acceptor->unix_path[0] != '\0')
-        unlink(acceptor->unix_path);
-    acceptor->unix_path[0] = '\0';
 }
 
 int acceptor_watch(struct acceptor *acceptor, int epoll_fd, uint64_t first)

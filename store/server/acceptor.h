@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "store/server/options.h"
 
@@ -30,6 +31,8 @@ struct acceptor {
     int64_t paused_at;    /* usec, monotonic */
     uint64_t paused_usec; /* of all pauses that are over */
     char unix_path[108];  /* removed at the end; "": none */
+    dev_t unix_dev;       /* if it still is this file */
+    ino_t unix_ino;
 };
 
 /* Opens everything the options ask for. 0 or -errno; then *error is one

@@ -50,13 +50,40 @@ wait "$pid" || fail "shutdown ended with $?"
 servers="$servers $(cat "$dir/pid")"
 [ "$(stat -c %a "$dir/socket")" = 600 ] || fail "-a was not followed"
 client python3 "$here/kvserver_hostile.py" unix "$dir/socket" || fail "unix"
-kill -USR1 "$(cat "$dir/pid")"
+
+# The socket of a server that runs is not taken away from it, whatever pool.
+for f in pool other; do
+    timeout 5 "$BUILD/kvserver" --pool "$dir/$f" --durability process \
+        -s "$dir/socket" 2>"$dir/taken.err"
+    rc=$?
+    client python3 "$here/kvserver_hostile.py" unix "$dir/socket" ||
+        fail "the first server has lost its socket"
+    [ $rc -eq 71 ] || fail "a second server on the socket was not refused"
+    grep -q "another process listens on it; stop" "$dir/taken.err" ||
+        fail "no word of who has the socket"
+done
+[ ! -e "$dir/other" ] || fail "a refused start has made a pool"
+
+# What a killed server has left of its socket is replaced.
+kill -KILL "$(cat "$dir/pid")"
+rm "$dir/pid"
 tries=0
-while [ -e "$dir/pid" ]; do
-    tries=$((tries + 1))
-    [ $tries -lt 500 ] || fail "USR1 did not end the daemon"
+until "$BUILD/kvserver" --pool "$dir/pool" --durability process \
+    -s "$dir/socket" -d -P "$dir/pid" 2>"$dir/daemon.err"; do
+    tries=$((tries + 1)) # the killed one may still be ending
+    [ $tries -lt $((500 * SLOW)) ] || fail "the socket was not replaced"
     sleep 0.01
 done
+servers="$servers $(cat "$dir/pid")"
+client python3 "$here/kvserver_hostile.py" unix "$dir/socket" || fail "unix"
+kill -USR1 "$(cat "$dir/pid")"
+tries=0
+while [ -e "$dir/pid" ] || [ -e "$dir/socket" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt $((500 * SLOW)) ] || fail "USR1 did not end the daemon"
+    sleep 0.01
+done
+
 "$BUILD/kvserver" --pool "$dir/foreign" -p -1 -l 127.0.0.1 -d \
     2>"$dir/daemon.err"
 [ $? -eq 1 ] || fail "a daemon that cannot start must say so"
