@@ -30,6 +30,8 @@ $(A64_UNIT): %: %.o $(A64)/support.a $(A64)/rooms.a
 		-L$(A64_ROOT)/lib/aarch64-linux-gnu -Wl,--allow-shlib-undefined \
 		-lcheck -lsubunit -lm -lrt -lpmem
 
+$(A64)/$(COUNTING): override LDFLAGS += -Wl,--wrap=parser_next -Wl,--wrap=text_parse
+
 a64-unit: $(A64_UNIT)
 
 deps-long:

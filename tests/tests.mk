@@ -26,6 +26,10 @@ $(UNIT): %: %.o $(B)/support.a $(B)/rooms.a
 STREAM_UNIT := $(filter $(B)/tests/unit/transport/stream/%,$(UNIT))
 $(STREAM_UNIT): $(B)/tests/unit/transport/stream/two_ends.o
 
+# Counts what the parser is shown.
+COUNTING := tests/unit/store/server/check_long_get
+$(B)/$(COUNTING): override LDFLAGS += -Wl,--wrap=parser_next -Wl,--wrap=text_parse
+
 # With a device that the test makes.
 $(B)/tests/unit/transport/backend/check_verbs_device: $(VERBS_OBJ)
 $(B)/tests/unit/transport/backend/check_verbs_device: LDLIBS += -libverbs -lrdmacm

@@ -40,8 +40,7 @@ void parser_init(struct parser *parser, size_t inline_max);
 /*
  * Parse the first request of in[0..len). *used is set whatever the result: the
  * bytes that are done with; MORE and CLOSE use none. *command is set for
- * COMMAND and BODY and points into in. A get may be shown again to be parsed
- * again.
+ * COMMAND and BODY and points into in.
  */
 enum parse_result parser_next(struct parser *parser, const char *in, size_t len,
                               size_t *used, struct command *command);

@@ -9,7 +9,8 @@
  * A client that does not read its replies: what the kernel does not take
  * stays in `out`, borrowed values are copied, and reading stops at
  * OUTPUT_LIMIT. Input that is read already waits (`paused`) until the output
- * is below half of it.
+ * is below half of it. So does a get with many keys, in the middle of its line
+ * (`waiting`).
  */
 #include "store/server/connection.h"
 
@@ -137,6 +138,37 @@ void connection_replyf(struct connection *c, const char *format, ...)
             c, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
 }
 
+/* A request of used bytes, which begins at in; what is left of a get is kept.
+ * Bytes that are done with. */
+static size_t execute_or_wait(struct connection *c, const char *in, size_t used,
+                              struct command *command)
+{
+    if (execute_command(c, command))
+        return used;
+    c->waiting =
+        (struct waiting_get){.kind = command->kind,
+                             .exptime = command->exptime,
+                             .keys = (size_t)(command->keys - in),
+                             .keys_end = (size_t)(command->keys_end - in),
+                             .used = used};
+    c->paused = true;
+    return 0;
+}
+
+/* Its line is not parsed again: it may be long and the turns many. */
+static size_t go_on_with_get(struct connection *c, const char *in)
+{
+    struct waiting_get get = c->waiting;
+    struct command command = {.kind = get.kind,
+                              .exptime = get.exptime,
+                              .line = in,
+                              .keys = in + get.keys,
+                              .keys_end = in + get.keys_end};
+
+    c->waiting.used = 0;
+    return execute_or_wait(c, in, get.used, &command);
+}
+
 /* Execute the first request of in; bytes that are done with, 0: no more. */
 static size_t step(struct connection *c, const char *in, size_t len)
 {
@@ -145,6 +177,8 @@ static size_t step(struct connection *c, const char *in, size_t len)
 
     if (c->large != NULL)
         return large_value_feed(c, in, len);
+    if (c->waiting.used > 0)
+        return go_on_with_get(c, in);
     switch (parser_next(&c->parser, in, len, &used, &command)) {
     case PARSE_MORE:
     case PARSE_SKIPPED:
@@ -160,10 +194,7 @@ static size_t step(struct connection *c, const char *in, size_t len)
         log_debug("<%d %.*s", c->fd,
                   command.line_len < 1024 ? (int)command.line_len : 1024,
                   command.line);
-        if (execute_command(c, &command))
-            return used;
-        c->paused = true;
-        break;
+        return execute_or_wait(c, in, used, &command);
     }
     return 0;
 }

@@ -18,6 +18,16 @@
 
 struct large_value;
 
+/* A get that waits until its client has read. Its line stays in front of the
+ * input, which may move: what is left of the keys are offsets in it. */
+struct waiting_get {
+    enum command_kind kind;
+    int32_t exptime; /* seconds, as in the command */
+    size_t keys;     /* bytes in front of the next key */
+    size_t keys_end;
+    size_t used; /* bytes of the request; 0: none waits */
+};
+
 struct connection {
     struct shard *shard;
     int fd;
@@ -28,8 +38,8 @@ struct connection {
     bool closing;          /* close when everything is written */
     bool dead;             /* closed; freed at the end of the turn */
     bool in_again, in_flush;
-    size_t resume_at; /* bytes of the get line in progress that are done */
     struct parser parser;
+    struct waiting_get waiting;
     struct byte_queue in;      /* the beginning of a request */
     struct large_value *large; /* a value on its way into the pool, or NULL */
     struct output out;

@@ -217,16 +217,13 @@ static bool do_get(struct connection *c, struct command *command)
     const char *key;
     size_t key_len;
 
-    if (c->resume_at > 0)
-        command->keys = command->line + c->resume_at;
     while (!c->dead && command_next_word(command, &key, &key_len)) {
         if (output_pending(&c->out) >= OUTPUT_LIMIT) {
-            c->resume_at = (size_t)(key - command->line);
+            command->keys = key;
             return false;
         }
         get_key(c, command, key, key_len);
     }
-    c->resume_at = 0;
     connection_reply_text(c, REPLY_END);
     return true;
 }

@@ -11,8 +11,8 @@
 
 /*
  * Execute command and put its reply into the connection's output. false: a get
- * has been interrupted because too much output is waiting; call again with the
- * same command, connection->resume_at says where it goes on.
+ * has been interrupted because too much output is waiting; its keys are those
+ * that are left, call again with them.
  */
 bool execute_command(struct connection *connection, struct command *command);
 
