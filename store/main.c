@@ -59,13 +59,47 @@ static int go_background(int *tell)
     return 0;
 }
 
+static bool is_relative(const char *path)
+{
+    return path != NULL && path[0] != '/';
+}
+
+/* Goes to /. Files that are removed at the end may be named relative to the
+ * folder that is left: then it is returned, else -1. */
+static int leave_folder(const struct options *options)
+{
+    int folder = -1;
+
+    if (is_relative(options->pid_file) || is_relative(options->unix_path)) {
+        folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (folder < 0) {
+            log_warn("cannot change to /: the way back is closed: %s",
+                     strerror(errno));
+            return -1;
+        }
+    }
+    if (chdir("/") < 0)
+        log_warn("cannot change to /: %s", strerror(errno));
+    return folder;
+}
+
+/* Back to where leave_folder() was called, and the pid file goes. */
+static void remove_pid(const struct options *options, int folder)
+{
+    if (folder >= 0 && fchdir(folder) < 0)
+        log_warn("cannot return to the folder of the start: %s",
+                 strerror(errno));
+    else if (options->pid_file != NULL)
+        unlink(options->pid_file);
+    if (folder >= 0)
+        close(folder);
+}
+
 /* Let the parent go and leave its terminal. */
 static void tell_started(int tell, bool quiet)
 {
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-    if (chdir("/") < 0)
-        log_warn("cannot change to /: %s", strerror(errno));
     if (null_fd >= 0) {
         dup2(null_fd, STDIN_FILENO);
         dup2(null_fd, STDOUT_FILENO);
@@ -188,7 +222,7 @@ static int serve(const struct options *options, struct acceptor *acceptor,
 {
     const char *port_file = getenv("MEMCACHED_PORT_FILENAME");
     struct shard *shard = malloc(sizeof(*shard));
-    int rc = -ENOMEM;
+    int rc = -ENOMEM, folder = -1;
 
     if (shard == NULL)
         goto report;
@@ -204,12 +238,14 @@ static int serve(const struct options *options, struct acceptor *acceptor,
     if (options->daemon && options->pid_file != NULL)
         write_pid(options->pid_file);
     tell_settings(options, acceptor);
-    if (options->daemon)
+    if (options->daemon) {
+        folder = leave_folder(options);
         tell_started(tell, options->verbosity == 0);
+    }
     rc = shard_run(shard);
     log_info("Exiting normally");
-    if (options->daemon && options->pid_file != NULL)
-        unlink(options->pid_file);
+    if (options->daemon)
+        remove_pid(options, folder);
     shard_fini(shard);
 free_shard:
     free(shard);

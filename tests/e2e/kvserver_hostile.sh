@@ -44,6 +44,18 @@ client python3 "$here/kvserver_hostile.py" refuse "$port" || fail "refuse"
 client python3 "$here/kvserver_hostile.py" shutdown "$port" || fail "shutdown"
 wait "$pid" || fail "shutdown ended with $?"
 
+# end_daemon signal pidfile socket: both files are gone when it has ended.
+end_daemon() {
+    kill "-$1" "$(cat "$2")"
+    tries=0
+    while [ -e "$2" ] || [ -e "$3" ]; do
+        tries=$((tries + 1))
+        [ $tries -lt $((500 * SLOW)) ] ||
+            fail "after $1 there is still:" "$(ls "$2" "$3" 2>&1)"
+        sleep 0.01
+    done
+}
+
 # UNIX socket, daemon, pid file.
 "$BUILD/kvserver" --pool "$dir/pool" --durability process -s "$dir/socket" \
     -a 600 -d -P "$dir/pid" 2>"$dir/daemon.err" || fail "no daemon"
@@ -76,13 +88,19 @@ until "$BUILD/kvserver" --pool "$dir/pool" --durability process \
 done
 servers="$servers $(cat "$dir/pid")"
 client python3 "$here/kvserver_hostile.py" unix "$dir/socket" || fail "unix"
-kill -USR1 "$(cat "$dir/pid")"
-tries=0
-while [ -e "$dir/pid" ] || [ -e "$dir/socket" ]; do
-    tries=$((tries + 1))
-    [ $tries -lt $((500 * SLOW)) ] || fail "USR1 did not end the daemon"
-    sleep 0.01
-done
+end_daemon USR1 "$dir/pid" "$dir/socket"
+
+# Named relative to the folder of the start, which a daemon leaves.
+mkdir "$dir/start"
+(cd "$dir/start" && "$BUILD/kvserver" --pool pool:8M --durability process \
+    -s socket -d -P pid 2>"$dir/daemon.err") || fail "no daemon, relative"
+servers="$servers $(cat "$dir/start/pid")"
+client python3 "$here/kvserver_hostile.py" unix "$dir/start/socket" ||
+    fail "unix, relative"
+[ "$(readlink "/proc/$(cat "$dir/start/pid")/cwd")" = / ] ||
+    fail "the daemon has not left its folder"
+end_daemon TERM "$dir/start/pid" "$dir/start/socket"
+[ -e "$dir/start/pool" ] || fail "the pool is gone"
 
 "$BUILD/kvserver" --pool "$dir/foreign" -p -1 -l 127.0.0.1 -d \
     2>"$dir/daemon.err"
