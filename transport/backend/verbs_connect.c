@@ -75,11 +75,14 @@ static enum reason prepare(struct verbs_peer *p)
     atomic_fetch_add(&p->device->refs, 1);
     if (verbs_device_admit(p) < 0)
         return REASON_LIMIT;
+    p->pd = ibv_alloc_pd(p->device->context);
+    if (p->pd == NULL)
+        return REASON_LIMIT;
     why = verbs_buffers_make(p, size);
     if (why != REASON_NONE)
         return why;
     attr.send_cq = attr.recv_cq = p->device->cq;
-    if (rdma_create_qp(p->cm, p->device->pd, &attr) != 0)
+    if (rdma_create_qp(p->cm, p->pd, &attr) != 0)
         return errno == ENOMEM ? REASON_MEMLOCK : REASON_LIMIT;
     /* Without it a lost peer is noticed after half a minute. */
     rdma_set_option(p->cm, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout,
@@ -460,6 +463,9 @@ void verbs_release(struct verbs_peer *p)
     atomic_store(&p->receives, 0);
     verbs_chunks_free(p);
     verbs_buffers_free(p);
+    if (p->pd != NULL)
+        ibv_dealloc_pd(p->pd);
+    p->pd = NULL;
     if (p->cm != NULL)
         rdma_destroy_id(p->cm);
     p->cm = NULL;

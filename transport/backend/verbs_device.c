@@ -205,9 +205,6 @@ static int open_queue(struct verbs_device *d)
 {
     int rc;
 
-    d->pd = ibv_alloc_pd(d->context);
-    if (d->pd == NULL)
-        return -ENOMEM;
     d->channel = ibv_create_comp_channel(d->context);
     if (d->channel == NULL)
         return -EMFILE;
@@ -266,8 +263,6 @@ void verbs_device_close(struct verbs_device *d)
         d->channel->fd = -1;
         ibv_destroy_comp_channel(d->channel);
     }
-    if (d->pd != NULL)
-        ibv_dealloc_pd(d->pd);
     verbs_device_put(d);
 }
 

@@ -9,6 +9,9 @@
  *
  * Words are in the local part as well, as the source of what we write. A
  * forked child has none of this memory.
+ *
+ * All of it belongs to one peer and is registered in that peer's protection
+ * domain: a key leads nowhere on the queue pair of another.
  */
 #include "transport/backend/verbs_private.h"
 
@@ -92,8 +95,7 @@ enum reason verbs_buffers_make(struct verbs_peer *p, size_t size)
     }
     p->buffers_size = size;
     madvise(p->buffers, size, MADV_DONTFORK);
-    p->buffers_mr =
-        ibv_reg_mr(p->device->pd, p->buffers, size, IBV_ACCESS_LOCAL_WRITE);
+    p->buffers_mr = ibv_reg_mr(p->pd, p->buffers, size, IBV_ACCESS_LOCAL_WRITE);
     return p->buffers_mr != NULL ? REASON_NONE : why_not(errno);
 }
 
@@ -138,9 +140,9 @@ static struct verbs_chunk *chunk_find(struct verbs_peer *p, uint32_t ring_size,
     while (links > 1 && v->memory + links * verbs_link_size(ring_size) >
                             v->config.max_memory)
         links /= 2;
-    c = chunk_make(p->device->pd, ring_size, links, why);
+    c = chunk_make(p->pd, ring_size, links, why);
     if (c == NULL && links > 1)
-        c = chunk_make(p->device->pd, ring_size, 1, why);
+        c = chunk_make(p->pd, ring_size, 1, why);
     if (c != NULL) {
         c->next = p->chunks;
         p->chunks = c;

@@ -59,7 +59,6 @@ struct verbs_device {
     struct verbs *verbs;
     struct verbs_device *next;
     struct ibv_context *context; /* librdmacm's */
-    struct ibv_pd *pd;
     struct ibv_comp_channel *channel;
     struct ibv_cq *cq; /* NULL once it is closed; changes under all locks */
     int cq_used;       /* entries that its peers can fill */
@@ -166,7 +165,8 @@ struct verbs_peer {
     _Atomic uint32_t in_tail, in_head;
     bool touched;
     /* memory */
-    uint8_t *buffers; /* VERBS_RECVS, then VERBS_SEND_BUFFERS */
+    struct ibv_pd *pd; /* its own: no other peer's key is good in it */
+    uint8_t *buffers;  /* VERBS_RECVS, then VERBS_SEND_BUFFERS */
     size_t buffers_size;
     struct ibv_mr *buffers_mr;
     struct verbs_chunk *chunks;
