@@ -31,8 +31,9 @@ COUNTING := tests/unit/store/server/check_long_get
 $(B)/$(COUNTING): override LDFLAGS += -Wl,--wrap=parser_next -Wl,--wrap=text_parse
 
 # With a device that the test makes.
-$(B)/tests/unit/transport/backend/check_verbs_device: $(VERBS_OBJ)
-$(B)/tests/unit/transport/backend/check_verbs_device: LDLIBS += -libverbs -lrdmacm
+VERBS_UNIT := $(filter $(B)/tests/unit/transport/backend/check_verbs_%,$(UNIT))
+$(VERBS_UNIT): $(VERBS_OBJ)
+$(VERBS_UNIT): LDLIBS += -libverbs -lrdmacm
 
 # Modules as a transport of its own library is one, sound ones and others.
 MODULES := $(patsubst %.c,$(B)/%/libfastsock-verbs.so,$(wildcard tests/unit/preload/modules/*.c))

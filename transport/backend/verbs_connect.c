@@ -420,7 +420,6 @@ void verbs_bury(struct verbs_peer *p, enum reason why)
 
     if (p->why != REASON_NONE)
         why = p->why;
-    p->stage = VERBS_DEAD;
     if (p->cm != NULL && p->cm->qp != NULL) {
         /* Only what is established can be hung up, and the last word of its
          * making may still be under way. */
@@ -430,6 +429,7 @@ void verbs_bury(struct verbs_peer *p, enum reason why)
         verbs_poll(p->device, true);
     }
     verbs_inbox(p);
+    p->stage = VERBS_DEAD; /* what completes from now on is not heard */
     for (unsigned i = 0; i < VERBS_LINKS; i++) {
         struct verbs_link *l = p->link[i];
         void *owner = l != NULL ? l->link.owner : NULL;
@@ -453,6 +453,7 @@ void verbs_release(struct verbs_peer *p)
     if (*at == NULL)
         return;
     *at = p->next;
+    verbs_meet_forget(p);
     lock_enter(&p->queue_lock);
     atomic_store(&p->up, false);
     lock_leave(&p->queue_lock);

@@ -365,15 +365,20 @@ void verbs_meet_up(struct verbs_peer *p)
             say_hello(m, p);
 }
 
+void verbs_meet_forget(struct verbs_peer *p)
+{
+    for (int i = 0; i < VERBS_EARLY; i++)
+        if (p->verbs->early[i].peer == p)
+            p->verbs->early[i].peer = NULL;
+}
+
 /* `done` may start or cancel meetings: begin again after each. */
 void verbs_meet_gone(struct verbs_peer *p, enum reason why)
 {
     struct verbs *v = p->verbs;
     struct meeting *m;
 
-    for (int i = 0; i < VERBS_EARLY; i++)
-        if (v->early[i].peer == p)
-            v->early[i].peer = NULL;
+    verbs_meet_forget(p);
     for (unsigned i = 0; i < VERBS_LINKS; i++) {
         struct verbs_link *l = p->link[i];
 
@@ -563,7 +568,8 @@ void verbs_inbox(struct verbs_peer *p)
         atomic_store(&p->in_head, head + 1);
         window_see(&p->control);
         any = true;
-        handle(p, bytes);
+        if (p->stage != VERBS_DEAD)
+            handle(p, bytes);
     }
     if (any)
         verbs_kick(p); /* credits may be due */

@@ -291,7 +291,9 @@ void verbs_meeting_start(struct backend *backend, struct meeting *m);
 void verbs_meeting_cancel(struct meeting *m);
 void verbs_meet_up(struct verbs_peer *p);
 void verbs_meet_gone(struct verbs_peer *p, enum reason why);
-/* Handles the messages that arrived. */
+/* What it asked and nobody has answered. */
+void verbs_meet_forget(struct verbs_peer *p);
+/* Handles the messages that arrived; drops them once it is VERBS_DEAD. */
 void verbs_inbox(struct verbs_peer *p);
 
 #endif
