@@ -84,7 +84,7 @@ $(CONTRACT): %: %.o $(CONTRACT_OBJ) $(B)/support.a $(B)/rooms.a
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(B)/rooms.a -lcheck -lsubunit -lm -lrt $(LDLIBS)
 
-$(B)/tests/contract/check_verbs: $(VERBS_OBJ)
+$(B)/tests/contract/check_verbs: $(VERBS_OBJ) $(B)/tests/contract/verbs/memory_cases.o
 $(B)/tests/contract/check_verbs: LDLIBS += -libverbs -lrdmacm
 
 include tests/differential/differential.mk

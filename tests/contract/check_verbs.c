@@ -4,6 +4,7 @@
  * fork, and memory that may not be locked.
  */
 #include "tests/contract/contract.h"
+#include "tests/contract/verbs/memory_cases.h"
 #include "transport/backend/verbs_private.h"
 
 #include <errno.h>
@@ -137,79 +138,6 @@ START_TEST(keys_that_lead_nowhere_end_the_connection)
     of(&left[0])->key ^= 0x5a5a5a;
     left[0].link->ops->commit(left[0].link, 10);
     must_break_and_meet_again();
-}
-END_TEST
-
-static struct side third; /* another process that `there` knows */
-
-static bool never_sleep(void *arg)
-{
-    (void)arg;
-    return false;
-}
-
-/* As must_meet(), with left[n] at `third`. */
-static void must_meet_third(unsigned n)
-{
-    uint64_t limit = clock_ns() + contract->patience_ns;
-
-    if (third.loop == NULL)
-        side_start(&third, 3);
-    party_start(&right[n], &there, false, n);
-    party_start(&left[n], &third, true, n);
-    while ((left[n].done == 0 || right[n].done == 0) && clock_ns() < limit) {
-        turn(1);
-        loop_turn(third.loop, never_sleep, NULL);
-    }
-    ck_assert_str_eq(reason_token(left[n].why), "none");
-    ck_assert_str_eq(reason_token(right[n].why), "none");
-    left[n].link->ops->start(left[n].link, 1, 0, 0);
-    right[n].link->ops->start(right[n].link, 1, 0, 0);
-}
-
-/* Eight bytes past the library: what the device says to it. */
-static enum ibv_wc_status write_to(struct verbs_link *l, uint64_t ring,
-                                   uint32_t key)
-{
-    uint64_t limit = clock_ns() + contract->patience_ns;
-    struct ibv_sge sge = {(uintptr_t)l->link.tx.bytes, 8,
-                          l->chunk->local->lkey};
-    struct ibv_send_wr *bad, wr = {.wr_id = 1,
-                                   .sg_list = &sge,
-                                   .num_sge = 1,
-                                   .opcode = IBV_WR_RDMA_WRITE,
-                                   .send_flags = IBV_SEND_SIGNALED,
-                                   .wr.rdma = {ring, key}};
-    struct ibv_wc wc = {0};
-
-    ck_assert_int_eq(ibv_post_send(l->peer->cm->qp, &wr, &bad), 0);
-    while (wc.wr_id != 1 && clock_ns() < limit)
-        ibv_poll_cq(l->peer->device->cq, 1, &wc);
-    ck_assert_uint_eq(wc.wr_id, 1);
-    return wc.status;
-}
-
-START_TEST(keys_of_one_peer_lead_nowhere_for_another)
-{
-    struct verbs_link *l;
-
-    must_meet(0);
-    must_meet_third(1);
-    l = of(&left[1]);
-    memset(l->link.tx.bytes, 77, 8);
-    memset(right[0].link->rx.bytes, 5, 8);
-    ck_assert_int_eq(write_to(l, l->peer_ring, l->key), IBV_WC_SUCCESS);
-    ck_assert_uint_eq(right[1].link->rx.bytes[7], 77);
-    ck_assert_int_eq(write_to(l, of(&left[0])->peer_ring, of(&left[0])->key),
-                     IBV_WC_REM_ACCESS_ERR);
-    for (int i = 0; i < 8; i++)
-        ck_assert_uint_eq(right[0].link->rx.bytes[i], 5);
-    drop(&left[1]);
-    side_stop(&third);
-    ck_assert(turn_until(&right[1].breaks, 1));
-    left[0].link->ops->commit(left[0].link, 10);
-    must_land(right[0].link, 0, 10);
-    ck_assert_int_eq(right[0].breaks, 0);
 }
 END_TEST
 
@@ -495,6 +423,7 @@ static void mend_wire(void)
 static void more(TCase *tcase)
 {
     tcase_add_checked_fixture(tcase, mend_wire, NULL);
+    add_verbs_memory_cases(tcase);
     tcase_add_test(tcase, a_piece_for_a_link_that_is_not_there_is_passed_over);
     tcase_add_test(tcase,
                    more_than_the_ring_holds_breaks_that_link_and_no_other);
@@ -503,7 +432,6 @@ static void more(TCase *tcase)
     tcase_add_test(tcase, a_message_of_no_known_type_ends_the_connection);
     tcase_add_test(tcase, a_credit_for_what_was_not_sent_ends_the_connection);
     tcase_add_test(tcase, keys_that_lead_nowhere_end_the_connection);
-    tcase_add_test(tcase, keys_of_one_peer_lead_nowhere_for_another);
     tcase_add_test(tcase, more_messages_than_were_allowed_end_the_connection);
     tcase_add_test(tcase, any_numbers_in_a_rendezvous_harm_nobody_else);
     tcase_add_test(tcase,

@@ -7,8 +7,9 @@
  *             CONFIRM  proof, keys                             ->
  *
  * The accepting end has no link before CONFIRM has shown that the other one
- * saw the same first bytes; the connecting end checks WELCOME likewise. A
- * HELLO that comes before its stream wants to meet is kept for a while.
+ * saw the same first bytes; the connecting end checks WELCOME likewise. Neither
+ * gets larger rings than it wants. A HELLO that comes before its stream wants
+ * to meet is kept for a while.
  */
 #include "transport/backend/verbs_private.h"
 
@@ -191,11 +192,13 @@ static void welcome(struct meeting *m, struct verbs_peer *p, uint64_t number,
     struct device_body ours = {0};
     struct hello_body counts;
     struct verbs_link *l = NULL;
-    uint32_t kept[2];
+    uint32_t kept[2], ring_size = m->ring_size;
     enum reason why = hello_fault(m, hello, device, kept);
 
+    if (ring_size > hello->ring_size)
+        ring_size = hello->ring_size;
     if (why == REASON_NONE)
-        l = verbs_link_make(p, m->ring_size, &why);
+        l = verbs_link_make(p, ring_size, &why);
     if (l == NULL) {
         say(p, MESSAGE_REFUSE, 0, number, why);
         fail(m, why);
@@ -211,6 +214,7 @@ static void welcome(struct meeting *m, struct verbs_peer *p, uint64_t number,
     proof_make(m->proof, kept, m->nonce, l->nonce, 1, ours.proof);
     keys_of(l, &ours);
     hello_of(m, &counts);
+    counts.ring_size = l->link.rx.size;
     say_bodies(p, &reply, &counts, &ours);
 }
 
@@ -304,7 +308,7 @@ static enum reason welcome_fault(const struct meeting *m,
     uint8_t ours[PROOF_SIZE], differ = 0;
 
     if (!same_name(&m->name, hello) || device->index >= VERBS_LINKS ||
-        device->key > UINT32_MAX)
+        device->key > UINT32_MAX || hello->ring_size > m->ring_size)
         return REASON_PEER_RULE;
     if (!counts_fit(m, hello))
         return REASON_FOREIGN_BYTES;
