@@ -12,6 +12,10 @@
  *
  * All of it belongs to one peer and is registered in that peer's protection
  * domain: a key leads nowhere on the queue pair of another.
+ *
+ * What is registered counts for `max_memory`, used or not. A place is free when
+ * both ends have left it. Chunks that nobody uses stay for the peer's next
+ * links until the memory is wanted, by that peer or another one.
  */
 #include "transport/backend/verbs_private.h"
 
@@ -40,6 +44,11 @@ static enum reason why_not(int error)
         limit.rlim_cur != RLIM_INFINITY)
         return REASON_MEMLOCK;
     return REASON_NO_MEMORY;
+}
+
+static uint64_t chunk_counts(const struct verbs_chunk *c)
+{
+    return c->links * verbs_link_size(c->ring_size);
 }
 
 static void chunk_free(struct verbs_chunk *c)
@@ -109,14 +118,45 @@ void verbs_buffers_free(struct verbs_peer *p)
     p->buffers = NULL;
 }
 
+static void chunk_remove(struct verbs_peer *p, struct verbs_chunk **at)
+{
+    struct verbs_chunk *c = *at;
+
+    *at = c->next;
+    p->verbs->memory -= chunk_counts(c);
+    chunk_free(c);
+}
+
 void verbs_chunks_free(struct verbs_peer *p)
 {
-    while (p->chunks != NULL) {
-        struct verbs_chunk *c = p->chunks;
+    while (p->chunks != NULL)
+        chunk_remove(p, &p->chunks);
+}
 
-        p->chunks = c->next;
-        chunk_free(c);
+/* Nor does the device read from it any more. */
+static bool is_idle(const struct verbs_peer *p, const struct verbs_chunk *c)
+{
+    return c->used == 0 && (int32_t)(atomic_load(&p->done) - c->last) >= 0;
+}
+
+static bool fits(const struct verbs *v, uint64_t size)
+{
+    return v->memory + size <= v->config.max_memory;
+}
+
+/* What is idle gives way. */
+static bool make_fit(struct verbs *v, uint64_t size)
+{
+    for (struct verbs_peer *p = v->peers; p != NULL; p = p->next) {
+        struct verbs_chunk **at = &p->chunks;
+
+        while (*at != NULL && !fits(v, size))
+            if (is_idle(p, *at))
+                chunk_remove(p, at);
+            else
+                at = &(*at)->next;
     }
+    return fits(v, size);
 }
 
 /* A chunk with a free place. */
@@ -137,15 +177,18 @@ static struct verbs_chunk *chunk_find(struct verbs_peer *p, uint32_t ring_size,
     }
     if (links > VERBS_CHUNK_LINKS)
         links = VERBS_CHUNK_LINKS;
-    while (links > 1 && v->memory + links * verbs_link_size(ring_size) >
-                            v->config.max_memory)
+    while (links > 1 && !fits(v, links * verbs_link_size(ring_size)))
         links /= 2;
+    *why = REASON_LIMIT;
+    if (!make_fit(v, links * verbs_link_size(ring_size)))
+        return NULL;
     c = chunk_make(p->pd, ring_size, links, why);
     if (c == NULL && links > 1)
         c = chunk_make(p->pd, ring_size, 1, why);
     if (c != NULL) {
         c->next = p->chunks;
         p->chunks = c;
+        v->memory += chunk_counts(c);
     }
     return c;
 }
@@ -182,8 +225,7 @@ struct verbs_link *verbs_link_make(struct verbs_peer *p, uint32_t ring_size,
     struct verbs_link *l;
 
     *why = REASON_LIMIT;
-    if (idx < 0 || v->links >= v->config.max_links ||
-        v->memory + verbs_link_size(ring_size) > v->config.max_memory)
+    if (idx < 0 || v->links >= v->config.max_links)
         return NULL;
     c = chunk_find(p, ring_size, why);
     if (c == NULL)
@@ -209,7 +251,6 @@ struct verbs_link *verbs_link_make(struct verbs_peer *p, uint32_t ring_size,
     atomic_fetch_add(&p->refs, 1);
     p->n_links++;
     v->links++;
-    v->memory += verbs_link_size(ring_size);
     *why = REASON_NONE;
     return l;
 }
@@ -231,10 +272,10 @@ void verbs_link_drop(struct verbs_link *l)
 
     verbs_lock_tables(p);
     p->link[l->idx] = NULL;
+    l->chunk->last = p->posted;
     atomic_store(&p->owner[l->idx], NULL);
     verbs_unlock_tables(p);
     v->links--;
-    v->memory -= verbs_link_size(l->link.rx.size);
     p->n_links--;
     verbs_slot_clear(p, l->idx, VERBS_SLOT_MINE);
     free(l);

@@ -83,6 +83,7 @@ struct verbs_chunk {
     uint32_t ring_size;
     unsigned links;
     uint64_t used; /* bit per link */
+    uint32_t last; /* send slots used when a link last left it */
 };
 
 /* One cache line each: [0] written by the peer, [64] written from. */
@@ -224,7 +225,7 @@ struct verbs {
     unsigned at_early;
     struct verbs_refusal refusal;
     uint32_t next_number;
-    uint64_t links, memory;
+    uint64_t links, memory; /* memory: of all chunks, used or not */
 };
 
 extern const struct transport_ops verbs_ops;

@@ -127,10 +127,84 @@ START_TEST(a_welcome_with_larger_rings_than_wanted_breaks_a_rule)
 }
 END_TEST
 
+static bool is_busy(const struct verbs_peer *p)
+{
+    for (const struct verbs_chunk *c = p->chunks; c != NULL; c = c->next)
+        if (c->used != 0)
+            return true;
+    return atomic_load(&p->done) != p->posted;
+}
+
+/* Until both ends have left all links and what was posted has completed. */
+static void must_be_idle(const struct verbs_peer *p)
+{
+    uint64_t limit = clock_ns() + contract->patience_ns;
+
+    while (is_busy(p) && clock_ns() < limit)
+        turn(1);
+    ck_assert(!is_busy(p));
+}
+
+START_TEST(a_link_counts_until_the_peer_has_left_it_too)
+{
+    struct verbs *v = (struct verbs *)there.backend;
+    struct verbs_peer *p;
+
+    must_meet(0);
+    p = link_of(&right[0])->peer;
+    v->config.max_memory = v->memory;
+    drop(&right[0]);
+    party_start(&right[1], &there, false, 1);
+    party_start(&left[1], &here, true, 1);
+    ck_assert(turn_until(&right[1].done, 1));
+    ck_assert_str_eq(reason_token(right[1].why), "limit");
+    ck_assert(turn_until(&left[0].deaths, 1));
+    drop(&left[0]);
+    must_be_idle(p);
+    must_meet(2);
+}
+END_TEST
+
+static uint64_t registered(const struct verbs *v)
+{
+    uint64_t size = 0;
+
+    for (struct verbs_peer *p = v->peers; p != NULL; p = p->next)
+        for (struct verbs_chunk *c = p->chunks; c != NULL; c = c->next)
+            size += c->links * verbs_link_size(c->ring_size);
+    return size;
+}
+
+START_TEST(memory_that_one_peer_leaves_is_there_for_the_next)
+{
+    struct verbs *v = (struct verbs *)there.backend;
+    struct verbs_peer *p;
+
+    must_meet(0);
+    must_meet(1);
+    p = link_of(&right[0])->peer;
+    v->config.max_memory = v->memory;
+    for (int i = 0; i < 2; i++) {
+        drop(&left[i]);
+        ck_assert(turn_until(&right[i].deaths, 1));
+        drop(&right[i]);
+    }
+    must_be_idle(p);
+    must_meet_third(2);
+    ck_assert_uint_le(registered(v), v->config.max_memory);
+    drop(&left[2]);
+    side_stop(&third);
+    ck_assert(turn_until(&right[2].breaks, 1));
+    must_meet(3);
+}
+END_TEST
+
 void add_verbs_memory_cases(TCase *tcase)
 {
     tcase_add_test(tcase, keys_of_one_peer_lead_nowhere_for_another);
     tcase_add_test(tcase, rings_are_as_large_as_the_end_wants_that_wants_less);
     tcase_add_test(tcase,
                    a_welcome_with_larger_rings_than_wanted_breaks_a_rule);
+    tcase_add_test(tcase, a_link_counts_until_the_peer_has_left_it_too);
+    tcase_add_test(tcase, memory_that_one_peer_leaves_is_there_for_the_next);
 }

@@ -418,6 +418,80 @@ START_TEST(a_device_that_has_no_domain_left_is_a_limit)
 }
 END_TEST
 
+/* ---- memory ---- */
+
+static uint64_t registered(void)
+{
+    uint64_t size = 0;
+
+    for (struct verbs_peer *p = v->peers; p != NULL; p = p->next)
+        for (struct verbs_chunk *c = p->chunks; c != NULL; c = c->next)
+            size += c->links * verbs_link_size(c->ring_size);
+    return size;
+}
+
+START_TEST(a_link_counts_until_both_ends_have_left_it)
+{
+    struct verbs_peer *p = peer_make();
+
+    v->config.max_memory = verbs_link_size(RING);
+    link_free(link_make(p));
+    ck_assert_ptr_null(link_make(p));
+    verbs_slot_clear(p, 0, VERBS_SLOT_PEER);
+    link_free(link_make(p));
+    peer_ends(p);
+    ck_assert_uint_eq(v->memory, 0);
+}
+END_TEST
+
+START_TEST(what_a_peer_keeps_is_no_other_ones_until_it_goes)
+{
+    struct verbs_peer *p = peer_make(), *q = peer_make();
+
+    v->config.max_memory = 3 * verbs_link_size(RING);
+    for (int i = 0; i < 3; i++)
+        link_free(link_make(p));
+    ck_assert_ptr_null(link_make(q));
+    peer_ends(p);
+    for (int i = 0; i < 3; i++)
+        link_free(link_make(q));
+    peer_ends(q);
+    ck_assert_uint_eq(v->memory, 0);
+}
+END_TEST
+
+START_TEST(what_nobody_uses_is_given_back_when_another_peer_wants_it)
+{
+    struct verbs_peer *p = peer_make(), *q = peer_make();
+    struct verbs_link *l[4];
+
+    v->config.max_memory = 4 * verbs_link_size(RING);
+    for (int i = 0; i < 3; i++)
+        l[i] = link_make(p);
+    p->posted = 7; /* the device may still read from its rings */
+    for (unsigned i = 0; i < 3; i++) {
+        link_free(l[i]);
+        verbs_slot_clear(p, i, VERBS_SLOT_PEER);
+    }
+    for (int i = 0; i < 4; i++) {
+        if (i == 1) {
+            ck_assert_ptr_null(link_make(q));
+            p->done = 6;
+            ck_assert_ptr_null(link_make(q));
+            p->done = 7;
+        }
+        l[i] = link_make(q);
+        ck_assert_ptr_nonnull(l[i]);
+        ck_assert_uint_le(registered(), v->config.max_memory);
+    }
+    ck_assert_uint_eq(v->memory, registered());
+    for (int i = 0; i < 4; i++)
+        link_free(l[i]);
+    peer_ends(p);
+    peer_ends(q);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("verbs_peer");
@@ -428,6 +502,10 @@ int main(void)
     tcase_add_test(tc, a_question_that_completes_after_the_end_is_not_answered);
     tcase_add_test(tc, a_domain_goes_after_all_that_was_registered_in_it);
     tcase_add_test(tc, a_device_that_has_no_domain_left_is_a_limit);
+    tcase_add_test(tc, a_link_counts_until_both_ends_have_left_it);
+    tcase_add_test(tc, what_a_peer_keeps_is_no_other_ones_until_it_goes);
+    tcase_add_test(tc,
+                   what_nobody_uses_is_given_back_when_another_peer_wants_it);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
