@@ -11,6 +11,7 @@
 
 #include "store/pm/large_pages.h"
 #include "store/pm/pool.h"
+#include "store/pm/region_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -384,45 +384,9 @@ static int read_header(struct opening *o)
     return 0;
 }
 
-static int lock(struct opening *o)
-{
-    uint64_t opener = 0;
-    if (flock(o->region->fd, LOCK_EX | LOCK_NB) == 0)
-        return 0;
-    if (errno != EWOULDBLOCK)
-        return refuse(o, -errno, "cannot be locked: %s", strerror(errno));
-    off_t at = offsetof(struct region_header, opener);
-    if (pread(o->region->fd, &opener, sizeof(opener), at) != sizeof(opener))
-        opener = 0;
-    return refuse(o, -EBUSY,
-                  "is already open by pid %llu; stop that program first or "
-                  "use another pool",
-                  (unsigned long long)opener);
-}
-
-static int open_file(struct opening *o, bool *made)
-{
-    int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-    int fd = open(o->path, flags);
-    *made = false;
-    if (fd < 0 && errno == ENOENT && o->options->size > 0) {
-        fd = open(o->path, flags | O_CREAT | O_EXCL, 0600);
-        *made = fd >= 0;
-    }
-    if (fd < 0 && errno == ENOENT && o->options->size == 0)
-        return refuse(o, -ENOENT, "does not exist; give a size to create it");
-    if (fd < 0)
-        return refuse(o, -errno, "cannot be opened: %s", strerror(errno));
-    o->region->fd = fd;
-    return 0;
-}
-
 static int prepare(struct opening *o)
 {
-    int rc = lock(o);
-    if (rc < 0)
-        return rc;
-    rc = read_header(o);
+    int rc = read_header(o);
     if (rc < 0)
         return rc;
     if (is_unbuilt(o)) {
@@ -473,7 +437,8 @@ int region_open(struct region *region, const char *path,
     region->path = strdup(path);
     if (!region->path)
         return refuse(&o, -ENOMEM, "cannot be opened: no memory");
-    int rc = open_file(&o, &made);
+    int rc =
+        region_file_open(region, options->size > 0, &made, error, error_size);
     if (rc < 0)
         goto free_path;
     rc = prepare(&o);
@@ -490,7 +455,7 @@ undo_map:
     free(region->busy);
     pm_unmap(&region->pm);
 undo_open:
-    if (made)
+    if (made && o.file_size == 0) /* and nobody built in it */
         unlink(path);
     close(region->fd);
 free_path:

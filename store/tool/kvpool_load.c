@@ -126,9 +126,9 @@ static int open_all(struct loading *l)
         kv_set_time(l->kv, (uint32_t)time(NULL));
         return 0;
     }
-    kv_region_close(l->region);
-    if (l->made_file)
+    if (l->made_file) /* while it is locked: then it is nobody else's */
         unlink(l->file);
+    kv_region_close(l->region);
     return rc;
 }
 
