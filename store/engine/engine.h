@@ -37,7 +37,8 @@ enum kv_result {
     KV_NOT_STORED, /* add on present; replace, append, prepend on absent */
     KV_TOO_LARGE,  /* to be stored: key or value beyond the limits, or beyond
                     * the pool; to look for such a key is a KV_MISS */
-    KV_NO_SPACE,   /* store mode: full; cache mode: nothing could be evicted */
+    KV_NO_SPACE,   /* store mode: full; cache mode: nothing could be evicted;
+                    * or no cas id is left, after 2^62 of them */
     KV_NOT_NUMBER, /* incr or decr of something else */
     KV_IO          /* the pool has failed: nothing more is promised, close it */
 };

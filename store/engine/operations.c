@@ -6,6 +6,7 @@
  * its own. Before that nothing of the old item is touched, so a failure on the
  * way leaves it as it was, and a reader who borrowed it keeps it.
  */
+#include "config/log.h"
 #include "store/engine/durable.h"
 #include "store/engine/engine_state.h"
 #include "store/engine/grow.h"
@@ -19,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CAS_STEP    ((uint64_t)1 << 20) /* ids per store of the ceiling */
 #define NUMBER_TEXT 4096 /* bytes; a longer value is on the heap */
 
 /* Where a key is, or would be. */
@@ -189,12 +189,22 @@ enum kv_result durable_read(struct kv *kv, const void *key, size_t klen,
     return KV_OK;
 }
 
+static void raise_ceiling(struct kv *kv)
+{
+    uint64_t left = POOL_CEILING_MAX - kv->cas_ceiling;
+    assert(left > 0);
+    if (left <= POOL_CEILING_STEP)
+        log_warn("pool %s gives its last %llu cas ids; nothing can be stored "
+                 "after them",
+                 kv->region->region.path, (unsigned long long)left);
+    kv->cas_ceiling += left < POOL_CEILING_STEP ? left : POOL_CEILING_STEP;
+    durable_set(kv, &kv->pool.header->state.cas_ceiling, kv->cas_ceiling);
+}
+
 static uint64_t take_cas(struct kv *kv)
 {
-    if (kv->next_cas == kv->cas_ceiling) {
-        kv->cas_ceiling += CAS_STEP;
-        durable_set(kv, &kv->pool.header->state.cas_ceiling, kv->cas_ceiling);
-    }
+    if (kv->next_cas == kv->cas_ceiling)
+        raise_ceiling(kv);
     return kv->next_cas++;
 }
 
@@ -226,6 +236,8 @@ static enum kv_result replace(struct kv *kv, struct found *f,
     enum kv_result result;
     uint32_t place = f->spare;
 
+    if (kv->next_cas == POOL_CEILING_MAX)
+        return KV_NO_SPACE;
     if (blob.offset == 0 && size > 0) {
         result = space_blob(kv, size, item_blob_prefix(f->klen), false, &blob);
         if (result != KV_OK)

@@ -431,8 +431,8 @@ int recover(struct kv *kv, bool believe)
 
     *r = (struct recovery){.active = true,
                            .told = r->told,
-                           .cas_end =
-                               known ? state->cas_ceiling : POOL_CEILING_MAX};
+                           .cas_end = known ? state->cas_ceiling
+                                            : pool_cas_end(state)};
     kv->next_cas = state->cas_ceiling;
     kv->cas_ceiling = kv->next_cas;
     int rc = known ? summary_areas(&kv->pool, &kv->heap) : hide_all(kv);

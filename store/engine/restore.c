@@ -3,8 +3,6 @@
 
 #include "store/engine/engine_state.h"
 
-#define CEILING_STEP ((uint64_t)1 << 20)
-
 bool restore_is_fresh(const struct kv *kv)
 {
     return kv->stats.items == 0 && kv->flush_mark == 0 && kv->flush_when == 0;
@@ -15,10 +13,10 @@ enum kv_result restore_item(struct kv *kv, const void *key, size_t klen,
                             const void *value, size_t len)
 {
     uint64_t next = kv->next_cas;
-    if (cas == 0 || cas >= POOL_CEILING_MAX - CEILING_STEP)
+    if (cas == 0 || cas >= POOL_CAS_GIVEN)
         return KV_NOT_STORED;
     if (cas >= kv->cas_ceiling) { /* durable before the item's name */
-        kv->cas_ceiling = cas + CEILING_STEP;
+        kv->cas_ceiling = cas + POOL_CEILING_STEP;
         region_set(&kv->region->region, &kv->pool.header->state.cas_ceiling,
                    kv->cas_ceiling);
     }

@@ -23,6 +23,15 @@ struct pool {
     bool was_clean; /* the last user closed it, or it is new */
 };
 
+/* No item has this cas id, or a higher one. Below it there may be ids that the
+ * pool has not given: of items that were restored, or whose ceiling is lost.
+ * They leave as many ids to give as there are from then on. */
+static inline uint64_t pool_cas_end(const struct pool_state *state)
+{
+    return state->cas_ceiling > POOL_CAS_GIVEN ? state->cas_ceiling
+                                               : POOL_CAS_GIVEN;
+}
+
 /* What pool_each() tells; borrowed for the call. */
 struct pool_info {
     const char *name;

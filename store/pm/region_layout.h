@@ -31,6 +31,8 @@
 #define POOL_KNOWN_INCOMPAT 0ull
 #define POOL_HEADER_SIZE    4096u
 #define POOL_CEILING_MAX    ((uint64_t)1 << 62) /* of cas ids */
+#define POOL_CEILING_STEP   ((uint64_t)1 << 20) /* ids per raise of it */
+#define POOL_CAS_GIVEN      ((uint64_t)1 << 61) /* or more: by the pool */
 
 struct region_part {
     uint64_t offset; /* from the start of the region */

@@ -2,6 +2,7 @@
 #include "store/tool/dump_format.h"
 
 #include "store/engine/engine.h"
+#include "store/pm/region_layout.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -299,6 +300,10 @@ int dump_read_item(struct dump_reader *r, struct dump_item *item)
         return refuse(r, begin, -EINVAL,
                       "expected 'item KLEN VLEN FLAGS EXPTIME CAS SUM' or 'end "
                       "ITEMS BYTES'");
+    if (item->cas == 0 || item->cas >= POOL_CAS_GIVEN)
+        return refuse(r, begin, -EINVAL,
+                      "the cas id %llu is not from 1 to 2^61 - 1",
+                      (unsigned long long)item->cas);
     rc = read_bytes(r, (size_t)item->klen + item->vlen);
     if (rc < 0)
         return rc;

@@ -12,6 +12,7 @@
 #include "store/engine/engine.h"
 #include "store/engine/hash.h"
 #include "store/engine/heap.h"
+#include "store/pm/pool.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -98,6 +99,13 @@ static struct verdict judge_blob(const struct survey_pool *pool,
     return fine;
 }
 
+/* As recovery has it, but for a ceiling that it would refuse. */
+static uint64_t cas_end(const struct survey_pool *pool)
+{
+    uint64_t end = pool_cas_end(&pool->header->state);
+    return end < POOL_CEILING_MAX ? end : POOL_CEILING_MAX;
+}
+
 /* An entry that this bucket of this segment names. */
 static struct verdict judge(const struct survey_pool *pool,
                             const struct survey_segment *segment,
@@ -115,7 +123,7 @@ static struct verdict judge(const struct survey_pool *pool,
     const struct hop_entry *entry = named->entry;
     if (!item_valid(entry))
         return not_valid;
-    if (entry->cas >= POOL_CEILING_MAX)
+    if (entry->cas >= cas_end(pool))
         return cas;
     struct verdict verdict = judge_blob(pool, entry);
     if (verdict.what)

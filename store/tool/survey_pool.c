@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STRETCHES    32 /* pools that are tried with more grains */
-#define CEILING_STEP ((uint64_t)1 << 20)
+#define STRETCHES 32 /* pools that are tried with more grains */
 
 static uint64_t grain_at(const struct survey *s, uint64_t grain)
 {
@@ -267,8 +266,10 @@ static void look_at_state(struct survey_pool *pool)
     if (state->clean > 1)
         set_state(pool, &state->clean, 0, "it becomes 0: not closed in order",
                   "the word that says whether the pool was closed");
+    uint64_t above = pool->max_cas + POOL_CEILING_STEP;
     if (ceiling == 0 || ceiling > POOL_CEILING_MAX || ceiling <= pool->max_cas)
-        set_state(pool, &state->cas_ceiling, pool->max_cas + CEILING_STEP,
+        set_state(pool, &state->cas_ceiling,
+                  above < POOL_CEILING_MAX ? above : POOL_CEILING_MAX,
                   "it becomes larger than that of any item",
                   "the ceiling of the cas ids is not above them: it");
     look_at_flush(pool);

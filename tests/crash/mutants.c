@@ -40,7 +40,7 @@ static const struct {
      "the record that does not count may be written at any time"},
     {MUTATION_EARLY, "set_flush", "durable_flush_all", 2,
      "the record that does not count may be written at any time"},
-    {MUTATION_EARLY, "durable_set", "take_cas", 1,
+    {MUTATION_EARLY, "durable_set", "raise_ceiling", 1,
      "a ceiling that is raised early only skips ids"},
     {MUTATION_EARLY, "durable_set", "end_recovery", 1,
      "a ceiling that is raised early only skips ids"},

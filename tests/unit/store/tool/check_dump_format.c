@@ -91,6 +91,12 @@ START_TEST(what_a_line_lacks_is_told_with_its_place)
     says("do not match its sum");
     ck_assert_int_eq(read_with("0 0 17", "0 0 18"), -EINVAL);
     says("do not match its sum");
+    ck_assert_int_eq(read_with("0 0 17", "0 0 0"), -EINVAL);
+    says("the cas id 0 is not from 1 to 2^61 - 1");
+    ck_assert_int_eq(read_with("0 0 17", "0 0 2305843009213693952"), -EINVAL);
+    says("the cas id 2305843009213693952 is not");
+    ck_assert_int_eq(read_with("0 0 17", "0 0 2305843009213693951"), -EINVAL);
+    says("do not match its sum");
     ck_assert_int_eq(read_with("keyvalue\n", "keyvalueX\n"), -EINVAL);
     says("after 1 items: expected the end of a line");
     ck_assert_int_eq(read_with("end 1", "end 2"), -EINVAL);

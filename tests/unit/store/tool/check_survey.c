@@ -137,6 +137,23 @@ START_TEST(what_a_state_cannot_be_is_found_and_mended)
 }
 END_TEST
 
+START_TEST(a_ceiling_that_is_worked_out_is_one_that_opens)
+{
+    struct hop_entry *entry = damaged_entry(&damaged.items[7]);
+    entry->cas = POOL_CEILING_MAX - 1;
+    damaged_pool_fix_entry(entry);
+    damaged_put(damaged_state_at(offsetof(struct pool_state, cas_ceiling)),
+                UINT64_MAX);
+    struct damaged_outcome out = damaged_pool_judge(&damaged);
+    ck_assert_str_eq(out.error, "");
+    ck_assert_uint_eq(out.missing, 0);
+    ck_assert_uint_eq(out.changed, 1); /* its cas id */
+    ck_assert_uint_eq(
+        damaged_get(damaged_state_at(offsetof(struct pool_state, cas_ceiling))),
+        POOL_CEILING_MAX);
+}
+END_TEST
+
 START_TEST(each_bit_of_a_table_word_is_found_and_mended)
 {
     damaged_again(_i);
@@ -349,6 +366,7 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, each_bit_of_a_grain_word_is_found_and_mended);
     tcase_add_test(tcase, two_grains_of_one_number_are_told_apart);
     tcase_add_test(tcase, what_a_state_cannot_be_is_found_and_mended);
+    tcase_add_test(tcase, a_ceiling_that_is_worked_out_is_one_that_opens);
     tcase_add_loop_test(tcase, each_bit_of_a_table_word_is_found_and_mended, 0,
                         damaged_pools());
     tcase_add_test(tcase, a_used_pool_without_a_table_is_not_called_clean);

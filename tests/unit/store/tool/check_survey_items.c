@@ -203,6 +203,26 @@ START_TEST(extents_that_cross_a_border_are_found)
 }
 END_TEST
 
+START_TEST(a_cas_id_that_leaves_no_others_is_found_unless_it_was_given)
+{
+    static const uint64_t ceilings[] = {POOL_CAS_GIVEN, POOL_CAS_GIVEN + 2};
+    for (int given = 0; given < 2; given++) {
+        damaged_pool_restore(&damaged);
+        struct hop_entry *entry = damaged_entry(&damaged.items[7]);
+        entry->cas = POOL_CAS_GIVEN + 1;
+        damaged_pool_fix_entry(entry);
+        damaged_put(damaged_state_at(offsetof(struct pool_state, cas_ceiling)),
+                    ceilings[given]);
+        damaged_put(damaged_state_at(offsetof(struct pool_state, clean)), 0);
+        struct damaged_outcome out = damaged_pool_judge(&damaged);
+        ck_assert_str_eq(out.error, "");
+        ck_assert_uint_eq(out.damages, !given);
+        ck_assert_uint_eq(out.missing, !given);
+        ck_assert_uint_eq(out.changed, given); /* its cas id */
+    }
+}
+END_TEST
+
 START_TEST(a_key_that_is_not_the_entrys_is_found)
 {
     const struct damaged_item *item = damaged_of_form(HOP_FAR_ITEM, 1);
@@ -229,6 +249,8 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase,
                    of_two_items_with_the_same_bytes_the_later_one_is_kept);
     tcase_add_test(tcase, extents_that_cross_a_border_are_found);
+    tcase_add_test(tcase,
+                   a_cas_id_that_leaves_no_others_is_found_unless_it_was_given);
     tcase_add_test(tcase, a_key_that_is_not_the_entrys_is_found);
 }
 
