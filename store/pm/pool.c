@@ -7,14 +7,14 @@
  */
 #include "store/pm/pool.h"
 
+#include "store/pm/parts.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
-
-#define NO_GRAIN UINT64_MAX
 
 static const unsigned char zeroes[4096];
 
@@ -356,41 +356,6 @@ int pool_create(struct region *region, const char *name, uint64_t size,
 bool pool_exists(const struct region *region, const char *name)
 {
     return slot_of_name(region, name) != NULL;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* n grains as parts in the order of their offsets. head: the grain whose
- * first page is the pool's header, or NO_GRAIN. grains is sorted here. */
-static int parts_of(const struct region *region, uint64_t *grains, uint64_t n,
-                    uint64_t head, struct region_part **out, size_t *n_out)
-{
-    uint64_t grain = region->header->grain;
-    struct region_part *parts = malloc(n * sizeof(*parts));
-    size_t k = 0;
-    if (!parts)
-        return -ENOMEM;
-    qsort(grains, n, sizeof(*grains), by_number);
-    for (uint64_t i = 0; i < n; i++) {
-        struct region_part part = {region_grain_at(region, grains[i]), grain};
-        if (grains[i] == head) {
-            part.offset += POOL_HEADER_SIZE;
-            part.size -= POOL_HEADER_SIZE;
-        }
-        if (part.size == 0)
-            continue;
-        if (k > 0 && parts[k - 1].offset + parts[k - 1].size == part.offset)
-            parts[k - 1].size += part.size;
-        else
-            parts[k++] = part;
-    }
-    *out = parts;
-    *n_out = k;
-    return 0;
 }
 
 static int check_pool(const struct pool *pool, const char *name, char *error,
