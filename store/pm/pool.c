@@ -231,11 +231,19 @@ static void take_grains(struct region *region, uint64_t id, uint64_t index,
     }
 }
 
+/* Of a pool that is there, or that was deleted: what else may lie in a slot
+ * that is free nobody has looked at. */
+static bool id_was_given(const struct region_slot *slot)
+{
+    return slot->id <= UINT32_MAX && (slot->state != REGION_SLOT_FREE ||
+                                      slot->check == region_slot_check(slot));
+}
+
 static uint64_t next_id(const struct region *region)
 {
     uint64_t id = 0;
     for (uint32_t i = 0; i < region->header->slots; i++)
-        if (region->slots[i].id > id)
+        if (region->slots[i].id > id && id_was_given(&region->slots[i]))
             id = region->slots[i].id;
     for (uint64_t g = 0; g < region_grains(region); g++)
         if (region->words[g] >> 32 > id)
@@ -273,7 +281,7 @@ static int write_pool(struct region *region, struct region_slot *slot,
 {
     struct region_slot image = {
         .grains = n, .id = next_id(region), .created = (uint64_t)time(NULL)};
-    if (image.id > UINT32_MAX)
+    if (image.id == 0 || image.id > UINT32_MAX)
         return -ENOSPC;
     memcpy(image.name, name, strlen(name));
     image.check = region_slot_check(&image);

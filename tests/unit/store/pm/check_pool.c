@@ -235,6 +235,50 @@ START_TEST(a_damaged_directory_or_header_is_refused)
 }
 END_TEST
 
+/* Nobody has looked at it: only its state says something. */
+START_TEST(what_lies_in_a_free_slot_is_no_id)
+{
+    static const uint64_t ids[] = {UINT64_MAX, (uint64_t)1 << 40, UINT32_MAX,
+                                   5};
+    struct pool pool;
+    for (int i = 0; i < 4; i++) {
+        region.slots[20].id = ids[i];
+        ck_assert_msg(create("a", 4096) == 0, "%s", error);
+        ck_assert_uint_eq(region.slots[0].id, 1 + (uint64_t)i);
+        reopen();
+        ck_assert_int_eq(take(&pool, "a"), 0);
+        pool_close(&pool, true);
+        ck_assert_int_eq(drop("a", false), 0);
+    }
+}
+END_TEST
+
+START_TEST(the_id_of_a_deleted_pool_is_not_given_again)
+{
+    ck_assert_int_eq(create("a", 4096), 0);
+    ck_assert_int_eq(create("b", 4096), 0);
+    ck_assert_int_eq(drop("b", false), 0);
+    reopen(); /* no word of it is left */
+    ck_assert_int_eq(create("c", 4096), 0);
+    ck_assert_uint_eq(region.slots[1].id, 3);
+}
+END_TEST
+
+START_TEST(when_all_ids_are_given_no_pool_is_made)
+{
+    uint64_t left;
+    ck_assert_int_eq(create("a", 4096), 0);
+    region.words[0] = (uint64_t)UINT32_MAX << 32;
+    region.slots[0].id = UINT32_MAX;
+    region.slots[0].check = region_slot_check(&region.slots[0]);
+    left = pool_free_space(&region);
+    ck_assert_int_eq(create("b", 4096), -ENOSPC);
+    says("cannot make pool \"b\"");
+    reopen();
+    ck_assert_uint_eq(pool_free_space(&region), left);
+}
+END_TEST
+
 static bool count(void *context, const struct pool_info *info)
 {
     int *n = context;
@@ -266,6 +310,9 @@ int main(void)
     tcase_add_test(tcase, a_deleted_pool_is_zeroed_when_that_is_asked_for);
     tcase_add_test(tcase, what_a_crash_left_is_tidied_up);
     tcase_add_test(tcase, a_damaged_directory_or_header_is_refused);
+    tcase_add_test(tcase, what_lies_in_a_free_slot_is_no_id);
+    tcase_add_test(tcase, the_id_of_a_deleted_pool_is_not_given_again);
+    tcase_add_test(tcase, when_all_ids_are_given_no_pool_is_made);
     tcase_add_test(tcase, as_many_pools_as_slots_can_be_made_and_are_listed);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
