@@ -28,7 +28,9 @@ $(A64_UNIT): %: %.o $(A64)/support.a $(A64)/rooms.a
 	$(Q)aarch64-linux-gnu-gcc $(LDFLAGS) -o $@ $^ \
 		-L$(A64_ROOT)/usr/lib/aarch64-linux-gnu \
 		-L$(A64_ROOT)/lib/aarch64-linux-gnu -Wl,--allow-shlib-undefined \
-		-lcheck -lsubunit -lm -lrt -lpmem
+		-lcheck -lsubunit -lm -lrt -lpmem $(LDLIBS)
+
+$(A64)/tests/unit/store/pm/check_pool: LDLIBS += -Wl,--wrap=malloc
 
 $(A64)/$(COUNTING): override LDFLAGS += -Wl,--wrap=parser_next -Wl,--wrap=text_parse
 

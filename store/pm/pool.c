@@ -215,20 +215,24 @@ static uint64_t first_fit(const struct region *region, uint64_t n, uint64_t run)
     return first != NO_GRAIN ? first : first_run(region, run);
 }
 
-/* Give n free grains, from that one on and then from the first one, to a pool,
- * as contents; which is told in *taken. */
-static void take_grains(struct region *region, uint64_t id, uint64_t index,
-                        uint64_t n, uint64_t g, uint64_t *taken)
+/* n free grains, from that one on and then from the first one. */
+static void choose_grains(const struct region *region, uint64_t n, uint64_t g,
+                          uint64_t *chosen)
 {
     uint64_t grains = region_grains(region);
     assert(g < grains);
-    for (uint64_t i = 0; i < n; g = g + 1 < grains ? g + 1 : 0) {
-        if (counts(region, region->words[g]))
-            continue;
-        taken[i] = g;
-        region_set(region, &region->words[g], word_of(id, index + i));
-        i++;
-    }
+    for (uint64_t i = 0; i < n; g = g + 1 < grains ? g + 1 : 0)
+        if (!counts(region, region->words[g]))
+            chosen[i++] = g;
+}
+
+/* Give grains to a pool, as contents, when nothing but a write can fail any
+ * more: words that are left would meet later ones of the same index. */
+static void give_grains(struct region *region, uint64_t id, uint64_t index,
+                        const uint64_t *grains, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        region_set(region, &region->words[grains[i]], word_of(id, index + i));
 }
 
 /* Of a pool that is there, or that was deleted: what else may lie in a slot
@@ -288,7 +292,8 @@ static int write_pool(struct region *region, struct region_slot *slot,
     uint64_t *taken = malloc(n * sizeof(*taken));
     if (!taken)
         return -ENOMEM;
-    take_grains(region, image.id, 0, n, g, taken);
+    choose_grains(region, n, g, taken);
+    give_grains(region, image.id, 0, taken, n);
     int rc = write_header(region, taken[0], image.id);
     free(taken);
     if (rc < 0)
@@ -500,9 +505,10 @@ int pool_grow(struct pool *pool, uint64_t more, struct region_part **added,
     int rc = -ENOMEM;
     if (!taken)
         goto refuse;
-    take_grains(region, slot->id, slot->grains, n, first_fit(region, n, 1),
-                taken);
+    choose_grains(region, n, first_fit(region, n, 1), taken);
     rc = parts_of(region, taken, n, NO_GRAIN, added, n_added);
+    if (rc == 0)
+        give_grains(region, slot->id, slot->grains, taken, n);
     free(taken);
     if (rc < 0)
         goto refuse;

@@ -15,9 +15,21 @@
 #define SIZE (128u << 10)
 
 static int fd;
+static int mallocs_left = -1; /* until one fails; below 0: none does */
 static char path[32];
 static char error[256];
 static struct region region;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+/* The linker's --wrap. */
+void *__wrap_malloc(size_t size)
+{
+    if (mallocs_left >= 0 && mallocs_left-- == 0)
+        return NULL;
+    return __real_malloc(size);
+}
 
 static void open_region(void)
 {
@@ -148,6 +160,40 @@ START_TEST(a_pool_grows_into_grains_that_are_no_neighbours)
     ck_assert_uint_eq(pool.size, all - 8192);
     ck_assert_uint_eq(pool.n_parts, 2); /* around c */
     ck_assert_uint_eq(bytes_of(&pool), pool.size - POOL_HEADER_SIZE);
+    pool_close(&pool, true);
+}
+END_TEST
+
+/* One takes the gap behind a, the other one what follows c. */
+START_TEST(a_growth_without_memory_does_not_meet_a_later_one)
+{
+    static const uint64_t sizes[] = {4096, 16384};
+    struct region_part *added;
+    struct pool pool;
+    size_t n;
+    ck_assert_int_eq(create("a", 4096), 0);
+    ck_assert_int_eq(create("b", 4096), 0);
+    ck_assert_int_eq(create("c", 4096), 0);
+    ck_assert_int_eq(drop("b", false), 0);
+    ck_assert_int_eq(take(&pool, "a"), 0);
+    uint64_t left = pool_free_space(&region), more = sizes[!_i];
+    for (int nth = 0; nth < 2; nth++) {
+        mallocs_left = nth;
+        ck_assert_int_eq(
+            pool_grow(&pool, sizes[_i], &added, &n, error, sizeof(error)),
+            -ENOMEM);
+        says("cannot make pool \"a\" larger");
+        ck_assert_int_lt(mallocs_left, 0);
+    }
+    ck_assert_int_eq(pool_grow(&pool, more, &added, &n, error, sizeof(error)),
+                     0);
+    free(added);
+    ck_assert_uint_eq(pool_free_space(&region), left - more);
+    pool_close(&pool, true);
+    reopen();
+    ck_assert_int_eq(take(&pool, "a"), 0);
+    ck_assert_uint_eq(pool.size, 4096 + more);
+    ck_assert_uint_eq(pool_free_space(&region), left - more);
     pool_close(&pool, true);
 }
 END_TEST
@@ -307,6 +353,8 @@ int main(void)
     tcase_add_test(tcase, pools_share_a_region_and_are_found_by_name);
     tcase_add_test(tcase, what_cannot_be_is_refused_in_words);
     tcase_add_test(tcase, a_pool_grows_into_grains_that_are_no_neighbours);
+    tcase_add_loop_test(
+        tcase, a_growth_without_memory_does_not_meet_a_later_one, 0, 2);
     tcase_add_test(tcase, a_deleted_pool_is_zeroed_when_that_is_asked_for);
     tcase_add_test(tcase, what_a_crash_left_is_tidied_up);
     tcase_add_test(tcase, a_damaged_directory_or_header_is_refused);
