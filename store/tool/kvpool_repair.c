@@ -238,7 +238,7 @@ static int undo(struct view *view, const struct options *options)
         rc = region_refuse(view->path, r.error, sizeof(r.error), -EINVAL,
                            "has another size than after that repair");
     for (size_t i = 0; i < r.fixes.n && rc == 0; i++)
-        if (r.fixes.list[i].at + 8 > size ||
+        if (size < 8 || r.fixes.list[i].at > size - 8 ||
             view_word(view, r.fixes.list[i].at) != r.fixes.list[i].old)
             rc = region_refuse(view->path, r.error, sizeof(r.error), -EINVAL,
                                "was changed since that repair, at %#llx: it "
