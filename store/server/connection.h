@@ -67,6 +67,7 @@ void connection_free(struct connection *connection);
 void connection_reply(struct connection *connection, const void *data,
                       size_t len);
 void connection_reply_text(struct connection *connection, enum reply_text text);
+/* Of at most 511 bytes: the rest is cut off. */
 void connection_replyf(struct connection *connection, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -21,7 +21,9 @@ static void stat_number(struct connection *c, const char *name, uint64_t value)
 
 static void stat_text(struct connection *c, const char *name, const char *value)
 {
-    connection_replyf(c, "STAT %s %s\r\n", name, value);
+    connection_replyf(c, "STAT %s ", name);
+    connection_reply(c, value, strlen(value)); /* a path is a long line */
+    connection_reply(c, "\r\n", 2);
 }
 
 static void stat_zeros(struct connection *c, const char *const *names)

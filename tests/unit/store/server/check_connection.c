@@ -415,6 +415,23 @@ START_TEST(stats_end_and_name_what_operators_scrape)
 }
 END_TEST
 
+START_TEST(a_stat_as_long_as_a_path_ends_its_line)
+{
+    static char path_of_many[sizeof(options.pool)];
+    char expected[sizeof(options.pool) + 64];
+    int fd = client();
+
+    for (size_t len = 480; len < sizeof(path_of_many); len += len / 8) {
+        memset(path_of_many, 'p', len);
+        strcpy(options.pool, path_of_many);
+        sprintf(expected, "\r\nSTAT memory_file %s\r\nSTAT ", path_of_many);
+        ck_assert_msg(strstr(say(fd, "stats settings\r\n"), expected) != NULL,
+                      "no line of %zu bytes", len);
+    }
+    close(fd);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("connection");
@@ -439,6 +456,7 @@ int main(void)
     tcase_add_test(t,
                    stats_of_the_medium_tell_what_each_kind_of_operation_costs);
     tcase_add_test(t, stats_end_and_name_what_operators_scrape);
+    tcase_add_test(t, a_stat_as_long_as_a_path_ends_its_line);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
