@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/held_signals.h"
 #include "preload/helper_private.h"
 #include "preload/process.h"
 #include "preload/stats.h"
@@ -17,6 +18,23 @@ enum whom { EVERYBODY, THE_OPEN, THE_CLOSING };
 
 /* Forks of this thread that the helper stands still for. */
 static __thread int forking __attribute__((tls_model("initial-exec")));
+
+/*
+ * The list, without a handler of this thread in the midst of it: one that forks
+ * goes through the list, too.
+ */
+static void take_list(struct held_signals *held)
+{
+    held->on = false;
+    signals_hold(held);
+    lock_take(&helper.all_lock);
+}
+
+static void give_list(struct held_signals *held)
+{
+    lock_give(&helper.all_lock);
+    signals_release(held);
+}
 
 static bool is_meant(const struct endpoint *e, enum whom whom)
 {
@@ -36,10 +54,11 @@ static bool in_the_midst(struct endpoint *e)
 static int not_back(enum stream_wish wish, enum reason why, enum whom whom,
                     bool say)
 {
+    struct held_signals held;
     struct endpoint *e;
     int n = 0;
 
-    lock_take(&helper.all_lock);
+    take_list(&held);
     LIST_FOREACH(e, &helper.all, all) {
         if (stream_in_handler(&e->stream))
             continue;
@@ -56,7 +75,7 @@ static int not_back(enum stream_wish wish, enum reason why, enum whom whom,
         if (!stream_on_tcp(&e->stream) && is_meant(e, whom))
             n++;
     }
-    lock_give(&helper.all_lock);
+    give_list(&held);
     return n;
 }
 
@@ -93,13 +112,14 @@ static int wait_until_back(enum stream_wish wish, enum reason why,
 
 static int count_in_the_midst(void)
 {
+    struct held_signals held;
     struct endpoint *e;
     int n = 0;
 
-    lock_take(&helper.all_lock);
+    take_list(&held);
     LIST_FOREACH(e, &helper.all, all)
         n += in_the_midst(e);
-    lock_give(&helper.all_lock);
+    give_list(&held);
     return n;
 }
 
@@ -118,23 +138,25 @@ int helper_gather(enum stream_wish wish, enum reason why)
 
 void helper_abort_rest(void)
 {
+    struct held_signals held;
     struct endpoint *e;
 
-    lock_take(&helper.all_lock);
+    take_list(&held);
     LIST_FOREACH(e, &helper.all, all)
         if (!e->closing && (in_the_midst(e) || !stream_on_tcp(&e->stream)))
             stream_abort(&e->stream, REASON_RETURN_TIMEOUT);
-    lock_give(&helper.all_lock);
+    give_list(&held);
 }
 
 void helper_release(void)
 {
+    struct held_signals held;
     struct endpoint *e;
 
     atomic_fetch_sub(&process.no_ups, 1);
     if (!helper.started)
         return;
-    lock_take(&helper.all_lock);
+    take_list(&held);
     LIST_FOREACH(e, &helper.all, all) {
         if (stream_in_handler(&e->stream))
             continue; /* it was not asked */
@@ -144,7 +166,7 @@ void helper_release(void)
         stream_unlock_all(&e->stream);
         helper_ask(e, WORK_PROGRESS);
     }
-    lock_give(&helper.all_lock);
+    give_list(&held);
 }
 
 int helper_not_left(bool say)
