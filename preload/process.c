@@ -76,10 +76,11 @@ static void each_endpoint(void (*what)(struct endpoint *e))
     }
 }
 
-/* After fork two processes hold each socket: it stays on TCP. */
+/* After fork two processes hold each socket: it stays on TCP. One that is not
+ * connected yet may be, by either of them. */
 static void share(struct endpoint *e)
 {
-    if (e->state != ENDPOINT_CONNECTED)
+    if (e->state == ENDPOINT_LISTENING)
         return;
     if (family_counts(&e->holders)) {
         atomic_store(&e->shared, true);
@@ -99,17 +100,19 @@ static void share(struct endpoint *e)
 static void share_for_good(struct endpoint *e)
 {
     share(e);
-    if (e->state == ENDPOINT_CONNECTED)
+    if (e->state != ENDPOINT_LISTENING)
         atomic_store(&e->ineligible, true);
     /* And never shrinks: others stay on TCP, too. */
     if (family_counts(&e->holders))
         family_grows(&e->holders);
 }
 
+/* One that was counted before it listened goes on being counted. */
 static void grow_family(struct endpoint *e)
 {
-    if (process.settings.up_after_fork && e->state == ENDPOINT_CONNECTED &&
-        (family_counts(&e->holders) || !atomic_load(&e->ineligible)))
+    if (family_counts(&e->holders) ||
+        (process.settings.up_after_fork && e->state != ENDPOINT_LISTENING &&
+         !atomic_load(&e->ineligible)))
         family_grows(&e->holders);
 }
 

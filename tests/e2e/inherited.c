@@ -3,12 +3,13 @@
  *
  * What a socket gets from elsewhere: options of its listener or from before
  * connect, and what another number or another process does to the same file,
- * before the stream leaves TCP or while it is on a link.
+ * before the stream is connected or leaves TCP, or while it is on a link.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -303,6 +304,111 @@ static void time_out_of_anothers_listener(void)
     said("server", child_status(pid));
 }
 
+/* b anew, which is connected to nobody yet. Returns who will accept it. */
+static int unconnected(uint16_t *port)
+{
+    int listener = tcp_listen("4", port);
+
+    close(a);
+    close(b);
+    b = socket(AF_INET, SOCK_STREAM, 0);
+    return listener;
+}
+
+static void connect_now(int listener, uint16_t port)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+    said("connect", connect(b, (struct sockaddr *)&to, sizeof(to)));
+    a = accept(listener, NULL, NULL);
+    settle_pair(a, b);
+}
+
+static void comes_from(const char *who)
+{
+    char word[8] = "";
+
+    said(who, recv(a, word, 4, MSG_WAITALL));
+    printf("  %s\n", word);
+}
+
+static void connected_by_a_child(void)
+{
+    uint16_t port = 0;
+    int listener = unconnected(&port), ready[2];
+    char word[8] = "";
+    pid_t pid;
+
+    if (pipe(ready) < 0)
+        die("pipe");
+    pid = fork_limited(8);
+    if (pid == 0) {
+        connect_now(listener, port);
+        (void)!write(ready[1], "x", 1);
+        comes_from("the parent");
+        (void)!write(a, "back", 4);
+        _exit(0);
+    }
+    (void)!read(ready[0], word, 1);
+    said("write", send(b, "word", 4, MSG_NOSIGNAL));
+    said("read", recv(b, word, 4, MSG_WAITALL));
+    printf("  %s\n", word);
+    said("child", child_status(pid));
+    said("the end", read(b, word, 1));
+}
+
+static void behind_a_fork(bool child_writes)
+{
+    uint16_t port = 0;
+    int listener = unconnected(&port), ready[2];
+    pid_t pid;
+
+    if (pipe(ready) < 0)
+        die("pipe");
+    pid = fork_limited(8);
+    if (pid == 0) {
+        (void)!read(ready[0], &(char){0}, 1);
+        if (child_writes)
+            (void)!write(b, "word", 4);
+        _exit(0);
+    }
+    connect_now(listener, port);
+    (void)!write(ready[1], "x", 1);
+    if (child_writes)
+        comes_from("the child");
+    said("child", child_status(pid));
+    talk("alone", a, b);
+}
+
+static void connected_behind_a_fork(void)
+{
+    behind_a_fork(true);
+}
+
+/* Once the child has ended the stream is ours alone. */
+static void connected_beside_a_child(void)
+{
+    behind_a_fork(false);
+    moves();
+}
+
+/* Of system(), which nobody sees being made. */
+static void connected_beside_a_command(void)
+{
+    uint16_t port = 0;
+    int listener = unconnected(&port), ready[2];
+
+    if (pipe(ready) < 0 || dup2(ready[0], 8) < 0 || dup2(b, 9) < 0)
+        die("pipe");
+    said("system", system("{ read go <&8; printf word >&9; } &"));
+    connect_now(listener, port);
+    (void)!write(ready[1], "go\n", 3);
+    comes_from("the command");
+    talk("afterwards", a, b);
+}
+
 static const struct test_case cases[] = {
     {"linger_of_listener", linger_of_listener, STAYS},
     {"time_out_of_listener", time_out_of_listener, STAYS},
@@ -316,6 +422,10 @@ static const struct test_case cases[] = {
     {"nonblock_of_a_child", nonblock_of_a_child, GOES_UP},
     {"time_out_of_a_child", time_out_of_a_child, GOES_UP},
     {"shutdown_by_a_child", shutdown_by_a_child, GOES_UP},
+    {"connected_by_a_child", connected_by_a_child, GOES_UP},
+    {"connected_behind_a_fork", connected_behind_a_fork, GOES_UP},
+    {"connected_beside_a_child", connected_beside_a_child, GOES_UP},
+    {"connected_beside_a_command", connected_beside_a_command, GOES_UP},
     {"by_another_number", by_another_number, STAYS},
     {"by_number", by_number, STAYS},
     {"time_out_of_anothers_listener", time_out_of_anothers_listener, STAYS},
