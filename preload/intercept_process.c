@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "preload/helper.h"
+#include "preload/intercept_sandbox.h"
 #include "preload/stats.h"
 
 enum { ARGUMENTS_MOST = 4096 };
@@ -233,6 +234,10 @@ EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
     va_end(args);
     if ((flags & CLONE_VM) || run == NULL || stack == NULL)
         return REAL(clone)(run, stack, flags, arg, more[0], more[1], more[2]);
+    if (flags & CLONE_FILES) {
+        before_shared_descriptors();
+        return REAL(clone)(run, stack, flags, arg, more[0], more[1], more[2]);
+    }
     process_before_fork();
     rc = REAL(clone)(start_cloned, stack, flags, &child, more[0], more[1],
                      more[2]);

@@ -67,6 +67,13 @@ int unshare_descriptors(void)
     return finish(REAL(close_range)(~0u, ~0u, CLOSE_RANGE_UNSHARE));
 }
 
+/* Neither process sees what the other one does with the numbers of both. */
+void before_shared_descriptors(void)
+{
+    process_before_withdrawal(REASON_UNSHARED);
+    process_withdraw(true);
+}
+
 /* No way back: with the filter in place there is nothing we may call. */
 void before_seccomp(unsigned long mode, const void *filter)
 {

@@ -66,6 +66,10 @@ static long clone_by_number(const long *a)
     bool forks = !((unsigned long)a[0] & CLONE_VM);
     long rc;
 
+    if (forks && ((unsigned long)a[0] & CLONE_FILES)) {
+        before_shared_descriptors();
+        forks = false;
+    }
     if (forks)
         process_before_fork();
     rc = raw_syscall(SYS_clone, a);

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -227,6 +228,75 @@ static void descriptors_of_a_thread(void)
     show_events("a", a);
 }
 
+/* A child on our table of descriptors, in memory of its own. */
+static int opens[2], tells[2];
+
+static void writes_by_number(int *fds)
+{
+    if (read(tells[0], fds, sizeof(int)) != sizeof(int) ||
+        write(*fds, "word", 4) != 4)
+        _exit(9);
+}
+
+static int uses_our_table(void *arg)
+{
+    int fds[2];
+
+    tcp_pair("4", 0, &fds[0], &fds[1]);
+    settle_pair(fds[0], fds[1]);
+    (void)!write(fds[0], "word", 4);
+    (void)!write(opens[1], fds, sizeof(fds));
+    writes_by_number(fds);
+    return arg != NULL;
+}
+
+static void reads_word(const char *what, int fd)
+{
+    char word[8] = "";
+
+    said(what, recv(fd, word, 4, MSG_WAITALL));
+    printf("  %s\n", word);
+}
+
+static void shares_table(bool by_number)
+{
+    static char stack[262144] __attribute__((aligned(16)));
+    int fds[2];
+    pid_t pid;
+
+    if (pipe(opens) < 0 || pipe(tells) < 0)
+        die("pipe");
+    fflush(stdout);
+    if (by_number)
+        pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    else
+        pid = clone(uses_our_table, stack + sizeof(stack),
+                    CLONE_FILES | SIGCHLD, NULL);
+    if (pid == 0)
+        _exit(uses_our_table(NULL));
+    said("numbers", read(opens[0], fds, sizeof(fds)));
+    reads_word("of the child", fds[1]);
+    talk("by the child's numbers", fds[0], fds[1]);
+    talk("by ours", a, b);
+    tcp_pair("4", 0, &fds[0], &fds[1]);
+    settle_pair(fds[0], fds[1]);
+    (void)!write(tells[1], fds, sizeof(int));
+    reads_word("by the child", fds[1]);
+    said("child", child_status(pid));
+    said("unshare", unshare(CLONE_FILES));
+    talk("alone", a, b);
+}
+
+static void shares_descriptors(void)
+{
+    shares_table(false);
+}
+
+static void shares_descriptors_by_number(void)
+{
+    shares_table(true);
+}
+
 /* Neither a range nor flags: nothing is closed. */
 static void odd_ranges(void)
 {
@@ -368,6 +438,8 @@ static const struct test_case cases[] = {
     {"own_descriptors", own_descriptors, RETURNS},
     {"own_descriptors_by_range", own_descriptors_by_range, RETURNS},
     {"descriptors_of_a_thread", descriptors_of_a_thread, RETURNS},
+    {"shares_descriptors", shares_descriptors, RETURNS},
+    {"shares_descriptors_by_number", shares_descriptors_by_number, RETURNS},
     {"odd_ranges", odd_ranges, STAYS},
     {"threads_at_once", threads_at_once, RETURNS},
     {"harmless_namespaces", harmless_namespaces, STAYS},
