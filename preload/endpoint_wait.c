@@ -313,12 +313,13 @@ ssize_t endpoint_recv(struct endpoint *e, const struct iovec *iov, int n,
     ssize_t rc = recv_inside(e, iov, n, flags, &call);
 
     call_ends(e, &call);
+    process_stop_at_end();
     return rc;
 }
 
 static ssize_t broken_pipe(int flags)
 {
-    if (!(flags & MSG_NOSIGNAL))
+    if (!(flags & MSG_NOSIGNAL) && !process_ends())
         raise(SIGPIPE);
     return -EPIPE;
 }
@@ -418,5 +419,6 @@ ssize_t endpoint_send(struct endpoint *e, const struct iovec *iov, int n,
     ssize_t rc = send_inside(e, iov, n, flags, &call);
 
     call_ends(e, &call);
+    process_stop_at_end();
     return rc;
 }

@@ -26,6 +26,7 @@
 #include "preload/stats.h"
 #include "preload/waiter.h"
 #include "transport/kernel_calls.h"
+#include "transport/pause.h"
 
 struct process process = {.ringer = -1};
 
@@ -138,6 +139,7 @@ void process_share_inherited(bool all)
 void *fastsock_before_vfork(void)
 {
     if (process.ready && !in_vfork_child()) {
+        process_stop_at_end();
         helper_gather(WISH_RETURN, REASON_FORK);
         process_share_inherited(true);
         vfork_parent = (pid_t)syscall(SYS_getpid);
@@ -149,6 +151,7 @@ static void before_fork(void)
 {
     if (!process.ready || in_vfork_child())
         return;
+    process_stop_at_end();
     helper_gather(WISH_RETURN, REASON_FORK);
     each_endpoint(grow_family);
     epoll_sets_before_fork();
@@ -230,6 +233,7 @@ static void after_fork_child(void)
     process.pid = (pid_t)syscall(SYS_getpid);
     lock_init(&withdrawal);
     atomic_store(&process.main_left, false);
+    atomic_store(&process.leaver, 0);
     atomic_store(&process.no_ups, 0);
     atomic_store(&process.spinners, 0);
     spin_quota_after_fork();
@@ -277,6 +281,7 @@ void process_before_exec(enum reason why, bool image_goes)
 
     if (!process.ready || in_vfork_child())
         return;
+    process_stop_at_end();
     not_back = helper_gather(WISH_RETURN, why);
     member_hides(); /* a child, or the new image, may have what we have */
     if (image_goes)
@@ -315,18 +320,56 @@ static void leave_family(struct endpoint *e)
         family_leave(&e->holders);
 }
 
+/* The caller is a signal handler, and its thread holds a lock of a stream. */
+static bool in_the_midst_of_a_call(void)
+{
+    unsigned rows = fd_rows_used();
+
+    if (lock_entered > 0)
+        return true;
+    for (unsigned fd = 0; fd < rows; fd++) {
+        struct endpoint *e = fd_endpoint((int)fd);
+
+        if (e != NULL && stream_is_mine(&e->stream))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * On the kernel the process would have ended by now. The one that ends it
+ * waits for locks of streams, and may wait for us as it writes out its FILEs:
+ * so not with such a lock, and not for ever.
+ */
+void process_await_end(void)
+{
+    uint64_t until =
+        clock_ns() + 2 * process.settings.return_timeout_ms * 1000000;
+    struct timespec t = {0, 1000000};
+
+    if (atomic_load(&process.leaver) == lock_my_id() ||
+        in_the_midst_of_a_call())
+        return;
+    while (clock_ns() < until)
+        syscall(SYS_nanosleep, &t, NULL);
+}
+
 /* The process ends: no record may wait for an answer that never comes. */
 void process_leave(void)
 {
-    static _Atomic bool left;
+    uint32_t nobody = 0;
 
     /* Behind a filter not even this much may be called. */
     if (!process.ready &&
         (!process.withdrawn || process.settings.report[0] == '\0'))
         return;
-    if (in_vfork_child() || atomic_exchange(&left, true) ||
-        process.pid != (pid_t)syscall(SYS_getpid))
+    if (in_vfork_child() || process.pid != (pid_t)syscall(SYS_getpid))
         return;
+    if (!atomic_compare_exchange_strong(&process.leaver, &nobody,
+                                        lock_my_id())) {
+        process_await_end();
+        return;
+    }
     if (process.ready) {
         helper_gather(WISH_LEAVE, REASON_CLOSED);
         each_endpoint(leave_family);

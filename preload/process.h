@@ -18,6 +18,7 @@ struct process {
     bool ready;             /* start-up is over and acceleration is wanted */
     _Atomic bool main_left; /* by pthread_exit */
     bool withdrawn;         /* ready no more; our descriptors are still there */
+    _Atomic uint32_t leaver; /* the thread that ends it, or 0 */
     struct settings settings;
     char program[64]; /* base name of the executable */
     uint64_t bell_token;
@@ -52,7 +53,27 @@ void *fastsock_before_vfork(void);
 bool process_closes_by_exec(int fd);
 /* A child of ours may hold these sockets: all, or those not close-on-exec. */
 void process_share_inherited(bool all);
+
+/* By the thread that ends the process, as the last thing that it does. */
 void process_leave(void);
+void process_await_end(void);
+
+static inline bool process_ends(void)
+{
+    return __builtin_expect(
+        atomic_load_explicit(&process.leaver, memory_order_relaxed) != 0, 0);
+}
+
+/*
+ * By a thread that has used a stream, or is about to make a process: if another
+ * one ends this process, it does not go on with what it has seen of that.
+ */
+static inline void process_stop_at_end(void)
+{
+    if (process_ends())
+        process_await_end();
+}
+
 uint64_t process_new_token(void);
 /* Registers what happens around fork(2). 0 or an errno. */
 int process_watch_forks(void);
