@@ -265,10 +265,3 @@ EXPORT void _exit(int status)
 }
 ALIAS(_exit)
 void _Exit(int status);
-
-EXPORT void quick_exit(int status)
-{
-    process_leave();
-    REAL(quick_exit)(status);
-    __builtin_unreachable();
-}

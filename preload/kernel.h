@@ -95,7 +95,6 @@
     X(int, system, (const char *))                                             \
     X(FILE *, popen, (const char *, const char *))                             \
     X(void, _exit, (int))                                                      \
-    X(void, quick_exit, (int))                                                 \
     X(pid_t, vfork, (void))                                                    \
     X(void, pthread_exit, (void *))                                            \
     X(int, clone, (int (*)(void *), void *, int, void *, ...))                 \

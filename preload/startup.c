@@ -30,6 +30,18 @@ static void complain(void *arg, const char *line)
     log_error("%s", line);
 }
 
+/*
+ * Behind all that the program does at its end: what was registered first runs
+ * last, and what on_exit() knows is no library's, so it runs after the
+ * destructors of all of them.
+ */
+static void leave(int status, void *arg)
+{
+    (void)status;
+    (void)arg;
+    process_leave();
+}
+
 __attribute__((constructor)) static void start_up(void)
 {
     kernel_resolve();
@@ -41,7 +53,8 @@ __attribute__((constructor)) static void start_up(void)
     }
     log_init("fastsock", process.settings.log_level);
     if (process_watch_forks() != 0 || waiters_start() != 0 ||
-        endpoint_places_start() != 0 || epoll_sets_start() != 0) {
+        endpoint_places_start() != 0 || epoll_sets_start() != 0 ||
+        on_exit(leave, NULL) != 0 || at_quick_exit(process_leave) != 0) {
         log_error("not enough memory: acceleration is off");
         return;
     }
@@ -53,7 +66,9 @@ __attribute__((constructor)) static void start_up(void)
     process.ready = true;
 }
 
+/* The libraries of a device have destructors: not behind those. */
 __attribute__((destructor)) static void shut_down(void)
 {
-    process_leave();
+    if (backends_between_hosts)
+        process_leave();
 }

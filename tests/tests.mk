@@ -68,6 +68,15 @@ $(B)/tests/e2e/calls_fortified.o: tests/e2e/calls.c
 	$(if $(V),,@echo '  CC    $< (fortified)')
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -O2 -D_FORTIFY_SOURCE=2 -c -o $@ $<
 
+# A library that one of them loads.
+E2E_LIBRARY := $(B)/tests/e2e/library/last_words.so
+
+$(E2E_LIBRARY): %.so: %.o
+	$(if $(V),,@echo '  LD    $@')
+	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $<
+
+$(B)/tests/e2e/ends: | $(E2E_LIBRARY)
+
 $(E2E_PROG): %: %.o $(E2E_SUPPORT)
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^)
@@ -138,7 +147,7 @@ check-threads: deps
 
 # Under a library whose threads stop now and then at each fence and lock: what
 # waits, and what moves.
-DELAYED := stress/ differential/ e2e/blocking e2e/edges e2e/echo e2e/forked e2e/handlers \
+DELAYED := stress/ differential/ e2e/blocking e2e/edges e2e/echo e2e/ends e2e/forked e2e/handlers \
 	e2e/handover e2e/inherited e2e/one_way e2e/passes e2e/processes e2e/readiness e2e/returns e2e/semantics \
 	e2e/stopped e2e/threads e2e/told_once e2e/transfers e2e/turns
 check-delays: deps

@@ -1,15 +1,17 @@
 /*
  * usage: ends [CASE]
  *
- * A process ends, and threads use its connections up to the last moment. They
- * are gone then, and see nothing of it; the other end gets what was written,
- * and the end.
+ * A process ends: what handlers and destructors still do with its connections,
+ * and threads that use them up to the last moment. They are gone then, and see
+ * nothing of it; the other end gets what was written, and the end.
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,6 +53,94 @@ static void show_status(void)
     waitpid(child, &status, 0);
     printf("  status %x\n", (unsigned)status);
 }
+
+/* Its words come back to it until it ends. */
+static void answer_child(void (*does)(void))
+{
+    char word[4];
+
+    start_child(does);
+    echo_words(b, word);
+    (void)!write(b, word, 4);
+    echo_words(b, word);
+    said("the end", recv(b, word, 1, 0));
+    show_status();
+}
+
+static void word_and_back(const char *who)
+{
+    char word[8] = "";
+    ssize_t n = write(a, "word", 4);
+
+    printf("  %s: %zd, %zd %s\n", who, n, recv(a, word, 4, MSG_WAITALL), word);
+}
+
+static void at_exit(void)
+{
+    word_and_back("atexit");
+}
+
+static void on_its_exit(int status, void *arg)
+{
+    (void)arg;
+    printf("  status %d\n", status);
+    word_and_back("on_exit");
+}
+
+static void load_library(void)
+{
+    char path[4096] = "", *name;
+    void *library;
+    int *to;
+
+    (void)!readlink("/proc/self/exe", path, sizeof(path) - 64);
+    name = strrchr(path, '/');
+    strcpy(name + 1, "library/last_words.so");
+    library = dlopen(path, RTLD_NOW);
+    to = library != NULL ? dlsym(library, "last_words_to") : NULL;
+    if (to == NULL)
+        die("%s: %s", path, dlerror());
+    *to = a;
+}
+
+static void exits_with_handlers(void)
+{
+    atexit(at_exit);
+    on_exit(on_its_exit, NULL);
+    load_library();
+    exit(3);
+}
+
+static void handlers_at_exit(void)
+{
+    answer_child(exits_with_handlers);
+}
+
+static void at_first(void)
+{
+    word_and_back("first");
+}
+
+static void at_last(void)
+{
+    word_and_back("second");
+    (void)!write(a, "last", 4);
+    said("back", recv(a, (char[4]){0}, 4, MSG_WAITALL));
+}
+
+static void exits_quickly(void)
+{
+    at_quick_exit(at_last);
+    at_quick_exit(at_first);
+    quick_exit(4);
+}
+
+static void handlers_at_quick_exit(void)
+{
+    answer_child(exits_quickly);
+}
+
+/* ---- threads that go on ---- */
 
 static char block[5000];
 
@@ -230,6 +320,8 @@ static void reader_at_exit(void)
 }
 
 static const struct test_case cases[] = {
+    {"handlers_at_exit", handlers_at_exit, GOES_UP},
+    {"handlers_at_quick_exit", handlers_at_quick_exit, GOES_UP},
     {"writer_at_exit", writer_at_exit, GOES_UP},
     {"writer_at_end", writer_at_end, GOES_UP},
     {"writer_at_quick_exit", writer_at_quick_exit, GOES_UP},

@@ -1,5 +1,6 @@
 #!/bin/sh
-# A process ends: no other thread sees anything of it.
+# A process ends: its handlers and destructors use its connections as ever, and
+# no other thread sees anything of the end.
 . "$(dirname "$0")/lib.inc"
 limit=60
 compare_cases ends
