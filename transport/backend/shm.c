@@ -427,12 +427,18 @@ static void shm_peer_arm(struct peer *peer, unsigned waiter, bool on)
     atomic_store_explicit(&w->armed, on, memory_order_relaxed);
 }
 
+/* A peer may set bits of words that there are not: nobody takes those. */
+static uint64_t marked_words(struct shm_waiter *w)
+{
+    return atomic_load(&w->marked) & ((UINT64_C(1) << SHM_MARK_WORDS) - 1);
+}
+
 static bool shm_peer_has_mark(struct peer *peer, unsigned waiter)
 {
     struct arena *arena = arena_of(peer);
     struct shm_waiter *w = waiters_of(arena, arena->side) + waiter;
 
-    return atomic_load_explicit(&w->marked, memory_order_acquire) != 0;
+    return marked_words(w) != 0;
 }
 
 static void *shm_peer_next_mark(struct peer *peer, unsigned waiter)
@@ -442,8 +448,7 @@ static void *shm_peer_next_mark(struct peer *peer, unsigned waiter)
 
     /* A peer that never stops marking must not hold us here. */
     for (int looks = 0; looks < SHM_LINKS + 2 * SHM_MARK_WORDS; looks++) {
-        uint64_t marked =
-            atomic_load(&w->marked) & ((UINT64_C(1) << SHM_MARK_WORDS) - 1);
+        uint64_t marked = marked_words(w);
         unsigned i;
         uint64_t bits;
         void *owner;

@@ -349,6 +349,8 @@ START_TEST(marks_of_links_that_do_not_exist_lead_nowhere)
         found++;
     }
     ck_assert_int_eq(found, 1);
+    /* Not of words that do not exist either: nothing wakes us for ever. */
+    ck_assert(!r->ops->peer_has_mark(r->peer, WAITER));
 }
 END_TEST
 
