@@ -70,7 +70,7 @@ struct meeting {
     TAILQ_ENTRY(meeting) line;
     struct watch listener;
     struct timer timer;
-    void *with; /* whom it is being negotiated with */
+    void *with; /* whom it is being negotiated with, or who was asked */
     uint32_t number;
     uint64_t until_ns, bound_ns;
     bool active, named, waits, asks;

@@ -442,6 +442,7 @@ struct channel *channel_open(struct shm *shm, int fd)
     if (channel == NULL || kept < 0)
         goto close_fd;
     channel->shm = shm;
+    channel->serial = ++shm->last_serial;
     channel->watch.fd = kept;
     channel->watch.ready = on_channel;
     channel->watch.arg = channel;

@@ -7,11 +7,14 @@
  * (shm_names.c). An accepting end that is asked before it is ready keeps the
  * question for a while. A HELLO is said only while the channel has room, and
  * few of those before it wait for their answer: what a peer has no room for is
- * kept, but not without end.
+ * kept, but not without end. An answer is followed only on a channel on which
+ * its question was asked.
  */
 #include "transport/backend/shm_private.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
@@ -22,6 +25,12 @@ enum {
     CALLS_DOUBLE = 6,         /* so often, at most */
     LOST_MOST = 16,           /* arenas that a guest could not take */
     PATIENCE = 10 /* times as long with a process that has the library */
+};
+
+/* A channel on which a meeting has said HELLO. */
+struct question {
+    struct question *next;
+    uint64_t serial; /* of the channel, which may be gone */
 };
 
 /* FNV-1a of the address pair; not 0. */
@@ -85,6 +94,41 @@ static bool same_name(const struct connection_name *n,
            memcmp(n->client, b->addr_client, 16) == 0;
 }
 
+static bool has_asked(const struct meeting *m, const struct channel *channel)
+{
+    const struct question *q = m->with;
+
+    while (q != NULL && q->serial != channel->serial)
+        q = q->next;
+    return q != NULL;
+}
+
+static bool note_asked(struct meeting *m, const struct channel *channel)
+{
+    struct question *q;
+
+    if (has_asked(m, channel))
+        return true;
+    q = malloc(sizeof(*q));
+    if (q == NULL)
+        return false;
+    q->serial = channel->serial;
+    q->next = m->with;
+    m->with = q;
+    return true;
+}
+
+static void forget_asked(struct meeting *m)
+{
+    struct question *q = m->with, *next;
+
+    for (; q != NULL; q = next) {
+        next = q->next;
+        free(q);
+    }
+    m->with = NULL;
+}
+
 void meeting_cancel(struct meeting *m)
 {
     struct meeting **at;
@@ -92,6 +136,7 @@ void meeting_cancel(struct meeting *m)
     if (!m->active)
         return;
     m->active = false;
+    forget_asked(m);
     names_leave(m);
     loop_timer_clear(shm_of(m)->loop, &m->timer);
     for (at = bucket_of(shm_of(m), m->key); *at != m; at = &(*at)->next)
@@ -247,17 +292,38 @@ void meet_hello(struct channel *channel, const struct control_message *msg,
     e->body = *body;
 }
 
-/* Likely one of m and its neighbours. */
-static struct meeting *by_number(struct shm *shm, uint64_t number,
-                                 struct meeting *m)
+static struct meeting *by_number(struct shm *shm, uint64_t number)
 {
+    struct meeting *m = shm->meetings[number % SHM_BUCKETS];
+
     while (m != NULL && (!m->initiator || m->number != number))
         m = m->next;
-    for (unsigned i = 0; m == NULL && i < SHM_BUCKETS; i++)
-        for (m = shm->meetings[i]; m != NULL; m = m->next)
-            if (m->initiator && m->number == number)
-                break;
     return m;
+}
+
+/*
+ * One that nobody else can tell, and no other meeting has; not 0. It leads to
+ * the bucket of the key.
+ */
+static uint32_t new_number(struct shm *shm, const struct meeting *m)
+{
+    uint32_t bucket = (uint32_t)(bucket_of(shm, m->key) - shm->meetings);
+    uint32_t number;
+
+    do {
+        if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != sizeof(number))
+            number = (uint32_t)clock_ns();
+        number = number / SHM_BUCKETS * SHM_BUCKETS + bucket;
+    } while (number == 0 || by_number(shm, number) != NULL);
+    return number;
+}
+
+/* Who asked this on that channel; NULL: nobody, or not any more. */
+static struct meeting *who_asked(const struct channel *channel, uint64_t number)
+{
+    struct meeting *m = by_number(channel->shm, number);
+
+    return m != NULL && has_asked(m, channel) ? m : NULL;
 }
 
 static bool same_server(const struct served_address *a,
@@ -321,8 +387,7 @@ static enum reason welcome_fault(struct meeting *m, struct arena *p,
 void meet_welcome(struct channel *channel, const struct control_message *msg,
                   const struct hello_body *body)
 {
-    struct meeting *m = by_number(channel->shm, msg->number,
-                                  *bucket_of(channel->shm, key_of_body(body)));
+    struct meeting *m = who_asked(channel, msg->number);
     uint32_t idx = msg->link & 0xffff;
     struct control_message bye = {
         .type = MESSAGE_BYE, .link = msg->link, .stream = 1};
@@ -354,7 +419,7 @@ void meet_welcome(struct channel *channel, const struct control_message *msg,
 
 void meet_refused(struct channel *channel, const struct control_message *msg)
 {
-    struct meeting *m = by_number(channel->shm, msg->number, NULL);
+    struct meeting *m = who_asked(channel, msg->number);
 
     if (m != NULL)
         meet_fail(m, reason_from(msg->reason));
@@ -372,6 +437,8 @@ bool meet_say_hello(struct meeting *m, struct channel *channel)
     struct control_message hello = {.type = MESSAGE_HELLO, .number = m->number};
     struct hello_body body;
 
+    if (!note_asked(m, channel))
+        return false;
     body_of(m, &body);
     channel->unanswered++;
     return channel_send(channel, &hello, &body, -1) == 0;
@@ -487,11 +554,12 @@ void meeting_start(struct backend *backend, struct meeting *m)
     m->listener.fd = -1;
     m->listener.added = false;
     m->waits = m->asks = false;
-    m->number = ++shm->next_number;
+    m->with = NULL;
     m->until_ns = now + shm->config.meet_ns;
     m->timer.expired = on_timer;
     m->timer.arg = m;
     m->key = key_of_name(&m->name);
+    m->number = m->initiator ? new_number(shm, m) : 0;
     m->next = *bucket_of(shm, m->key);
     *bucket_of(shm, m->key) = m;
     loop_timer_set(shm->loop, &m->timer, m->until_ns);

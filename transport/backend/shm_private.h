@@ -63,6 +63,7 @@ struct channel {
     struct watch watch;
     struct shm *shm;
     struct channel *next;
+    uint64_t serial;       /* no other one of this process has or had it */
     struct lock lock;      /* of what is unsent, and so of the order */
     struct unsent *unsent; /* a ring: what found no room in the socket */
     unsigned unsent_size, first_unsent, n_unsent;
@@ -106,6 +107,7 @@ struct shm {
     const struct link_events *events;
     uint32_t pid; /* ours */
     struct channel *channels;
+    uint64_t last_serial;
     struct meeting *meetings[SHM_BUCKETS]; /* by key */
     struct early_hello early[SHM_EARLY];
     uint64_t early_key[SHM_EARLY];
@@ -114,7 +116,6 @@ struct shm {
     TAILQ_HEAD(, meeting) waiting; /* for a name, or for room in a channel */
     unsigned n_named;
     struct timer turn; /* of who waits */
-    uint32_t next_number;
     uint64_t links;
     _Atomic uint64_t memory; /* of rings; any thread may stretch one */
     struct known_address known[16];

@@ -308,6 +308,74 @@ START_TEST(a_welcome_to_memory_never_offered_is_answered_with_bye)
 }
 END_TEST
 
+/* What left[1] has asked on `asked` is answered by another one. */
+static void answer_in_its_place(int asked, int other, uint64_t number)
+{
+    struct control_message m, w = {.type = MESSAGE_WELCOME, .number = number};
+    int fd = arena_file(shm_arena_size(RING), good);
+    uint8_t bytes[HELLO_SIZE];
+
+    raw = other;
+    offer(0, &fd, 1);
+    close(fd);
+    say(bytes, hello_about(1, bytes, w, CONTROL_VERSION), NULL, 0);
+    ck_assert_int_eq(left[1].done, 0);
+    hear(&m);
+    ck_assert_int_eq(m.type, MESSAGE_BYE);
+    say_message((struct control_message){
+        .type = MESSAGE_REFUSE, .number = number, .reason = REASON_OTHER});
+    ck_assert_int_eq(left[1].done, 0);
+    raw = asked;
+}
+
+START_TEST(a_meeting_follows_only_who_was_asked)
+{
+    struct control_message m;
+    int asked, other;
+
+    accept_left(&m);
+    asked = raw;
+    party_start(&right[2], &here, false, 2);
+    other = call_at(2);
+    answer_in_its_place(asked, other, m.number);
+    say_message((struct control_message){
+        .type = MESSAGE_REFUSE, .number = m.number, .reason = REASON_LIMIT});
+    ck_assert_int_eq(left[1].done, 1);
+    ck_assert_uint_eq(left[1].why, REASON_LIMIT);
+    close(other);
+}
+END_TEST
+
+/* It may well lie where the one that was asked lay. */
+START_TEST(a_channel_that_is_opened_later_was_not_asked)
+{
+    struct control_message m;
+
+    accept_left(&m);
+    close(raw);
+    turn(1);
+    ck_assert_uint_eq(n_channels(&here), 0);
+    party_start(&right[2], &here, false, 2);
+    raw = call_at(2);
+    answer_in_its_place(raw, raw, m.number);
+}
+END_TEST
+
+START_TEST(nobody_can_tell_the_number_of_the_next_meeting)
+{
+    uint32_t last = 0;
+    int next_ones = 0;
+
+    for (unsigned i = 0; i < 20; i++) {
+        party_start(&left[i], &here, true, 1);
+        ck_assert_uint_ne(left[i].meeting.number, 0);
+        next_ones += left[i].meeting.number - last <= SHM_BUCKETS;
+        last = left[i].meeting.number;
+    }
+    ck_assert_int_lt(next_ones, 3);
+}
+END_TEST
+
 START_TEST(a_refusal_with_a_reason_nobody_knows_is_other)
 {
     struct control_message m;
@@ -388,6 +456,9 @@ int main(void)
     tcase_add_test(t, descriptors_that_nobody_asked_for_are_closed);
     tcase_add_test(t, a_peer_cannot_make_us_map_without_end);
     tcase_add_test(t, a_welcome_to_memory_never_offered_is_answered_with_bye);
+    tcase_add_test(t, a_meeting_follows_only_who_was_asked);
+    tcase_add_test(t, a_channel_that_is_opened_later_was_not_asked);
+    tcase_add_test(t, nobody_can_tell_the_number_of_the_next_meeting);
     tcase_add_test(t, a_refusal_with_a_reason_nobody_knows_is_other);
     tcase_add_test(t, a_peer_that_reads_late_hears_everything_in_order);
     tcase_add_test(t, a_peer_that_does_not_read_its_channel_is_given_up);

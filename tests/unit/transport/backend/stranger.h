@@ -27,16 +27,22 @@ static inline socklen_t name_of(unsigned n, struct sockaddr_un *un)
                    (size_t)meeting_address(&p.meeting.name, 'm', un->sun_path));
 }
 
-/* Connects to the meeting that right[0] offers. */
-static inline void call(void)
+/* Connects to the meeting that right[n] offers. */
+static inline int call_at(unsigned n)
 {
     struct sockaddr_un un;
-    socklen_t len = name_of(0, &un);
+    socklen_t len = name_of(n, &un);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-    raw = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    ck_assert_int_ge(raw, 0);
-    ck_assert_int_eq(connect(raw, (struct sockaddr *)&un, len), 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&un, len), 0);
     turn(1);
+    return fd;
+}
+
+static inline void call(void)
+{
+    raw = call_at(0);
     ck_assert_uint_eq(n_channels(&there), 1);
 }
 
@@ -94,8 +100,9 @@ static inline void say_message(struct control_message m)
     say(bytes, sizeof(bytes), NULL, 0);
 }
 
-static inline size_t hello(uint8_t *out, struct control_message m,
-                           uint8_t version)
+/* A HELLO or WELCOME about connection n. */
+static inline size_t hello_about(unsigned n, uint8_t *out,
+                                 struct control_message m, uint8_t version)
 {
     uint32_t pid = (uint32_t)getpid();
     struct hello_body body = {
@@ -103,7 +110,7 @@ static inline size_t hello(uint8_t *out, struct control_message m,
         .pid = pid,
         .ring_size = RING,
         .port_server = 7,
-        .port_client = 1000,
+        .port_client = (uint16_t)(1000 + n),
         .version_low = version,
         .version_high = version,
         .family = 4,
@@ -113,6 +120,12 @@ static inline size_t hello(uint8_t *out, struct control_message m,
     message_encode(&m, out);
     hello_encode(&body, out + MESSAGE_SIZE);
     return HELLO_SIZE;
+}
+
+static inline size_t hello(uint8_t *out, struct control_message m,
+                           uint8_t version)
+{
+    return hello_about(0, out, m, version);
 }
 
 /* The next message out of the channel; its descriptor or -1. */
