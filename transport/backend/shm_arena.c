@@ -26,6 +26,8 @@ void arena_put(struct arena *peer)
     if (atomic_fetch_sub(&peer->refs, 1) != 1)
         return;
     memory_unmap(peer->base, peer->size);
+    atomic_fetch_sub(&peer->shm->mapped, peer->size);
+    shm_put(peer->shm);
     free(peer);
 }
 
@@ -47,18 +49,23 @@ static int arena_map(struct channel *channel, int fd, uint64_t size, int side,
                      uint32_t id, uint32_t ring_size, struct arena **out)
 {
     struct arena *p = calloc(1, sizeof(*p));
+    struct shm *shm = channel->shm;
     void *base;
-    int rc;
+    int rc = -ENOMEM;
 
     if (p == NULL)
-        return -ENOMEM;
-    rc = memory_map(fd, size, true, &base);
+        return rc;
+    if (atomic_fetch_add(&shm->mapped, size) + size <= SHM_MAPPED_MOST)
+        rc = memory_map(fd, size, true, &base);
     if (rc < 0) {
+        atomic_fetch_sub(&shm->mapped, size);
         free(p);
         return rc;
     }
+    atomic_fetch_add(&shm->refs, 1);
     p->peer.ops = &shm_ops;
     p->refs = 1;
+    p->shm = shm;
     p->base = base;
     p->size = size;
     p->side = side;
@@ -67,7 +74,7 @@ static int arena_map(struct channel *channel, int fd, uint64_t size, int side,
     p->channel = channel;
     p->alive = true;
     p->bell_token = channel->bell_token;
-    p->ringer = channel->shm->config.ringer;
+    p->ringer = shm->config.ringer;
     p->next = channel->arenas;
     channel->arenas = p;
     *out = p;
@@ -99,7 +106,10 @@ int arena_host(struct channel *channel, uint32_t ring_size, struct arena **out,
     return 0;
 }
 
-/* An arena that a peer hosts: every number is checked before it is used. */
+/*
+ * An arena that a peer hosts: every number is checked before it is used. The
+ * file is as large as the peer likes, so one that is of no use is not kept.
+ */
 int arena_guest(struct channel *channel, int fd, uint32_t id,
                 struct arena **out)
 {
@@ -122,17 +132,20 @@ int arena_guest(struct channel *channel, int fd, uint32_t id,
     if (rc < 0)
         return rc;
     memcpy(&seen, (*out)->base, 64);
+    rc = -EPROTO;
     if (seen.magic == SHM_MAGIC && seen.version == SHM_VERSION &&
         seen.links == SHM_LINKS && seen.waiters == WAITERS_MAX &&
         seen.ring_size >= RING_SIZE_LEAST && seen.ring_size <= RING_SIZE_MOST &&
         (seen.ring_size & (seen.ring_size - 1)) == 0 &&
         size == shm_arena_size(seen.ring_size)) {
         (*out)->ring_size = seen.ring_size;
-        return 0;
+        if (shm_link_size(seen.ring_size) <= channel->shm->config.max_memory)
+            return 0;
+        rc = -ENOMEM;
     }
     channel->arenas = (*out)->next;
     arena_put(*out);
-    return -EPROTO;
+    return rc;
 }
 
 int arena_free_slot(struct arena *peer)

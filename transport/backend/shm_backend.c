@@ -77,6 +77,7 @@ static int create(struct loop *loop, const struct backend_config *config,
     if (shm == NULL)
         return -ENOMEM;
     shm->backend.ops = &fastsock_backend_shm;
+    shm->refs = 1;
     shm->loop = loop;
     shm->config = *config;
     shm->events = events;
@@ -87,6 +88,12 @@ static int create(struct loop *loop, const struct backend_config *config,
     shm->turn.arg = shm;
     *out = &shm->backend;
     return 0;
+}
+
+void shm_put(struct shm *shm)
+{
+    if (atomic_fetch_sub(&shm->refs, 1) == 1)
+        free(shm);
 }
 
 static void destroy(struct backend *backend)
@@ -101,7 +108,7 @@ static void destroy(struct backend *backend)
     while (shm->channels != NULL)
         channel_close(shm->channels);
     loop_timer_clear(shm->loop, &shm->turn);
-    free(shm);
+    shm_put(shm);
 }
 
 const struct backend_ops fastsock_backend_shm = {

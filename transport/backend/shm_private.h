@@ -14,12 +14,16 @@
 
 enum { SHM_BUCKETS = 1024, SHM_EARLY = 4096 };
 
+/* Addresses for arenas, a quarter of what a process has: 4,000 arenas or so. */
+#define SHM_MAPPED_MOST (UINT64_C(32) << 40)
+
 struct channel;
 
 /* Memory shared with one peer, or a part of it. */
 struct arena {
     struct peer peer; /* first: what transport.h calls it */
     _Atomic int refs;
+    struct shm *shm;
     struct shm_header *base;
     uint64_t size;
     int side; /* 0: we are its host */
@@ -102,6 +106,7 @@ struct known_address {
 
 struct shm {
     struct backend backend; /* first */
+    _Atomic int refs;       /* its user's, and one of each arena */
     struct loop *loop;
     struct backend_config config;
     const struct link_events *events;
@@ -115,7 +120,8 @@ struct shm {
     TAILQ_HEAD(, meeting) named;   /* by `bound_ns` */
     TAILQ_HEAD(, meeting) waiting; /* for a name, or for room in a channel */
     unsigned n_named;
-    struct timer turn; /* of who waits */
+    struct timer turn;       /* of who waits */
+    _Atomic uint64_t mapped; /* bytes of addresses, of all arenas */
     uint64_t links;
     _Atomic uint64_t memory; /* of rings; any thread may stretch one */
     struct known_address known[16];
@@ -129,6 +135,9 @@ static inline struct shm *shm_of(const struct meeting *m)
     return (struct shm *)m->backend;
 }
 
+/* shm_backend.c */
+void shm_put(struct shm *shm); /* any thread */
+
 /* shm_arena.c */
 int arena_host(struct channel *channel, uint32_t ring_size, struct arena **out,
                int *fd);
@@ -137,7 +146,7 @@ int arena_guest(struct channel *channel, int fd, uint32_t id,
 struct shm_link *link_take(struct arena *peer, unsigned idx);
 int arena_free_slot(struct arena *peer);
 void arena_leave_slot(struct arena *peer, unsigned idx, uint8_t who);
-void arena_put(struct arena *peer);
+void arena_put(struct arena *peer); /* any thread */
 
 /* shm_channel.c */
 struct channel *channel_open(struct shm *shm, int fd);

@@ -308,6 +308,57 @@ START_TEST(a_welcome_to_memory_never_offered_is_answered_with_bye)
 }
 END_TEST
 
+static struct shm_header sized(uint32_t ring_size)
+{
+    struct shm_header h = good;
+
+    h.ring_size = ring_size;
+    return h;
+}
+
+static unsigned n_arenas(void)
+{
+    unsigned n = 0;
+
+    for (struct arena *p = there.shm->channels->arenas; p != NULL; p = p->next)
+        n++;
+    return n;
+}
+
+START_TEST(arenas_take_no_more_addresses_than_there_are_to_spare)
+{
+    const uint64_t tib = UINT64_C(1) << 40;
+    int fd = arena_file(shm_arena_size(RING_SIZE_MOST), sized(RING_SIZE_MOST));
+    int small = arena_file(shm_arena_size(RING), good);
+
+    ck_assert_uint_ge(shm_arena_size(RING_SIZE_MOST), tib);
+    there.shm->config.max_memory = tib;
+    for (uint32_t id = 0; id < 40; id++)
+        ck_assert(offer(id, &fd, 1)); /* what is not taken breaks no rule */
+    ck_assert_uint_le(n_arenas(), 32);
+    hang_up();
+    call();
+    ck_assert(offer(0, &small, 1));
+    ck_assert_uint_eq(n_arenas(), 1); /* all is given back */
+    close(fd);
+    close(small);
+}
+END_TEST
+
+START_TEST(an_arena_without_a_link_that_fits_the_memory_is_not_taken)
+{
+    int fd = arena_file(shm_arena_size(RING), good);
+
+    there.shm->config.max_memory = shm_link_size(RING) - 1;
+    ck_assert(offer(0, &fd, 1));
+    ck_assert_uint_eq(n_arenas(), 0);
+    there.shm->config.max_memory++;
+    ck_assert(offer(0, &fd, 1));
+    ck_assert_uint_eq(n_arenas(), 1);
+    close(fd);
+}
+END_TEST
+
 /* What left[1] has asked on `asked` is answered by another one. */
 static void answer_in_its_place(int asked, int other, uint64_t number)
 {
@@ -455,6 +506,9 @@ int main(void)
     tcase_add_test(t, headers_that_do_not_fit_the_file_close_the_channel);
     tcase_add_test(t, descriptors_that_nobody_asked_for_are_closed);
     tcase_add_test(t, a_peer_cannot_make_us_map_without_end);
+    tcase_add_test(t, arenas_take_no_more_addresses_than_there_are_to_spare);
+    tcase_add_test(t,
+                   an_arena_without_a_link_that_fits_the_memory_is_not_taken);
     tcase_add_test(t, a_welcome_to_memory_never_offered_is_answered_with_bye);
     tcase_add_test(t, a_meeting_follows_only_who_was_asked);
     tcase_add_test(t, a_channel_that_is_opened_later_was_not_asked);
