@@ -393,7 +393,6 @@ static void shm_free(struct link *link)
     struct arena *p = arena_of(link->peer);
     struct control_message bye = {.type = MESSAGE_BYE};
 
-    shm_rest(link, false);
     shm_watch(link, 0);
     atomic_store(&l->words->side[l->side].markers, 0);
     shm_send(link, &bye);
@@ -401,10 +400,10 @@ static void shm_free(struct link *link)
     p->link[l->idx] = NULL;
     p->stretched[l->idx] |=
         link->tx.span != l->ring_size || link->rx.span != l->ring_size;
+    p->counted[l->idx] =
+        sizeof(struct shm_link_words) +
+        (l->rests ? 0 : l->ring_size + (uint64_t)link->tx.span);
     arena_leave_slot(p, l->idx, SLOT_MINE);
-    l->shm->links--;
-    l->shm->memory -=
-        shm_link_size(l->ring_size) + link->tx.span - l->ring_size;
     arena_put(p);
     free(l);
 }

@@ -21,10 +21,20 @@ static uint8_t *ring_of(struct arena *p, unsigned idx, int from)
     return (uint8_t *)p->base + shm_ring_at(idx, from, p->ring_size);
 }
 
+/* A place counts as long as either end uses it, and keeps pages there. */
+static void uncount(struct arena *p, unsigned idx)
+{
+    atomic_fetch_sub(&p->shm->links, 1);
+    atomic_fetch_sub(&p->shm->memory, p->counted[idx]);
+}
+
 void arena_put(struct arena *peer)
 {
     if (atomic_fetch_sub(&peer->refs, 1) != 1)
         return;
+    for (unsigned i = 0; i < SHM_LINKS; i++)
+        if (peer->busy[i] != 0)
+            uncount(peer, i); /* the guest never said BYE */
     memory_unmap(peer->base, peer->size);
     atomic_fetch_sub(&peer->shm->mapped, peer->size);
     shm_put(peer->shm);
@@ -37,8 +47,13 @@ void arena_put(struct arena *peer)
  */
 void arena_leave_slot(struct arena *p, unsigned idx, uint8_t who)
 {
+    if (!(p->busy[idx] & who))
+        return;
     p->busy[idx] &= (uint8_t)~who;
-    if (p->side != 0 || p->busy[idx] != 0 || !p->stretched[idx])
+    if (p->busy[idx] != 0)
+        return;
+    uncount(p, idx);
+    if (p->side != 0 || !p->stretched[idx])
         return;
     memory_give_back(ring_of(p, idx, 0),
                      2 * (size_t)shm_span(p->ring_size, SHM_STRETCHES));

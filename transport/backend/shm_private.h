@@ -37,6 +37,7 @@ struct arena {
     struct shm_link *link[SHM_LINKS]; /* helper only */
     uint8_t busy[SHM_LINKS];          /* host: who still uses the slot */
     bool stretched[SHM_LINKS];        /* host: a ring of that use was */
+    uint64_t counted[SHM_LINKS];      /* bytes, of one that we have left */
     _Atomic(void *) owner[SHM_LINKS]; /* for marks */
 };
 
@@ -122,7 +123,7 @@ struct shm {
     unsigned n_named;
     struct timer turn;       /* of who waits */
     _Atomic uint64_t mapped; /* bytes of addresses, of all arenas */
-    uint64_t links;
+    _Atomic uint64_t links;  /* and places that a peer has not left */
     _Atomic uint64_t memory; /* of rings; any thread may stretch one */
     struct known_address known[16];
     unsigned at_known;

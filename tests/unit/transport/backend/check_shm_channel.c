@@ -114,6 +114,79 @@ START_TEST(a_guest_that_says_bye_again_and_again_frees_one_slot)
 }
 END_TEST
 
+/* right[n] meets the stranger; the answer. */
+static struct control_message answer_to_hello(unsigned n)
+{
+    struct control_message m = {.type = MESSAGE_HELLO, .number = n};
+    uint8_t bytes[HELLO_SIZE];
+    int fd;
+
+    if (n > 0)
+        party_start(&right[n], &there, false, n);
+    say(bytes, hello_about(n, bytes, m, CONTROL_VERSION), NULL, 0);
+    ck_assert_int_eq(right[n].done, 1);
+    fd = hear(&m);
+    if (fd >= 0) {
+        close(fd);
+        hear(&m);
+    }
+    return m;
+}
+
+static void let_go(unsigned n)
+{
+    struct control_message m;
+
+    drop(&right[n]);
+    hear(&m);
+    ck_assert_int_eq(m.type, MESSAGE_BYE);
+}
+
+static void must_be_over_the_limit(unsigned n)
+{
+    struct control_message m = answer_to_hello(n);
+
+    ck_assert_int_eq(m.type, MESSAGE_REFUSE);
+    ck_assert_uint_eq(m.reason, REASON_LIMIT);
+}
+
+/* Its pages are there as long as the guest uses them. */
+START_TEST(a_place_counts_until_both_ends_have_left_it)
+{
+    struct control_message m, bye = {.type = MESSAGE_BYE, .stream = 1};
+
+    if (_i == 0)
+        there.shm->config.max_memory = 2 * shm_link_size(RING);
+    else
+        there.shm->config.max_links = 2;
+    for (unsigned n = 0; n < 2; n++) {
+        m = answer_to_hello(n);
+        ck_assert_int_eq(m.type, MESSAGE_WELCOME);
+        let_go(n);
+    }
+    must_be_over_the_limit(2);
+    bye.link = m.link;
+    say_message(bye);
+    say_message(bye);
+    ck_assert_int_eq(answer_to_hello(3).type, MESSAGE_WELCOME);
+    must_be_over_the_limit(4);
+}
+END_TEST
+
+START_TEST(places_of_a_peer_that_has_gone_count_until_their_memory_goes)
+{
+    ck_assert_int_eq(answer_to_hello(0).type, MESSAGE_WELCOME);
+    ck_assert_int_eq(answer_to_hello(1).type, MESSAGE_WELCOME);
+    let_go(1);
+    hang_up();
+    ck_assert_uint_eq(there.shm->memory, 2 * shm_link_size(RING));
+    ck_assert_uint_eq(there.shm->links, 2);
+    drop(&right[0]);
+    ck_assert_uint_eq(there.shm->memory, 0);
+    ck_assert_uint_eq(there.shm->links, 0);
+}
+END_TEST
+
 /* Is welcomed and could not map what came; was there something new? */
 static bool is_offered_more(unsigned n)
 {
@@ -498,6 +571,9 @@ int main(void)
     tcase_add_test(t, a_version_that_we_do_not_speak_is_refused);
     tcase_add_test(t, messages_about_links_that_do_not_exist_do_nothing);
     tcase_add_test(t, a_guest_that_says_bye_again_and_again_frees_one_slot);
+    tcase_add_loop_test(t, a_place_counts_until_both_ends_have_left_it, 0, 2);
+    tcase_add_test(
+        t, places_of_a_peer_that_has_gone_count_until_their_memory_goes);
     tcase_add_test(
         t, an_arena_that_its_guest_could_not_take_is_replaced_some_times);
     tcase_add_test(t, a_sound_arena_is_taken_once);
