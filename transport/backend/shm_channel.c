@@ -2,12 +2,12 @@
  * Channels: the SOCK_SEQPACKET connection between two processes that have
  * met, over which rendezvous and handover messages go.
  *
- * A channel that says anything malformed, blocks our sends, or ends is
- * closed; its links are told (channel_dead) and go on as far as they can.
- * Only the helper reads and closes. Any thread may send, under the stage lock
- * of a stream whose link belongs to the channel: channel_close() hides the
- * channel first and then visits every such stream under that lock, so nobody
- * can still be using it when it is freed.
+ * A channel that says anything malformed, blocks our sends, leads to no link
+ * in time, or ends is closed; its links are told (channel_dead) and go on as
+ * far as they can. Only the helper reads and closes. Any thread may send, under
+ * the stage lock of a stream whose link belongs to the channel: channel_close()
+ * hides the channel first and then visits every such stream under that lock, so
+ * nobody can still be using it when it is freed.
  */
 #include "transport/backend/shm_private.h"
 
@@ -432,7 +432,18 @@ static void on_channel(struct watch *watch, uint32_t events)
         }
 }
 
-struct channel *channel_open(struct shm *shm, int fd)
+static void on_no_link(struct timer *timer)
+{
+    channel_close(timer->arg);
+}
+
+void channel_met(struct channel *channel)
+{
+    channel->met = true;
+    loop_timer_clear(channel->shm->loop, &channel->timer);
+}
+
+struct channel *channel_open(struct shm *shm, int fd, uint32_t pid)
 {
     const struct loop_calls *calls = loop_calls(shm->loop);
     struct channel *channel = calloc(1, sizeof(*channel));
@@ -443,6 +454,7 @@ struct channel *channel_open(struct shm *shm, int fd)
         goto close_fd;
     channel->shm = shm;
     channel->serial = ++shm->last_serial;
+    channel->pid = pid;
     channel->watch.fd = kept;
     channel->watch.ready = on_channel;
     channel->watch.arg = channel;
@@ -450,6 +462,10 @@ struct channel *channel_open(struct shm *shm, int fd)
     kernel_getsockopt(kept, SOL_SOCKET, SO_SNDBUF, &channel->room, &len);
     if (loop_add(shm->loop, &channel->watch, EPOLLIN) < 0)
         goto close_fd;
+    channel->timer.expired = on_no_link;
+    channel->timer.arg = channel;
+    loop_timer_set(shm->loop, &channel->timer,
+                   clock_ns() + shm->config.meet_ns);
     channel->next = shm->channels;
     shm->channels = channel;
     return channel;
@@ -471,6 +487,7 @@ void channel_close(struct channel *channel)
         at = &(*at)->next;
     *at = channel->next;
     loop_remove(shm->loop, &channel->watch);
+    loop_timer_clear(shm->loop, &channel->timer);
     for (struct arena *p = channel->arenas; p != NULL; p = p->next) {
         atomic_store(&p->alive, false);
         atomic_store(&p->channel, NULL);

@@ -246,6 +246,7 @@ static void welcome(struct meeting *m, struct channel *channel, uint32_t number,
     }
     l->link.owner = m->owner;
     atomic_store(&p->owner[slot], m->owner);
+    channel_met(channel);
     if (!body_of(m, &ours))
         reply.reason = REASON_BARE_READ;
     reply.link = p->id << 16 | (uint32_t)slot;
@@ -412,6 +413,7 @@ void meet_welcome(struct channel *channel, const struct control_message *msg,
     }
     l->link.owner = m->owner;
     atomic_store(&p->owner[idx], m->owner);
+    channel_met(channel);
     remember(channel, m);
     finish(m, &l->link,
            msg->reason == REASON_BARE_READ ? REASON_BARE_READ : REASON_NONE);

@@ -13,8 +13,11 @@
  * processes that know each other no name is needed.
  *
  * Anybody may bind or connect to an abstract name, so each side looks at the
- * kernel's credentials before it says a word.
+ * kernel's credentials before it says a word. And who may call may call again
+ * and again, so callers without a link are few, too: the oldest goes. One that
+ * means it has said HELLO when it is looked at next.
  */
+#include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/un.h>
@@ -27,7 +30,9 @@ enum {
     NAMES_MOST = 16,    /* at once; twice that where somebody is waiting */
     TURN_NS = 20000000, /* a name is kept so long when others want one */
     ROOM_NS = 1000000,  /* for a channel to be read by its other end */
-    LOOKS_A_TURN = 16   /* in vain */
+    LOOKS_A_TURN = 16,  /* in vain */
+    CALLERS_OF_ONE = 2 * NAMES_MOST, /* as many may come in a turn */
+    CALLERS_MOST = 4 * NAMES_MOST
 };
 
 int meeting_address(const struct connection_name *name, char kind,
@@ -122,10 +127,9 @@ static int call_on(struct meeting *m)
         kernel_close(fd);
         return -EPERM;
     }
-    channel = channel_open(shm_of(m), fd);
+    channel = channel_open(shm_of(m), fd, pid);
     if (channel == NULL)
         return -ENOMEM;
-    channel->pid = pid;
     meet_called(m, channel);
     return meet_say_hello(m, channel) ? 0 : -EPIPE;
 }
@@ -156,6 +160,12 @@ static bool poke(struct meeting *m)
     return rc == 0;
 }
 
+/* Who comes cannot be let in, and would be reported without end. */
+static bool cannot_accept(int fd)
+{
+    return fd < 0 && fd != -EAGAIN && fd != -EINTR;
+}
+
 static void on_wanted(struct watch *watch, uint32_t events)
 {
     struct meeting *m = watch->arg;
@@ -164,10 +174,45 @@ static void on_wanted(struct watch *watch, uint32_t events)
     (void)events;
     if (fd >= 0)
         kernel_close(fd);
-    if (ask_or_call(m))
+    if (ask_or_call(m)) {
         names_leave(m);
-    if (m->asks)
-        names_wait_to_ask(m);
+        if (m->asks)
+            names_wait_to_ask(m);
+    } else if (cannot_accept(fd)) {
+        meet_fail(m, REASON_LIMIT);
+    }
+}
+
+static bool has_links(const struct channel *channel)
+{
+    for (struct arena *p = channel->arenas; p != NULL; p = p->next)
+        if (atomic_load(&p->refs) > 1)
+            return true;
+    return false;
+}
+
+/* The oldest one is the last of the list. */
+static void make_room_for_caller(struct shm *shm, uint32_t pid)
+{
+    struct channel *oldest = NULL, *its_oldest = NULL;
+    unsigned n = 0, of_it = 0;
+
+    for (struct channel *c = shm->channels; c != NULL; c = c->next) {
+        if (c->called_ns != 0 || has_links(c))
+            continue;
+        if (c->pid == pid) {
+            its_oldest = c;
+            of_it++;
+        }
+        if (!c->met) {
+            oldest = c;
+            n++;
+        }
+    }
+    if (of_it >= CALLERS_OF_ONE)
+        channel_close(its_oldest);
+    else if (n >= CALLERS_MOST)
+        channel_close(oldest);
 }
 
 static void on_caller(struct watch *watch, uint32_t events)
@@ -175,10 +220,11 @@ static void on_caller(struct watch *watch, uint32_t events)
     struct meeting *m = watch->arg;
     struct shm *shm = shm_of(m);
     int fd = kernel_accept4(watch->fd, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    struct channel *channel;
     uint32_t pid;
 
     (void)events;
+    if (cannot_accept(fd))
+        meet_fail(m, REASON_LIMIT);
     if (fd < 0)
         return;
     if (!channel_user_allowed(shm, fd, &pid)) {
@@ -186,9 +232,8 @@ static void on_caller(struct watch *watch, uint32_t events)
         kernel_close(fd);
         return;
     }
-    channel = channel_open(shm, fd);
-    if (channel != NULL)
-        channel->pid = pid; /* its HELLO finds the meeting by name */
+    make_room_for_caller(shm, pid);
+    channel_open(shm, fd, pid); /* its HELLO finds the meeting by name */
 }
 
 static int bind_name(struct meeting *m, char kind)

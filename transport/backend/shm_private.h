@@ -73,9 +73,11 @@ struct channel {
     struct unsent *unsent; /* a ring: what found no room in the socket */
     unsigned unsent_size, first_unsent, n_unsent;
     _Atomic bool dead;
-    bool greeted; /* a HELLO or WELCOME has named its bell */
-    bool calls;   /* it has said HELLO: it connects to us */
-    bool drains;  /* inside channel_drain() */
+    bool greeted;       /* a HELLO or WELCOME has named its bell */
+    bool calls;         /* it has said HELLO: it connects to us */
+    bool drains;        /* inside channel_drain() */
+    bool met;           /* a link was made over it */
+    struct timer timer; /* until then: it is closed */
     uint32_t pid;
     uint64_t bell_token;
     int room; /* of the socket, bytes as SIOCOUTQ counts them */
@@ -150,7 +152,9 @@ void arena_leave_slot(struct arena *peer, unsigned idx, uint8_t who);
 void arena_put(struct arena *peer); /* any thread */
 
 /* shm_channel.c */
-struct channel *channel_open(struct shm *shm, int fd);
+/* Closed when no link has been made over it in the time of a rendezvous. */
+struct channel *channel_open(struct shm *shm, int fd, uint32_t pid);
+void channel_met(struct channel *channel);
 void channel_close(struct channel *channel);
 /*
  * -EPIPE: the channel is dead. -EMFILE: it has to wait, and no descriptor was
