@@ -82,7 +82,8 @@ $(E2E_PROG): %: %.o $(E2E_SUPPORT)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^)
 
 # Who breaks the rules has to know them: this one links the rooms.
-$(B)/tests/e2e/hostile/hostile_peer: %: %.o $(E2E_SUPPORT) $(B)/rooms.a
+$(B)/tests/e2e/hostile/hostile_peer: $(call obj,$(wildcard tests/e2e/hostile/*.c)) \
+	$(E2E_SUPPORT) $(B)/rooms.a
 	$(if $(V),,@echo '  LD    $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lpmem
 
