@@ -2,7 +2,8 @@
  * Bytes in and out by struct msghdr: recvmsg, sendmsg, and lists of them.
  *
  * What the application points to is looked at here before the kernel does, so
- * whatever cannot be read is left to the kernel, which says EFAULT.
+ * whatever cannot be read is left to the kernel, which says EFAULT. A list goes
+ * on with the connection that it began with, whoever has the number meanwhile.
  */
 #include "preload/intercept_io.h"
 
@@ -114,9 +115,14 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
 /* ---- lists ---- */
 
-static bool list_is_bad(const struct mmsghdr *msgs, unsigned n)
+/* 0: the list leads nowhere. */
+static unsigned reachable(const struct mmsghdr *msgs, unsigned n)
 {
-    return !readable(msgs, n * sizeof(*msgs));
+    if (n > VECTOR_MOST)
+        n = VECTOR_MOST;
+    if (!readable(msgs, n * sizeof(*msgs)))
+        n = 0;
+    return n;
 }
 
 /* How much is left until `end`. False: nothing. */
@@ -136,12 +142,21 @@ static bool time_is_left(struct timespec *timeout, const struct timespec *end)
     return timeout->tv_sec != 0 || timeout->tv_nsec != 0;
 }
 
+static ssize_t receive_one(struct endpoint *e, int fd, struct msghdr *msg,
+                           int flags)
+{
+    if (message_is_bad(msg))
+        return REAL(recvmsg)(fd, msg, flags) < 0 ? -errno : -EFAULT;
+    return receive(e, msg, flags);
+}
+
 /* As in the kernel, the time-out is looked at between messages only. */
-static int receive_list(int fd, struct mmsghdr *msgs, unsigned n, int flags,
-                        struct timespec *timeout)
+static int receive_list(struct endpoint *e, int fd, struct mmsghdr *msgs,
+                        unsigned n, int flags, struct timespec *timeout)
 {
     struct timespec end;
     unsigned done = 0;
+    ssize_t rc = 0;
 
     if (timeout != NULL) {
         clock_gettime(CLOCK_MONOTONIC, &end);
@@ -150,25 +165,32 @@ static int receive_list(int fd, struct mmsghdr *msgs, unsigned n, int flags,
         end.tv_nsec %= 1000000000;
     }
     while (done < n) {
-        ssize_t rc = recvmsg(fd, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
-
+        rc = receive_one(e, fd, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
         if (rc < 0)
-            return done > 0 ? (int)done : -1;
+            break;
         msgs[done++].msg_len = (unsigned)rc;
         if (flags & MSG_WAITFORONE)
             flags |= MSG_DONTWAIT;
         if (timeout != NULL && !time_is_left(timeout, &end))
             break;
     }
+    if (done == 0)
+        return (int)rc;
     return (int)done;
 }
 
-/* What the first message has room for; the kernel looks at the others. */
-static size_t first_length(const struct mmsghdr *msgs, unsigned n)
+/* What the largest message has room for. */
+static size_t most_room(const struct mmsghdr *msgs, unsigned n)
 {
-    if (n == 0 || message_is_bad(&msgs->msg_hdr))
-        return 0;
-    return vector_length(msgs->msg_hdr.msg_iov, msgs->msg_hdr.msg_iovlen);
+    size_t most = 0;
+
+    for (unsigned i = 0; i < n && !message_is_bad(&msgs[i].msg_hdr); i++) {
+        size_t len =
+            vector_length(msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen);
+
+        most = len > most ? len : most;
+    }
+    return most;
 }
 
 /* On TCP. It asks for an error of the socket before it looks for bytes. */
@@ -194,49 +216,89 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,
                     struct timespec *timeout)
 {
     struct endpoint *e = intercepted(fd);
-    int error;
+    unsigned known;
+    size_t room;
+    int rc;
 
-    if (n > VECTOR_MOST)
-        n = VECTOR_MOST;
-    if (likely(e == NULL) || list_is_bad(msgs, n) ||
+    if (likely(e == NULL) || (known = reachable(msgs, n)) == 0 ||
         (timeout != NULL && !writable(timeout, sizeof(*timeout))))
         return REAL(recvmmsg)(fd, msgs, n, flags, timeout);
     if (timeout != NULL && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 ||
                             timeout->tv_nsec > 999999999))
         return (int)posix_result(-EINVAL);
-    if (go_bare_in(e, first_length(msgs, n), flags & ~MSG_WAITFORONE))
+    room = flags & MSG_PEEK ? most_room(msgs, known) : 0;
+    if (go_bare_in(e, room, flags & ~MSG_WAITFORONE))
         return receive_bare(e, fd, msgs, n, flags, timeout);
-    error = stream_take_error(&e->stream);
-    if (error != 0)
-        return (int)posix_result(-error);
-    return receive_list(fd, msgs, n, flags, timeout);
+    rc = -stream_take_error(&e->stream);
+    if (rc == 0 && !endpoint_enter(e))
+        rc = -EBADF;
+    if (rc < 0)
+        return (int)posix_result(rc);
+    rc = receive_list(e, fd, msgs, known, flags, timeout);
+    endpoint_leave(e);
+    return (int)posix_result(rc);
 }
 
-EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
+static ssize_t send_one(struct endpoint *e, int fd, const struct msghdr *msg,
+                        int flags)
+{
+    if (message_is_bad(msg) || name_is_bad(msg))
+        return REAL(sendmsg)(fd, msg, flags) < 0 ? -errno : -EFAULT;
+    return endpoint_send(e, msg->msg_iov, (int)msg->msg_iovlen, flags);
+}
+
+static int send_list(struct endpoint *e, int fd, struct mmsghdr *msgs,
+                     unsigned n, int flags)
 {
     unsigned done = 0;
 
-    if (n > VECTOR_MOST)
-        n = VECTOR_MOST;
-    if (list_is_bad(msgs, n))
-        return REAL(sendmmsg)(fd, msgs, n, flags);
-    if (likely(intercepted(fd) == NULL)) {
-        for (unsigned i = 0; i < n && process.ready; i++)
-            look_at_control(&msgs[i].msg_hdr, NULL);
-        return REAL(sendmmsg)(fd, msgs, n, flags);
-    }
     while (done < n) {
         struct msghdr *msg = &msgs[done].msg_hdr;
-        ssize_t rc = sendmsg(fd, msg, flags);
+        ssize_t rc = send_one(e, fd, msg, flags);
 
         if (rc < 0)
-            return done > 0 ? (int)done : -1;
+            return done > 0 ? (int)done : (int)rc;
         msgs[done++].msg_len = (unsigned)rc;
         /* What follows must not overtake the rest of a short one. */
         if ((size_t)rc < vector_length(msg->msg_iov, msg->msg_iovlen))
             break;
     }
     return (int)done;
+}
+
+static int send_bare(struct endpoint *e, int fd, struct mmsghdr *msgs,
+                     unsigned n, int flags)
+{
+    int rc = REAL(sendmmsg)(fd, msgs, n, flags);
+
+    for (int i = 0; i < rc; i++) {
+        if (i < rc - 1)
+            atomic_fetch_add(&e->stream.bare, 1);
+        bare_done_out(e, msgs[i].msg_len, msgs[i].msg_hdr.msg_iov,
+                      msgs[i].msg_hdr.msg_iovlen);
+    }
+    if (rc <= 0)
+        bare_done_out(e, -1, NULL, 0);
+    return rc;
+}
+
+EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
+{
+    struct endpoint *e = intercepted(fd);
+    unsigned known = process.ready ? reachable(msgs, n) : 0;
+    int rc;
+
+    for (unsigned i = 0; i < known; i++)
+        look_at_control(&msgs[i].msg_hdr, e);
+    if (likely(e == NULL) || known == 0)
+        return REAL(sendmmsg)(fd, msgs, n, flags);
+    if (go_bare_out(e, flags))
+        return send_bare(e, fd, msgs, n, flags);
+    if (!endpoint_enter(e))
+        return (int)posix_result(-EBADF);
+    rc = send_list(e, fd, msgs, known, flags);
+    endpoint_leave(e);
+    return (int)posix_result(rc);
 }
 ALIAS(sendmmsg)
 int __sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags);

@@ -4,4 +4,5 @@
 . "$(dirname "$0")/lib.inc"
 limit=15
 compare_cases transfers
+compare_cases messages
 finish "$cases cases as on the kernel"

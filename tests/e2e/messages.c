@@ -1,0 +1,209 @@
+/*
+ * usage: messages [CASE]
+ *
+ * Calls that do one thing after the other: lists of messages and long files,
+ * while the number that they were given becomes another connection's or
+ * another file's.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/e2e/support/asleep.h"
+#include "tests/e2e/support/cases.h"
+
+enum { MUCH = 32 << 20 };
+
+static char much[MUCH], secret[] = "SECRET";
+
+static struct mmsghdr message_of(struct iovec *iov)
+{
+    return (struct mmsghdr){.msg_hdr = {.msg_iov = iov, .msg_iovlen = 1}};
+}
+
+/* ---- numbers that become another connection's ---- */
+
+/* The number is closed, and one end of this pair has it. */
+static void give_number(int number, int *c, int *d)
+{
+    close(number);
+    tcp_pair("4", 0, c, d);
+    settle_pair(*c, *d);
+    if (*c != number && *d != number) {
+        if (dup2(*c, number) != number)
+            die("dup2");
+        close(*c);
+        *c = number;
+    }
+}
+
+static void *sends_two(void *arg)
+{
+    struct iovec iov[2] = {{much, MUCH}, {secret, 6}};
+    struct mmsghdr m[2] = {message_of(&iov[0]), message_of(&iov[1])};
+
+    *(int *)arg = sendmmsg(a, m, 2, 0);
+    return NULL;
+}
+
+static void *sends_file(void *arg)
+{
+    int file = memfd_create("file", MFD_CLOEXEC);
+    off_t at = 0;
+
+    if (ftruncate(file, MUCH) < 0)
+        die("file");
+    *(int *)arg = sendfile(a, file, &at, MUCH) > 0;
+    return NULL;
+}
+
+/* Who is in the call may end it early, but goes on with nobody else. */
+static void nobody_else_gets(void *(*sends)(void *))
+{
+    char got[64];
+    ssize_t n, all = 0;
+    pthread_t sender;
+    int c, d, rc = 0;
+
+    sender = start_asleep(sends, &rc);
+    give_number(a, &c, &d);
+    while ((n = read(b, much, 65536)) > 0)
+        all += n;
+    end_of(sender);
+    printf("  %s, then %zd\n", rc >= 1 && all > 65536 ? "sent" : "NOT SENT", n);
+    said("one end", recv(c, got, sizeof(got), MSG_DONTWAIT));
+    said("the other", recv(d, got, sizeof(got), MSG_DONTWAIT));
+    talk("among them", c, d);
+}
+
+static void list_sent(void)
+{
+    nobody_else_gets(sends_two);
+}
+
+/* Calls that only the kernel can serve keep it on TCP from now on. */
+static void list_sent_on_tcp(void)
+{
+    said("urgent", recv(a, &(char){0}, 1, MSG_OOB));
+    nobody_else_gets(sends_two);
+}
+
+static void file_sent(void)
+{
+    nobody_else_gets(sends_file);
+}
+
+static void *receives_two(void *arg)
+{
+    char in[2][4];
+    struct iovec iov[2] = {{in[0], 4}, {in[1], 4}};
+    struct mmsghdr m[2] = {message_of(&iov[0]), message_of(&iov[1])};
+
+    *(int *)arg = recvmmsg(b, m, 2, 0, NULL);
+    return NULL;
+}
+
+static void list_received(void)
+{
+    char got[16] = "";
+    pthread_t receiver;
+    int c, d, rc = 0;
+
+    receiver = start_asleep(receives_two, &rc);
+    give_number(b, &c, &d);
+    (void)!write(c, secret, 6);
+    (void)!write(d, secret, 6);
+    said("first", write(a, "one.", 4));
+    (void)!write(a, "two.", 4);
+    end_of(receiver);
+    printf("  %s\n", rc >= 1 ? "received" : "NOT RECEIVED");
+    for (int i = 0; i < 2; i++) {
+        said("left", recv(i ? c : d, got, 6, MSG_DONTWAIT));
+        printf("  %s\n", got);
+    }
+}
+
+/* ---- a number that becomes another file's ---- */
+
+struct sending {
+    int file;
+    off_t *at;
+    ssize_t rc;
+};
+
+static void *sends_all_of_it(void *arg)
+{
+    struct sending *s = arg;
+
+    s->rc = sendfile(a, s->file, s->at, MUCH);
+    return NULL;
+}
+
+/* How many of those that are read are of the other file; adds to all. */
+static ssize_t foreign_bytes(int flags, ssize_t *all)
+{
+    ssize_t n = recv(b, much, 65536, flags), foreign = 0;
+
+    for (ssize_t i = 0; i < n; i++)
+        foreign += much[i] != 0;
+    *all += n > 0 ? n : 0;
+    return foreign;
+}
+
+static void another_file(off_t *at)
+{
+    struct sending s = {memfd_create("zeros", MFD_CLOEXEC), at, 0};
+    int other = memfd_create("others", MFD_CLOEXEC);
+    ssize_t all = 0, foreign = 0;
+    pthread_t sender;
+
+    memset(much, 'S', MUCH);
+    if (ftruncate(s.file, MUCH) < 0 || pwrite(other, much, MUCH, 0) != MUCH)
+        die("files");
+    sender = start_asleep(sends_all_of_it, &s);
+    said("dup2", dup2(other, s.file) - s.file);
+    while (pthread_tryjoin_np(sender, NULL) == EBUSY)
+        foreign += foreign_bytes(MSG_DONTWAIT, &all);
+    while (all < s.rc)
+        foreign += foreign_bytes(0, &all);
+    printf("  %s\n", all > 65536 && all == s.rc ? "sent" : "NOT SENT");
+    said("of the other file", foreign);
+    said("its position", lseek(other, 0, SEEK_CUR));
+    if (at != NULL)
+        printf("  %s\n", *at == all ? "as far" : "ELSEWHERE");
+    talk("afterwards", a, b);
+}
+
+static void another_file_by_offset(void)
+{
+    off_t at = 0;
+
+    another_file(&at);
+}
+
+static void another_file_by_position(void)
+{
+    another_file(NULL);
+}
+
+static const struct test_case cases[] = {
+    {"list_sent", list_sent, GOES_UP},
+    {"list_sent_on_tcp", list_sent_on_tcp, RETURNS},
+    {"list_received", list_received, GOES_UP},
+    {"file_sent", file_sent, GOES_UP},
+    {"another_file_by_offset", another_file_by_offset, STAYS},
+    {"another_file_by_position", another_file_by_position, STAYS},
+};
+
+int main(int argc, char **argv)
+{
+    return run_cases(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
