@@ -115,13 +115,13 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
 /* ---- lists ---- */
 
-/* 0: the list leads nowhere. */
+/* Up to the first that leads nowhere: the kernel gets as far, too. */
 static unsigned reachable(const struct mmsghdr *msgs, unsigned n)
 {
     if (n > VECTOR_MOST)
         n = VECTOR_MOST;
-    if (!readable(msgs, n * sizeof(*msgs)))
-        n = 0;
+    while (n > 0 && !readable(msgs, n * sizeof(*msgs)))
+        n--;
     return n;
 }
 

@@ -194,6 +194,29 @@ static void another_file_by_position(void)
     another_file(NULL);
 }
 
+/* Only the first of the list is there. */
+static void list_cut_off(void)
+{
+    char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct mmsghdr *m = (struct mmsghdr *)(page + 4096) - 1;
+    struct iovec iov = {secret, 6};
+    char got[16] = "";
+
+    mprotect(page + 4096, 4096, PROT_NONE);
+    *m = message_of(&iov);
+    said("sendmmsg", sendmmsg(a, m, 2, 0));
+    said("read", recv(b, got, 6, MSG_WAITALL));
+    talk("afterwards", a, b);
+    said("none of it", sendmmsg(a, m + 1, 2, 0));
+    said("none of it", recvmmsg(b, m + 1, 2, MSG_DONTWAIT, NULL));
+    talk("afterwards", a, b);
+    said("write", write(a, "letter", 6));
+    wait_unread(b, 6);
+    said("recvmmsg", recvmmsg(b, m, 2, 0, NULL));
+    printf("  %s\n", secret);
+}
+
 static const struct test_case cases[] = {
     {"list_sent", list_sent, GOES_UP},
     {"list_sent_on_tcp", list_sent_on_tcp, RETURNS},
@@ -201,6 +224,7 @@ static const struct test_case cases[] = {
     {"file_sent", file_sent, GOES_UP},
     {"another_file_by_offset", another_file_by_offset, STAYS},
     {"another_file_by_position", another_file_by_position, STAYS},
+    {"list_cut_off", list_cut_off, STAYS},
 };
 
 int main(int argc, char **argv)
