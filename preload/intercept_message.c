@@ -176,6 +176,9 @@ static int receive_list(struct endpoint *e, int fd, struct mmsghdr *msgs,
     }
     if (done == 0)
         return (int)rc;
+    /* What ended it is the next call's: do_recvmmsg() of Linux. */
+    if (rc < 0 && rc != -EAGAIN && !stream_in_handler(&e->stream))
+        stream_keep_error(&e->stream, (int)-rc);
     return (int)done;
 }
 

@@ -3,7 +3,7 @@
  *
  * Calls that do one thing after the other: lists of messages and long files,
  * while the number that they were given becomes another connection's or
- * another file's.
+ * another file's, and what is left of an error that came behind the first one.
  */
 #include <errno.h>
 #include <poll.h>
@@ -194,6 +194,46 @@ static void another_file_by_position(void)
     another_file(NULL);
 }
 
+/* ---- what is left behind the first message ---- */
+
+static void *resets(void *arg)
+{
+    struct linger now = {1, 0};
+
+    until_asleep(getpid());
+    setsockopt(a, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    close(a);
+    return arg;
+}
+
+/* do_recvmmsg() of Linux keeps the error for the next call. */
+static void reset_behind_one(void)
+{
+    pthread_t thread = 0;
+    socklen_t len = sizeof(int);
+    char byte;
+    int rc, error = 0;
+
+    for (int i = 0; i < 2; i++) {
+        if (i > 0) {
+            tcp_pair("4", 0, &a, &b);
+            settle_pair(a, b);
+        }
+        said("write", write(a, "four", 4));
+        thread = run_thread(resets, NULL);
+        receives_two(&rc);
+        said("recvmmsg", rc);
+        end_of(thread);
+        if (i > 0) {
+            getsockopt(b, SOL_SOCKET, SO_ERROR, &error, &len);
+            printf("  error: %s\n", error_name(error));
+        } else {
+            said("recv", recv(b, &byte, 1, 0));
+        }
+        said("recv", recv(b, &byte, 1, 0));
+    }
+}
+
 /* Only the first of the list is there. */
 static void list_cut_off(void)
 {
@@ -224,6 +264,7 @@ static const struct test_case cases[] = {
     {"file_sent", file_sent, GOES_UP},
     {"another_file_by_offset", another_file_by_offset, STAYS},
     {"another_file_by_position", another_file_by_position, STAYS},
+    {"reset_behind_one", reset_behind_one, STAYS},
     {"list_cut_off", list_cut_off, STAYS},
 };
 
