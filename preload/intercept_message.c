@@ -61,13 +61,22 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
                         msg->msg_iovlen, flags);
 }
 
+/* The kernel refuses the call at the first that is not whole: CMSG_OK(). */
+static bool is_whole(const struct msghdr *msg, const struct cmsghdr *c)
+{
+    size_t at = (size_t)((const char *)c - (const char *)msg->msg_control);
+
+    return c->cmsg_len >= CMSG_LEN(0) &&
+           c->cmsg_len <= msg->msg_controllen - at;
+}
+
 /* A stream that is handed to somebody else returns to TCP first. */
 static void look_for_passed_on(const struct msghdr *msg)
 {
     if (!process.ready || in_vfork_child() ||
         !readable(msg->msg_control, msg->msg_controllen))
         return;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL && is_whole(msg, c);
          c = CMSG_NXTHDR((struct msghdr *)msg, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;

@@ -257,6 +257,38 @@ static void list_cut_off(void)
     printf("  %s\n", secret);
 }
 
+/* ---- control messages ---- */
+
+/* At the very end of what is there: nobody may look behind it. */
+static void control_lengths(void)
+{
+    static const size_t lengths[] = {0, 1, 15, 17, 64, 8192, SIZE_MAX};
+    char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct cmsghdr *control = (struct cmsghdr *)(page + 4096) - 1;
+    struct iovec iov = {secret, 6};
+    struct mmsghdr m = message_of(&iov);
+    int pair[2];
+
+    mprotect(page + 4096, 4096, PROT_NONE);
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+        die("socketpair");
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    m.msg_hdr.msg_control = control;
+    m.msg_hdr.msg_controllen = sizeof(*control);
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        control->cmsg_len = lengths[i];
+        said("sendmsg", sendmsg(pair[0], &m.msg_hdr, 0));
+        said("sendmmsg", sendmmsg(pair[0], &m, 1, 0));
+    }
+    talk("still here", a, b);
+    control->cmsg_len = 0;
+    said("of a stream", sendmsg(a, &m.msg_hdr, 0));
+    said("of a stream", sendmmsg(a, &m, 1, 0));
+    talk("still here", a, b);
+}
+
 static const struct test_case cases[] = {
     {"list_sent", list_sent, GOES_UP},
     {"list_sent_on_tcp", list_sent_on_tcp, RETURNS},
@@ -266,6 +298,7 @@ static const struct test_case cases[] = {
     {"another_file_by_position", another_file_by_position, STAYS},
     {"reset_behind_one", reset_behind_one, STAYS},
     {"list_cut_off", list_cut_off, STAYS},
+    {"control_lengths", control_lengths, RETURNS},
 };
 
 int main(int argc, char **argv)
