@@ -1,7 +1,7 @@
 /*
  * The life of a socket: made, connected, accepted, shut down.
  */
-#include "preload/intercept.h"
+#include "preload/intercept_io.h"
 
 #include <netinet/in.h>
 
@@ -96,14 +96,20 @@ EXPORT int listen(int fd, int backlog)
     return rc;
 }
 
+static bool disconnects(const struct sockaddr *to, socklen_t len)
+{
+    return len >= sizeof(sa_family_t) &&
+           len <= sizeof(struct sockaddr_storage) && readable(to, len) &&
+           to->sa_family == AF_UNSPEC;
+}
+
 EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
     struct endpoint *e = intercepted(fd);
     int rc, saved;
 
-    if (e != NULL && e->state == ENDPOINT_CONNECTED && addr != NULL &&
-        len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC)
-        endpoint_banish(e, REASON_UNSUPPORTED_CALL); /* it disconnects */
+    if (e != NULL && e->state == ENDPOINT_CONNECTED && disconnects(addr, len))
+        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
     rc = REAL(connect)(fd, addr, len);
     if (e == NULL || e->state != ENDPOINT_NEW ||
         (rc < 0 && errno != EINPROGRESS && errno != EINTR))

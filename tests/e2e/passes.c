@@ -43,6 +43,8 @@
 
 #include "tests/e2e/support/cases.h"
 
+static void *volatile nowhere = (void *)8; /* compilers would see through */
+
 static void of_files(void)
 {
     struct stat st;
@@ -143,6 +145,9 @@ static void names(void)
     said("isfdtype", isfdtype(a, S_IFSOCK));
     said("sockatmark", sockatmark(a));
     said("bind", bind(a, (void *)&name, len));
+    said("connect", connect(a, (void *)&name, len));
+    said("connect", connect(a, nowhere, len));
+    said("connect", connect(a, NULL, len));
     said("listen", listen(a, 1));
     said("SIOCGIFINDEX", ioctl(a, 0x8933, &ifreq) < 0 ? -1 : 0);
     said("F_GETOWN", fcntl(a, F_GETOWN));
