@@ -6,6 +6,7 @@
 #include "preload/endpoint.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -23,10 +24,19 @@ static const struct {
     {SOL_SOCKET, SO_TIMESTAMPNS_NEW, 0}, {SOL_SOCKET, SO_TIMESTAMPING_NEW, 0},
     {SOL_SOCKET, SO_ZEROCOPY, 0},        {IPPROTO_TCP, TCP_INQ, 0}};
 
+/*
+ * Linux counts ticks, a thousand a second at most, and what is too long for
+ * that is for ever: sock_set_timeout(). Nanoseconds end earlier, after 292
+ * years.
+ */
 uint64_t endpoint_time_of(const struct timeval *t)
 {
     if (t->tv_sec < 0)
         return ENDPOINT_NO_TIME;
+    if (t->tv_sec >= LONG_MAX / 1000 - 1)
+        return 0;
+    if (t->tv_sec >= INT64_MAX / 1000000000)
+        return INT64_MAX;
     return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_usec * 1000;
 }
 

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -217,6 +218,35 @@ static void time_out_below_zero(void)
     said("option", setsockopt(a, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t)));
     said("full", fill(a) > 65536 ? 0 : -1);
     said("write", write(a, much, 1));
+}
+
+static void *reads_and_writes(void *arg)
+{
+    until_asleep(getpid());
+    while (recv(b, much, 65536, MSG_DONTWAIT) > 0)
+        ;
+    (void)!write(b, "x", 1);
+    return arg;
+}
+
+/* So many seconds that neither nanoseconds nor ticks can count them. */
+static void time_out_beyond_counting(void)
+{
+    for (int i = 0; i < 4; i++) {
+        struct timeval t = {i < 2 ? LONG_MAX : 18446744074, 0}, is = {0, 0};
+        int name = i % 2 ? SO_SNDTIMEO : SO_RCVTIMEO;
+        socklen_t len = sizeof(is);
+        pthread_t thread;
+
+        said("option", setsockopt(a, SOL_SOCKET, name, &t, len));
+        said("option", getsockopt(a, SOL_SOCKET, name, &is, &len));
+        printf("  is %ld %ld\n", (long)is.tv_sec, (long)is.tv_usec);
+        said("full", fill(a) > 65536 ? 0 : -1);
+        thread = run_thread(reads_and_writes, NULL);
+        said(i % 2 ? "write" : "read",
+             i % 2 ? write(a, much, 1) : read(a, much, 1));
+        end_of(thread);
+    }
 }
 
 struct closed {
@@ -547,6 +577,7 @@ static const struct test_case cases[] = {
     {"time_out_with_a_part", time_out_with_a_part, STAYS},
     {"time_out_interrupted", time_out_interrupted, STAYS},
     {"time_out_below_zero", time_out_below_zero, STAYS},
+    {"time_out_beyond_counting", time_out_beyond_counting, STAYS},
     {"lingers_for_tcp", lingers_for_tcp, RETURNS},
     {"lingers_behind_a_shutdown", lingers_behind_a_shutdown, RETURNS},
     {"full_and_empty_again", full_and_empty_again, STAYS},
