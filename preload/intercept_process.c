@@ -15,8 +15,6 @@
 #include "preload/intercept_sandbox.h"
 #include "preload/stats.h"
 
-enum { ARGUMENTS_MOST = 4096 };
-
 static int exec_failed(int rc)
 {
     int saved = errno;
@@ -63,32 +61,34 @@ EXPORT int execveat(int dir, const char *path, char *const argv[],
     return exec_failed(REAL(execveat)(dir, path, argv, envp, flags));
 }
 
-/* The list of an execl, from its first argument on. 0: too long. */
-static int gather_list(const char *first, va_list args, char **argv)
+/* Of the list of an execl, from its first argument to its end. */
+static size_t list_length(const char *first, va_list args)
 {
-    int n = 0;
+    size_t n = 1;
 
-    argv[n++] = (char *)first;
-    while (argv[n - 1] != NULL) {
-        if (n == ARGUMENTS_MOST)
-            return 0;
-        argv[n++] = va_arg(args, char *);
-    }
+    for (const char *at = first; at != NULL; at = va_arg(args, char *))
+        n++;
     return n;
 }
 
+static void gather_list(const char *first, va_list args, char **argv)
+{
+    *argv = (char *)first;
+    while (*argv != NULL)
+        *++argv = va_arg(args, char *);
+}
+
+/* No more stack than it takes: it may be a little one, of a handler. */
 #define EXEC_LIST(call)                                                        \
-    char *argv[ARGUMENTS_MOST];                                                \
     va_list args;                                                              \
-    int n;                                                                     \
+    size_t n;                                                                  \
                                                                                \
     va_start(args, first);                                                     \
-    n = gather_list(first, args, argv);                                        \
-    if (n == 0) {                                                              \
-        va_end(args);                                                          \
-        errno = E2BIG;                                                         \
-        return -1;                                                             \
-    }                                                                          \
+    n = list_length(first, args);                                              \
+    va_end(args);                                                              \
+    char *argv[n];                                                             \
+    va_start(args, first);                                                     \
+    gather_list(first, args, argv);                                            \
     call
 
 EXPORT int execl(const char *path, const char *first, ...)

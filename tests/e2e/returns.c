@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
@@ -339,6 +340,92 @@ static void image_by_descriptor(void)
     talk("afterwards", a, b);
 }
 
+/* ---- lists of arguments ---- */
+
+enum { LITTLE_STACK = 16384 };
+
+static void execs_list(int kind)
+{
+    static char *const none[] = {NULL};
+
+    if (kind == 0)
+        execl("/bin/true", "true", (char *)NULL);
+    else if (kind == 1)
+        execlp("true", "true", (char *)NULL);
+    else
+        execle("/bin/true", "true", (char *)NULL, none);
+    _exit(9);
+}
+
+static volatile sig_atomic_t exec_kind;
+
+static void on_signal_exec(int number)
+{
+    (void)number;
+    execs_list(exec_kind);
+}
+
+/* On a stack of its own, of little size, with nothing beyond it. */
+static void list_on_a_little_stack(void)
+{
+    char *at = mmap(NULL, 65536 + LITTLE_STACK, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    stack_t stack = {.ss_sp = at + 65536, .ss_size = LITTLE_STACK};
+    struct sigaction action = {.sa_handler = on_signal_exec,
+                               .sa_flags = SA_ONSTACK};
+
+    mprotect(stack.ss_sp, LITTLE_STACK, PROT_READ | PROT_WRITE);
+    sigaltstack(&stack, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+    for (exec_kind = 0; exec_kind < 3; exec_kind++) {
+        pid_t pid = fork_limited(5);
+        int status;
+
+        if (pid == 0) {
+            raise(SIGUSR1);
+            _exit(8);
+        }
+        waitpid(pid, &status, 0);
+        printf("  status %x\n", (unsigned)status);
+    }
+    talk("afterwards", a, b);
+}
+
+#define TEN(x)      x, x, x, x, x, x, x, x, x, x
+#define THOUSAND(x) TEN(TEN(TEN(x)))
+#define MANY(x)     THOUSAND(x), THOUSAND(x), THOUSAND(x), THOUSAND(x), THOUSAND(x)
+
+/* 5,001 arguments; the last one and the environment tell of themselves. */
+static void list_of_many(void)
+{
+    static const char tell[] =
+        "echo \"  $# ${HERE:-nowhere}\"; shift $(($# - 1)); echo \"  $1\"";
+    static char here[] = "HERE=in the environment", *const with[] = {here,
+                                                                     NULL};
+
+    for (int kind = 0; kind < 3; kind++) {
+        pid_t pid;
+
+        fflush(stdout);
+        pid = fork_limited(5);
+        if (pid == 0) {
+            if (kind == 0)
+                execl("/bin/sh", "sh", "-c", tell, "sh", MANY("x"), "last",
+                      (char *)NULL);
+            else if (kind == 1)
+                execlp("sh", "sh", "-c", tell, "sh", MANY("x"), "last",
+                       (char *)NULL);
+            else
+                execle("/bin/sh", "sh", "-c", tell, "sh", MANY("x"), "last",
+                       (char *)NULL, with);
+            die("exec");
+        }
+        said("status", child_status(pid));
+    }
+    said("not there", execl("/nowhere", "sh", (char *)NULL));
+    talk("afterwards", a, b);
+}
+
 static int cloned(void *word)
 {
     alarm(5);
@@ -429,6 +516,8 @@ static const struct test_case cases[] = {
     {"settles_first", settles_first, GOES_UP},
     {"shell_words", shell_words, GOES_UP},
     {"image_by_descriptor", image_by_descriptor, GOES_UP},
+    {"list_on_a_little_stack", list_on_a_little_stack, GOES_UP},
+    {"list_of_many", list_of_many, GOES_UP},
     {"fork_that_asks_nobody", fork_that_asks_nobody, GOES_UP},
     {"takes_it_from_itself", takes_it_from_itself, GOES_UP},
 };
