@@ -59,6 +59,29 @@ static bool is_tcp(int domain, int type, int protocol)
            (protocol == 0 || protocol == IPPROTO_TCP);
 }
 
+static void connected(struct endpoint *e)
+{
+    endpoint_connected(e);
+    if (unlikely(atomic_load(&e->ineligible)))
+        stats_update(e); /* why it was so before */
+}
+
+/* Standard descriptors are inherited and read by stdio: it stays on TCP. */
+static struct endpoint *new_endpoint(int fd, int family, bool nonblocking,
+                                     enum endpoint_state state)
+{
+    struct endpoint *e =
+        endpoint_create(fd, family, nonblocking, ENDPOINT_NEW, false);
+
+    if (e != NULL && fd <= 2) {
+        atomic_store(&e->ineligible, true);
+        e->stream.why = REASON_STDIO;
+    }
+    if (e != NULL && state == ENDPOINT_CONNECTED)
+        connected(e);
+    return e;
+}
+
 EXPORT int socket(int domain, int type, int protocol)
 {
     int fd = REAL(socket)(domain, type, protocol);
@@ -68,8 +91,7 @@ EXPORT int socket(int domain, int type, int protocol)
         return fd;
     if (is_tcp(domain, type, protocol)) {
         ours_make_room(fd);
-        e = endpoint_create(fd, domain, type & SOCK_NONBLOCK, ENDPOINT_NEW,
-                            false);
+        e = new_endpoint(fd, domain, type & SOCK_NONBLOCK, ENDPOINT_NEW);
     }
     intercept_new_fd(fd, e != NULL ? &e->object : NULL);
     return fd;
@@ -116,7 +138,7 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
         return rc;
     saved = errno;
     e->stream.h.initiator = true;
-    endpoint_connected(e);
+    connected(e);
     errno = saved;
     return rc;
 }
@@ -145,8 +167,7 @@ static int accepted(struct endpoint *listener, int fd, int flags)
         return fd;
     family = listener != NULL ? listener->family : family_of_stranger(fd);
     if (family == AF_INET || family == AF_INET6)
-        e = endpoint_create(fd, family, flags & SOCK_NONBLOCK,
-                            ENDPOINT_CONNECTED, false);
+        e = new_endpoint(fd, family, flags & SOCK_NONBLOCK, ENDPOINT_CONNECTED);
     if (e != NULL && listener != NULL) {
         e->rcvtimeo_ns = listener->rcvtimeo_ns;
         e->sndtimeo_ns = listener->sndtimeo_ns;

@@ -270,6 +270,34 @@ static void standard_ones(void)
     talk("the first one", a, b);
 }
 
+/* stdio reads them past every name, whichever call gave the number. */
+static void standard_from_the_start(void)
+{
+    for (int accepts = 0; accepts < 2; accepts++) {
+        uint16_t port = 0;
+        int listener = tcp_listen("4", &port), other = -1;
+        char line[16] = "";
+
+        if (accepts)
+            other = tcp_connect("4", port);
+        close(0);
+        if (accepts) {
+            said("accept", accept(listener, NULL, NULL));
+        } else {
+            said("socket", tcp_connect("4", port));
+            other = accept(listener, NULL, NULL);
+        }
+        settle_pair(0, other);
+        said("write", write(other, "line\n", 5));
+        printf("  %s", fgets(line, sizeof(line), stdin));
+        talk("both ways", other, 0);
+        close(other);
+        close(listener);
+        said("the end", fgets(line, sizeof(line), stdin) == NULL ? 0 : -1);
+        clearerr(stdin);
+    }
+}
+
 static int open_kind(int kind)
 {
     sigset_t none;
@@ -431,6 +459,7 @@ static const struct test_case cases[] = {
     {"of_libc_itself", of_libc_itself, STAYS},
     {"closed_by_stdio", closed_by_stdio, RETURNS},
     {"standard_ones", standard_ones, RETURNS},
+    {"standard_from_the_start", standard_from_the_start, STAYS},
     {"closed_by_number", closed_by_number, GOES_UP},
     {"beyond_the_limit", beyond_the_limit, GOES_UP},
 };
