@@ -6,6 +6,8 @@
 #define PRELOAD_INTERCEPT_IO_H
 
 #include <limits.h>
+#include <poll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -67,6 +69,13 @@ static inline bool writable(const void *at, size_t len)
 /* The kernel refuses it at first sight: let it say how. */
 bool vector_is_bad(const struct iovec *iov, size_t n);
 size_t vector_length(const struct iovec *iov, size_t n);
+
+/* Only the kernel can do it: the stream, or those of a set, return and stay. */
+void kernel_only(int fd);
+/* The same of all that a poll or a select asks about. */
+void kernel_only_polled(const struct pollfd *fds, nfds_t n);
+void kernel_only_selected(int n, const fd_set *in, const fd_set *out,
+                          const fd_set *except);
 
 static inline size_t at_most(size_t len)
 {

@@ -9,12 +9,18 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 
-static void kernel_only(int fd)
-{
-    struct endpoint *e = intercepted(fd);
+#include "preload/epoll_set.h"
 
-    if (unlikely(e != NULL))
-        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
+void kernel_only(int fd)
+{
+    struct object *o = fd_find(fd);
+
+    if (likely(o == NULL) || in_vfork_child())
+        return;
+    if (o->kind == OBJECT_ENDPOINT)
+        endpoint_banish((struct endpoint *)o, REASON_UNSUPPORTED_CALL);
+    else if (o->kind == OBJECT_EPOLL)
+        epoll_set_to_kernel((struct epoll_set *)o);
 }
 
 EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off,

@@ -35,28 +35,14 @@
         va_end(args);                                                          \
     } while (0)
 
-static void only_the_kernel(int fd)
-{
-    struct endpoint *e = intercepted(fd);
-
-    if (e != NULL)
-        endpoint_banish(e, REASON_UNSUPPORTED_CALL);
-}
-
 /* They tell what is left of a time-out, which ours do not: the kernel's. */
 static long wait_for_many(long number, const long *a)
 {
-    const struct pollfd *fds = (const struct pollfd *)a[0];
-
-    if (number == SYS_ppoll) {
-        for (long i = 0; i < a[1] && i < 65536 &&
-                         readable(fds, (size_t)a[1] * sizeof(*fds));
-             i++)
-            only_the_kernel(fds[i].fd);
-    } else {
-        for (int fd = 0; fd < a[0] && fd < (int)fd_rows_used(); fd++)
-            only_the_kernel(fd);
-    }
+    if (number == SYS_ppoll)
+        kernel_only_polled((void *)a[0], (nfds_t)a[1]);
+    else
+        kernel_only_selected((int)a[0], (void *)a[1], (void *)a[2],
+                             (void *)a[3]);
     return posix_result(raw_syscall(number, a));
 }
 

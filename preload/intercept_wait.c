@@ -184,6 +184,14 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
     return wait_in(set, events, max, nanoseconds(timeout), mask);
 }
 
+void kernel_only_polled(const struct pollfd *fds, nfds_t n)
+{
+    if (n > INT_MAX || !readable(fds, n * sizeof(*fds)))
+        return;
+    for (nfds_t i = 0; i < n; i++)
+        kernel_only(fds[i].fd);
+}
+
 /* More than we care for, or nowhere: the kernel has an answer. */
 static __attribute__((noinline)) bool bad_list(struct pollfd *fds, nfds_t n)
 {
@@ -237,6 +245,23 @@ static bool in_set(int fd, const fd_set *set)
     /* Not FD_ISSET: programs pass larger arrays than fd_set. */
     return set != NULL &&
            (((const unsigned long *)set)[fd / 64] >> (fd % 64) & 1);
+}
+
+/* The kernel looks at no more of a set than its table of descriptors is long.
+ */
+static bool is_asked(int fd, const fd_set *set)
+{
+    return set != NULL && readable((const unsigned long *)set + fd / 64, 8) &&
+           in_set(fd, set);
+}
+
+void kernel_only_selected(int n, const fd_set *in, const fd_set *out,
+                          const fd_set *except)
+{
+    for (int fd = 0; fd < n && fd < (int)fd_rows_used(); fd++)
+        if (fd_find(fd) != NULL &&
+            (is_asked(fd, in) || is_asked(fd, out) || is_asked(fd, except)))
+            kernel_only(fd);
 }
 
 static bool bad_set(int n, const fd_set *set)
