@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/aio_abi.h>
 #include <linux/seccomp.h>
 
 #include "preload/handlers.h"
@@ -44,6 +45,18 @@ static long wait_for_many(long number, const long *a)
         kernel_only_selected((int)a[0], (void *)a[1], (void *)a[2],
                              (void *)a[3]);
     return posix_result(raw_syscall(number, a));
+}
+
+/* The kernel's own asynchronous calls; libaio has them inline, past us. */
+static long submit_by_number(const long *a)
+{
+    struct iocb **list = (struct iocb **)a[2];
+
+    for (long i = 0; i < a[1] && readable(&list[i], sizeof(*list)) &&
+                     readable(list[i], sizeof(**list));
+         i++)
+        kernel_only((int)list[i]->aio_fildes);
+    return posix_result(raw_syscall(SYS_io_submit, a));
 }
 
 /* A fork by number. Threads and children in our memory are not ours to see. */
@@ -93,6 +106,10 @@ static long bytes_by_number(long number, const long *a)
         return sendmmsg(fd, p, (unsigned)n, flags);
     case SYS_sendfile:
         return sendfile(fd, (int)a[1], (void *)a[2], (size_t)a[3]);
+    case SYS_preadv2: /* the other half of the offset is for 32 bits */
+        return preadv64v2(fd, p, (int)n, a[3], (int)a[5]);
+    case SYS_pwritev2:
+        return pwritev64v2(fd, p, (int)n, a[3], (int)a[5]);
     default:
         return splice(fd, p, (int)n, (void *)a[3], (size_t)a[4],
                       (unsigned)a[5]);
@@ -236,6 +253,8 @@ EXPORT long syscall(long number, ...)
     case SYS_recvmmsg:
     case SYS_sendmmsg:
     case SYS_sendfile:
+    case SYS_preadv2:
+    case SYS_pwritev2:
     case SYS_splice:
         return bytes_by_number(number, a);
     case SYS_close:
@@ -262,6 +281,8 @@ EXPORT long syscall(long number, ...)
     case SYS_ppoll:
     case SYS_pselect6:
         return wait_for_many(number, a);
+    case SYS_io_submit:
+        return submit_by_number(a);
     case SYS_execve:
     case SYS_execveat:
     case SYS_setns:
