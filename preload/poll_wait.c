@@ -332,6 +332,16 @@ static int wait_sets(struct poll_work *w, uint64_t until, const sigset_t *mask)
     return look_at_all(w);
 }
 
+/* There is no way to wait for them here: they are the kernel's from now on. */
+static void all_to_kernel(struct poll_work *w)
+{
+    for (nfds_t i = 0; i < w->n; i++)
+        if (w->endpoint[i] != NULL && !w->bare[i])
+            endpoint_banish(w->endpoint[i], REASON_LIMIT);
+    for (unsigned i = 0; i < w->sets.n; i++)
+        epoll_set_to_kernel(w->sets.set[i]);
+}
+
 /* At least one managed stream. 0: nothing yet, ask again. */
 static int wait_managed(struct poll_work *w, uint64_t until,
                         const sigset_t *mask)
@@ -346,11 +356,7 @@ static int wait_managed(struct poll_work *w, uint64_t until,
     if (rc != 0 || until <= 1)
         return rc;
     if (waiter == NULL) {
-        for (nfds_t i = 0; i < w->n; i++)
-            if (w->endpoint[i] != NULL && !w->bare[i])
-                endpoint_banish(w->endpoint[i], REASON_LIMIT);
-        for (unsigned i = 0; i < w->sets.n; i++)
-            epoll_set_to_kernel(w->sets.set[i]);
+        all_to_kernel(w);
         return 0;
     }
     if (w->waiter != waiter) {
@@ -375,6 +381,10 @@ static int wait_managed(struct poll_work *w, uint64_t until,
             epoll_watch_awake(&w->sets);
         if (s.began_ns != 0)
             spin_slept(&s, waiter, w->poll_ns);
+    }
+    if (rc == -EINVAL) { /* with ours they are more than it may have open */
+        all_to_kernel(w);
+        return 0;
     }
     if (rc < 0)
         return rc;

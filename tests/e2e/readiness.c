@@ -15,11 +15,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/e2e/support/asleep.h"
 #include "tests/e2e/support/cases.h"
 #include "tests/e2e/support/sets.h"
 
@@ -460,6 +462,53 @@ static void set_of_two(void)
     waits("nothing", set, 0);
 }
 
+/* ---- many at once ---- */
+
+static void *puts_later(void *arg)
+{
+    until_asleep(getpid());
+    put(a, "x");
+    return arg;
+}
+
+/* The last of n is the only one that is open. */
+static void polls_n(nfds_t n)
+{
+    struct pollfd *p = calloc(n, sizeof(*p));
+    struct timespec t = {3, 0};
+
+    for (nfds_t i = 0; i < n; i++)
+        p[i].fd = -1;
+    p[n - 1] = (struct pollfd){b, POLLIN, 0};
+    for (int i = 0; i < 2; i++) {
+        pthread_t writer = run_thread(puts_later, NULL);
+
+        said(i ? "ppoll" : "poll",
+             i ? ppoll(p, n, &t, NULL) : poll(p, n, 3000));
+        printf("  events %x\n", (unsigned)p[n - 1].revents);
+        end_of(writer);
+        take(b, 1);
+    }
+    free(p);
+}
+
+static void may_open(rlim_t n)
+{
+    struct rlimit limit = {n, n};
+
+    said("limit", setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+/* No more are allowed, and nothing of the library's own makes it more. */
+static void polls_as_many_as_there_may_be(void)
+{
+    static struct pollfd more[201];
+
+    may_open(200);
+    polls_n(200);
+    said("one more", poll(more, 201, 0));
+}
+
 static const struct test_case cases[] = {
     {"two_sets", two_sets, STAYS},
     {"set_polled", set_polled, STAYS},
@@ -476,6 +525,7 @@ static const struct test_case cases[] = {
     {"masks", masks, STAYS},
     {"turns", turns, STAYS},
     {"set_of_two", set_of_two, GOES_UP},
+    {"polls_as_many_as_there_may_be", polls_as_many_as_there_may_be, RETURNS},
     {"sleepers_wake", sleepers_wake, STAYS},
 };
 
