@@ -11,6 +11,8 @@
 #include "preload/epoll_set.h"
 #include "preload/poll_wait.h"
 
+enum { POLLED_MOST = 65536 };
+
 extern void __chk_fail(void) __attribute__((noreturn));
 
 static int new_set(int epfd)
@@ -192,10 +194,13 @@ void kernel_only_polled(const struct pollfd *fds, nfds_t n)
         kernel_only(fds[i].fd);
 }
 
-/* More than we care for, or nowhere: the kernel has an answer. */
+/* Nowhere, or more than we care for: the kernel has an answer. */
 static __attribute__((noinline)) bool bad_list(struct pollfd *fds, nfds_t n)
 {
-    return n > 65536 || !writable(fds, n * sizeof(*fds));
+    if (n <= POLLED_MOST)
+        return !writable(fds, n * sizeof(*fds));
+    kernel_only_polled(fds, n);
+    return true;
 }
 
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
@@ -286,6 +291,16 @@ static bool select_has_endpoints(int n, const fd_set *in, const fd_set *out,
     return false;
 }
 
+/* More than we care for: the kernel's. */
+static bool too_many(int n, const fd_set *in, const fd_set *out,
+                     const fd_set *except)
+{
+    if (likely(n <= POLLED_MOST))
+        return false;
+    kernel_only_selected(n, in, out, except);
+    return true;
+}
+
 static void put_in_set(int fd, fd_set *set, bool on)
 {
     if (set != NULL && on)
@@ -343,7 +358,7 @@ EXPORT int pselect(int n, fd_set *restrict in, fd_set *restrict out,
                    const struct timespec *restrict timeout,
                    const sigset_t *restrict mask)
 {
-    if (!process.ready || n <= 0 || n > 65536 ||
+    if (!process.ready || n <= 0 || too_many(n, in, out, except) ||
         (timeout != NULL && !readable(timeout, sizeof(*timeout))) ||
         bad_time(timeout) || in_vfork_child() ||
         !select_has_endpoints(n, in, out, except))
@@ -358,7 +373,8 @@ EXPORT int select(int n, fd_set *restrict in, fd_set *restrict out,
     struct timespec t, before, after;
     int rc;
 
-    if (!process.ready || n <= 0 || n > 65536 || in_vfork_child() ||
+    if (!process.ready || n <= 0 || too_many(n, in, out, except) ||
+        in_vfork_child() ||
         (timeout != NULL && (!writable(timeout, sizeof(*timeout)) ||
                              timeout->tv_sec < 0 || timeout->tv_usec < 0)) ||
         !select_has_endpoints(n, in, out, except))

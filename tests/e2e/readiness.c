@@ -464,6 +464,8 @@ static void set_of_two(void)
 
 /* ---- many at once ---- */
 
+enum { MANY = 66000, WORDS = MANY / 64 + 1 };
+
 static void *puts_later(void *arg)
 {
     until_asleep(getpid());
@@ -499,6 +501,12 @@ static void may_open(rlim_t n)
     said("limit", setrlimit(RLIMIT_NOFILE, &limit));
 }
 
+static void polls_many(void)
+{
+    may_open(MANY + 1000);
+    polls_n(MANY);
+}
+
 /* No more are allowed, and nothing of the library's own makes it more. */
 static void polls_as_many_as_there_may_be(void)
 {
@@ -507,6 +515,26 @@ static void polls_as_many_as_there_may_be(void)
     may_open(200);
     polls_n(200);
     said("one more", poll(more, 201, 0));
+}
+
+static void selects_many(void)
+{
+    static unsigned long in[WORDS];
+    struct timeval tv = {3, 0};
+    struct timespec t = {3, 0};
+
+    for (int i = 0; i < 2; i++) {
+        pthread_t writer = run_thread(puts_later, NULL);
+        fd_set *set_in = (fd_set *)in;
+
+        in[b / 64] |= 1ul << b % 64;
+        said(i ? "pselect" : "select",
+             i ? pselect(MANY, set_in, NULL, NULL, &t, NULL)
+               : select(MANY, set_in, NULL, NULL, &tv));
+        printf("  %s\n", in[b / 64] ? "in it" : "NOT IN IT");
+        end_of(writer);
+        take(b, 1);
+    }
 }
 
 static const struct test_case cases[] = {
@@ -525,7 +553,9 @@ static const struct test_case cases[] = {
     {"masks", masks, STAYS},
     {"turns", turns, STAYS},
     {"set_of_two", set_of_two, GOES_UP},
+    {"polls_many", polls_many, RETURNS},
     {"polls_as_many_as_there_may_be", polls_as_many_as_there_may_be, RETURNS},
+    {"selects_many", selects_many, RETURNS},
     {"sleepers_wake", sleepers_wake, STAYS},
 };
 
