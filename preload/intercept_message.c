@@ -232,9 +232,13 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,
     size_t room;
     int rc;
 
-    if (likely(e == NULL) || (known = reachable(msgs, n)) == 0 ||
-        (timeout != NULL && !writable(timeout, sizeof(*timeout))))
+    if (likely(e == NULL) || (known = reachable(msgs, n)) == 0)
         return REAL(recvmmsg)(fd, msgs, n, flags, timeout);
+    if (timeout != NULL && !writable(timeout, sizeof(*timeout))) {
+        if (readable(timeout, sizeof(*timeout)))
+            kernel_only(fd); /* it receives, and then says EFAULT */
+        return REAL(recvmmsg)(fd, msgs, n, flags, timeout);
+    }
     if (timeout != NULL && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 ||
                             timeout->tv_nsec > 999999999))
         return (int)posix_result(-EINVAL);

@@ -98,9 +98,13 @@ EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t n)
     struct endpoint *e = intercepted(out);
     struct stat file;
 
-    if (likely(e == NULL) || e->state != ENDPOINT_CONNECTED ||
-        (off != NULL && !writable(off, sizeof(*off))) || (ssize_t)n < 0)
+    if (likely(e == NULL) || e->state != ENDPOINT_CONNECTED || (ssize_t)n < 0)
         return REAL(sendfile)(out, in, off, n);
+    if (off != NULL && !writable(off, sizeof(*off))) {
+        if (readable(off, sizeof(*off)))
+            kernel_only(out); /* it sends, and then says EFAULT */
+        return REAL(sendfile)(out, in, off, n);
+    }
     if (stream_bare_enter(&e->stream))
         return send_bare(e, out, in, off, n);
     if (look_at(in, &file) < 0)

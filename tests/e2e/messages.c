@@ -257,6 +257,29 @@ static void list_cut_off(void)
     printf("  %s\n", secret);
 }
 
+/* What the call would tell by it is said too late to be undone. */
+static void may_only_be_read(void)
+{
+    struct timespec *t = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    off_t *at = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int file = memfd_create("file", MFD_CLOEXEC);
+    struct iovec iov = {secret, 6};
+    struct mmsghdr m = message_of(&iov);
+    char got[16] = "";
+
+    *t = (struct timespec){3, 0};
+    mprotect(t, 4096, PROT_READ);
+    (void)!write(file, "letter", 6);
+    said("sendfile", sendfile(a, file, at, 6));
+    said("read", recv(b, got, 6, MSG_WAITALL));
+    printf("  %s\n", got);
+    said("write", write(a, "moment", 6));
+    said("recvmmsg", recvmmsg(b, &m, 1, 0, t));
+    printf("  %s\n", secret);
+    talk("afterwards", a, b);
+}
+
 /* ---- control messages ---- */
 
 /* At the very end of what is there: nobody may look behind it. */
@@ -298,6 +321,7 @@ static const struct test_case cases[] = {
     {"another_file_by_position", another_file_by_position, STAYS},
     {"reset_behind_one", reset_behind_one, STAYS},
     {"list_cut_off", list_cut_off, STAYS},
+    {"may_only_be_read", may_only_be_read, RETURNS},
     {"control_lengths", control_lengths, RETURNS},
 };
 
