@@ -340,6 +340,59 @@ static void masks(void)
     said("blocked", epoll_wait(set, &event, 1, 20));
 }
 
+static volatile int handled;
+
+static void count_signal(int number)
+{
+    (void)number;
+    handled++;
+}
+
+/* What is blocked comes in where the mask lets it, also without a wait. */
+static void masks_at_once(void)
+{
+    static const char *const of[] = {"stream", "set", "both"};
+    struct sigaction action = {.sa_handler = count_signal};
+    struct timespec zero = {0, 0}, short_time = {0, 1};
+    sigset_t usr1, none;
+
+    sigemptyset(&none);
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    sigaction(SIGUSR1, &action, NULL);
+    sigprocmask(SIG_BLOCK, &usr1, NULL);
+    new_set();
+    add(b, EPOLLIN, 1);
+    until_moved(a, b);
+    for (int i = 0; i < 3; i++) {
+        struct pollfd p[2] = {{i == 1 ? -1 : b, POLLIN, 0},
+                              {i == 0 ? -1 : set, POLLIN, 0}};
+        fd_set in;
+
+        printf(" %s\n", of[i]);
+        raise(SIGUSR1);
+        said("ppoll", ppoll(p, 2, &zero, &none));
+        said("again", ppoll(p, 2, &zero, &none));
+        raise(SIGUSR1);
+        said("in a moment", ppoll(p, 2, &short_time, &none));
+        raise(SIGUSR1);
+        said("blocked", ppoll(p, 2, &zero, &usr1));
+        FD_ZERO(&in);
+        for (int k = 0; k < 2; k++)
+            if (p[k].fd >= 0)
+                FD_SET(p[k].fd, &in);
+        said("pselect",
+             pselect((b > set ? b : set) + 1, &in, NULL, NULL, &zero, &none));
+        raise(SIGUSR1);
+        put(a, "x");
+        wait_unread(b, 1);
+        said("something there", ppoll(p, 2, &zero, &none));
+        take(b, 1);
+        said("nothing there", ppoll(p, 2, &zero, &none));
+        printf("  handled %d\n", handled);
+    }
+}
+
 /* One at a time, each gets its turn; so do descriptors of the kernel's. */
 static void turns(void)
 {
@@ -551,6 +604,7 @@ static const struct test_case cases[] = {
     {"polls", polls, STAYS},
     {"time_outs", time_outs, STAYS},
     {"masks", masks, STAYS},
+    {"masks_at_once", masks_at_once, STAYS},
     {"turns", turns, STAYS},
     {"set_of_two", set_of_two, GOES_UP},
     {"polls_many", polls_many, RETURNS},
