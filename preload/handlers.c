@@ -41,13 +41,24 @@ static void ask(int number)
         atomic_fetch_or(&unasked, one);
 }
 
-enum handlers handlers_kind(void)
+static void ask_all(void)
 {
     uint64_t some = atomic_load(&unasked);
 
     for (int number = 1; some != 0; number++, some >>= 1)
         if (some & 1)
             ask(number);
+}
+
+uint64_t handlers_signals(void)
+{
+    ask_all();
+    return atomic_load(&restart) | atomic_load(&interrupt);
+}
+
+enum handlers handlers_kind(void)
+{
+    ask_all();
     if (atomic_load(&interrupt) == 0)
         return atomic_load(&restart) == 0 ? HANDLERS_NONE : HANDLERS_RESTART;
     return atomic_load(&restart) == 0 ? HANDLERS_INTERRUPT

@@ -14,6 +14,7 @@
 #define PRELOAD_HANDLERS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum handlers {
     HANDLERS_NONE,      /* a signal is ignored, or it ends or stops us */
@@ -23,6 +24,8 @@ enum handlers {
 };
 
 enum handlers handlers_kind(void);
+/* Which signals have one: bit 0 is signal 1, as in the kernel's mask. */
+uint64_t handlers_signals(void);
 /* None of these would end a call with EINTR. */
 bool handlers_restart(enum handlers kind);
 /* The action of this signal may be another one now. */

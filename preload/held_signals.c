@@ -17,13 +17,25 @@ static unsigned long bit(int number)
 /* The kernel's mask is one word; libc's sigset_t begins with it. */
 void signals_hold(struct held_signals *held)
 {
-    unsigned long all =
+    unsigned long some =
+        handlers_signals() &
         ~(bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) |
           bit(SIGTRAP) | bit(SIGABRT) | bit(SIGSYS));
+    unsigned long all = held->mask | some;
+    int rc;
 
-    if (!held->on && handlers_kind() != HANDLERS_NONE)
-        held->on = syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &held->mask,
-                           sizeof(all)) == 0;
+    if (some == held->some)
+        return;
+    if (held->on)
+        rc = (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL,
+                          sizeof(all));
+    else
+        rc = (int)syscall(SYS_rt_sigprocmask, SIG_BLOCK, &some, &held->mask,
+                          sizeof(some));
+    if (rc < 0)
+        return;
+    held->on = true;
+    held->some = some;
 }
 
 const sigset_t *signals_mask(const struct held_signals *held,
@@ -32,7 +44,7 @@ const sigset_t *signals_mask(const struct held_signals *held,
     return own != NULL || !held->on ? own : (const sigset_t *)&held->mask;
 }
 
-/* The kernel drops such a signal at once, unless it is blocked. */
+/* By now, since it had a handler when it was held. */
 static bool is_ignored(int number)
 {
     struct sigaction action;
@@ -64,6 +76,7 @@ void signals_release(struct held_signals *held)
     if (!held->on)
         return;
     held->on = false;
+    held->some = 0;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &held->mask, NULL,
             sizeof(held->mask));
 }

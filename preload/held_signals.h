@@ -7,6 +7,10 @@
  * its end, except in its sleeps. Those that tell of a mistake of the thread
  * itself (SIGSEGV and its like) are never held.
  *
+ * Only signals that have a handler are: one that is ignored would wait while it
+ * is blocked, and end the next sleep. What the program itself has blocked
+ * stays so.
+ *
  * One of these belongs to one call in one thread. Initialise to zeroes.
  */
 #ifndef PRELOAD_HELD_SIGNALS_H
@@ -18,9 +22,13 @@
 struct held_signals {
     bool on;
     unsigned long mask; /* the application's, while ours is in force */
+    unsigned long some; /* what we have added to it */
 };
 
-/* Nothing if they are held already, or if there is no handler to hold. */
+/*
+ * Nothing if they are held already, or if there is no handler to hold. If other
+ * signals have one by now, these are held instead.
+ */
 void signals_hold(struct held_signals *held);
 /* The mask to sleep with: the caller's own, or the application's. */
 const sigset_t *signals_mask(const struct held_signals *held,

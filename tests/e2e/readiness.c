@@ -10,6 +10,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -393,6 +395,34 @@ static void masks_at_once(void)
     }
 }
 
+static atomic_bool enough;
+
+static void *sends_what_is_ignored(void *thread)
+{
+    while (!atomic_load(&enough))
+        pthread_kill(*(pthread_t *)thread, SIGWINCH);
+    return NULL;
+}
+
+static void ignored_signals(void)
+{
+    struct sigaction action = {.sa_handler = count_signal};
+    pthread_t self = pthread_self(), thread;
+    struct epoll_event event;
+    int interrupted = 0;
+
+    sigaction(SIGUSR1, &action, NULL); /* which nobody sends */
+    until_moved(a, b);
+    new_set();
+    add(b, EPOLLIN, 1);
+    pthread_create(&thread, NULL, sends_what_is_ignored, &self);
+    for (int i = 0; i < 300; i++)
+        interrupted += epoll_wait(set, &event, 1, 1) < 0;
+    atomic_store(&enough, true);
+    pthread_join(thread, NULL);
+    printf("  interrupted %d\n", interrupted);
+}
+
 /* One at a time, each gets its turn; so do descriptors of the kernel's. */
 static void turns(void)
 {
@@ -605,6 +635,7 @@ static const struct test_case cases[] = {
     {"time_outs", time_outs, STAYS},
     {"masks", masks, STAYS},
     {"masks_at_once", masks_at_once, STAYS},
+    {"ignored_signals", ignored_signals, STAYS},
     {"turns", turns, STAYS},
     {"set_of_two", set_of_two, GOES_UP},
     {"polls_many", polls_many, RETURNS},

@@ -77,6 +77,22 @@ START_TEST(a_handler_that_goes_when_it_has_run_is_not_counted_then)
 }
 END_TEST
 
+START_TEST(those_with_a_handler_are_known)
+{
+    uint64_t usr1 = UINT64_C(1) << (SIGUSR1 - 1);
+    uint64_t last = UINT64_C(1) << (SIGRTMAX - 1);
+
+    forget_all();
+    ck_assert_uint_eq(handlers_signals(), 0);
+    set(SIGUSR1, handle, SA_RESTART);
+    set(SIGUSR2, SIG_IGN, 0);
+    set(SIGRTMAX, handle, 0);
+    ck_assert_uint_eq(handlers_signals(), usr1 | last);
+    set(SIGUSR1, SIG_DFL, 0);
+    ck_assert_uint_eq(handlers_signals(), last);
+}
+END_TEST
+
 START_TEST(numbers_of_no_signal_are_nothing)
 {
     forget_all();
@@ -96,6 +112,7 @@ int main(void)
     tcase_add_test(t, all_of_one_kind_decide);
     tcase_add_test(t, both_kinds_are_told_from_one);
     tcase_add_test(t, a_handler_that_goes_when_it_has_run_is_not_counted_then);
+    tcase_add_test(t, those_with_a_handler_are_known);
     tcase_add_test(t, numbers_of_no_signal_are_nothing);
     suite_add_tcase(s, t);
     return run_suite(s);

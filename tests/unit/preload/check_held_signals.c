@@ -3,6 +3,8 @@
  */
 #include <check.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "preload/handlers.h"
 #include "preload/held_signals.h"
@@ -72,15 +74,15 @@ START_TEST(a_signal_that_is_ignored_interrupts_nothing)
     struct held_signals held = {.on = false};
 
     block_usr2_only();
-    signal(SIGUSR1, SIG_IGN);
+    signal(SIGALRM, handle);
     signals_hold(&held);
+    signal(SIGUSR1, SIG_IGN);
     raise(SIGUSR1);
     for (size_t i = 0; i < sizeof(by_default) / sizeof(by_default[0]); i++) {
         signal(by_default[i], SIG_DFL);
         raise(by_default[i]);
     }
     ck_assert(!signals_wait(&held));
-    signal(SIGALRM, handle);
     raise(SIGALRM);
     ck_assert(signals_wait(&held));
     signals_release(&held);
@@ -141,13 +143,61 @@ START_TEST(without_a_handler_nothing_is_held)
 }
 END_TEST
 
+/* The kernel keeps a signal that is blocked, ignored or not. */
+START_TEST(a_signal_that_is_ignored_ends_no_sleep)
+{
+    static const int by_default[] = {SIGCHLD, SIGURG, SIGWINCH, SIGCONT};
+    struct held_signals held = {.on = false};
+    int epfd = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event;
+
+    block_usr2_only();
+    signal(SIGALRM, SIG_IGN);
+    signals_hold(&held);
+    raise(SIGALRM);
+    for (size_t i = 0; i < sizeof(by_default) / sizeof(by_default[0]); i++)
+        raise(by_default[i]);
+    ck_assert_int_eq(epoll_pwait(epfd, &event, 1, 1, signals_mask(&held, NULL)),
+                     0);
+    raise(SIGUSR1);
+    ck_assert_int_eq(epoll_pwait(epfd, &event, 1, 1, signals_mask(&held, NULL)),
+                     -1);
+    ck_assert_int_eq(handled, 1);
+    signals_release(&held);
+    close(epfd);
+}
+END_TEST
+
+START_TEST(what_has_a_handler_by_now_is_held_instead)
+{
+    struct held_signals held = {.on = false};
+
+    block_usr2_only();
+    signals_hold(&held);
+    ck_assert(!is_blocked(SIGHUP));
+    signal(SIGHUP, handle);
+    handlers_changed(SIGHUP);
+    signal(SIGUSR1, SIG_IGN);
+    handlers_changed(SIGUSR1);
+    signals_hold(&held);
+    ck_assert(is_blocked(SIGHUP));
+    ck_assert(!is_blocked(SIGUSR1));
+    ck_assert_int_eq(sigismember(signals_mask(&held, NULL), SIGHUP), 0);
+    signals_release(&held);
+    ck_assert(!is_blocked(SIGHUP));
+    ck_assert(is_blocked(SIGUSR2));
+}
+END_TEST
+
 START_TEST(what_tells_of_a_mistake_is_never_held)
 {
     static const int never[] = {SIGSEGV, SIGBUS,  SIGFPE, SIGILL,
                                 SIGTRAP, SIGABRT, SIGSYS};
     struct held_signals held = {.on = false};
 
-    signal(SIGUSR1, handle);
+    for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
+        signal(never[i], handle);
+    signal(SIGALRM, handle);
     signals_hold(&held);
     for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
         ck_assert(!is_blocked(never[i]));
@@ -169,6 +219,8 @@ int main(void)
     tcase_add_test(t, a_sleep_has_the_callers_mask_or_the_applications);
     tcase_add_test(t, holding_twice_keeps_the_applications_mask);
     tcase_add_test(t, without_a_handler_nothing_is_held);
+    tcase_add_test(t, a_signal_that_is_ignored_ends_no_sleep);
+    tcase_add_test(t, what_has_a_handler_by_now_is_held_instead);
     tcase_add_test(t, what_tells_of_a_mistake_is_never_held);
     suite_add_tcase(s, t);
     return run_suite(s);
