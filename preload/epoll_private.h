@@ -196,7 +196,7 @@ bool epoll_is_fresh(const struct epoll_reg *reg);
 /* Set lock held: the bell is empty, so it has told nobody who waits elsewhere.
  */
 void epoll_untell(struct epoll_set *set);
-/* Set lock held. False: no bell can be had. */
+/* Set lock held. False: no bell can be had, or the kernel's set has no room. */
 bool epoll_put_bell_in(struct epoll_set *set);
 /* Registry lock and the stream's held. Out of the kernel's set, too. */
 void epoll_drop_lingering(struct epoll_reg *reg);

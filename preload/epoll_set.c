@@ -43,8 +43,11 @@ int epoll_kernel_ctl(struct epoll_set *set, int op, int fd, uint32_t events,
     return syscall(SYS_epoll_ctl, set->epfd, op, fd, &event) < 0 ? -errno : 0;
 }
 
-/* Set lock held. The kernel's set has the descriptor while a peer needs it. */
-static void watch_devices(struct epoll_set *set)
+/*
+ * Set lock held. The kernel's set has the descriptor while a peer needs it.
+ * False: there is no room for it.
+ */
+static bool watch_devices(struct epoll_set *set)
 {
     epoll_data_t cookie = {.ptr = (void *)&epoll_wake_cookie};
     int fd = -1;
@@ -53,12 +56,14 @@ static void watch_devices(struct epoll_set *set)
         if (set->peers[i].wakes)
             fd = peer_wake_fd(set->peers[i].peer);
     if (fd == set->wake_fd)
-        return;
+        return true;
+    if (fd >= 0 &&
+        epoll_kernel_ctl(set, EPOLL_CTL_ADD, fd, EPOLLIN, cookie) < 0)
+        return false;
     if (set->wake_fd >= 0)
         epoll_kernel_ctl(set, EPOLL_CTL_DEL, set->wake_fd, 0, cookie);
-    if (fd >= 0)
-        epoll_kernel_ctl(set, EPOLL_CTL_ADD, fd, EPOLLIN, cookie);
     set->wake_fd = fd;
+    return true;
 }
 
 /* Registry and set locks held. */
@@ -91,8 +96,11 @@ static bool get_peer(struct epoll_set *set, struct peer *peer)
     set->peers[set->n_peers].peer = peer;
     set->peers[set->n_peers].wakes = peer_wake_fd(peer) >= 0;
     set->peers[set->n_peers++].regs = 1;
-    watch_devices(set);
-    return true;
+    if (watch_devices(set))
+        return true;
+    set->n_peers--;
+    peer_ops(peer)->peer_put(peer);
+    return false;
 }
 
 void epoll_make_hot(struct epoll_set *set, struct epoll_reg *reg)
@@ -206,7 +214,9 @@ bool epoll_put_bell_in(struct epoll_set *set)
     if (set->bell_in)
         return true;
     atomic_store(&set->object.plain, false);
-    epoll_kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN, cookie);
+    if (epoll_kernel_ctl(set, EPOLL_CTL_ADD, set->waiter->bell, EPOLLIN,
+                         cookie) < 0)
+        return false;
     atomic_store(&set->bell_in, true);
     return true;
 }

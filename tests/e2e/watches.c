@@ -16,23 +16,28 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/e2e/support/asleep.h"
 #include "tests/e2e/support/cases.h"
 #include "tests/e2e/support/sets.h"
 
-enum { PAIRS = 12 };
+enum { PAIRS = 12, PROGRAMS_OWN = 48 /* descriptors, at most */ };
 
 /*
- * From now on the kernel says that there is no room, to every thread. Asked for
- * by libc's own call: the library would get out of the way.
+ * From now on the kernel says that there is no room, to every thread, for any
+ * descriptor from this one on. Asked for by libc's own call: the library would
+ * get out of the way.
  */
-static void use_all_watches(void)
+static void use_watches_from(int fd)
 {
-    static struct sock_filter filter[] = {
+    struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_ctl, 0, 3),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_ctl, 0, 5),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
                  offsetof(struct seccomp_data, args[1])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, EPOLL_CTL_ADD, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, EPOLL_CTL_ADD, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                 offsetof(struct seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (unsigned)fd, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSPC),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -45,6 +50,11 @@ static void use_all_watches(void)
         call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC,
              &program) != 0)
         die("seccomp");
+}
+
+static void use_all_watches(void)
+{
+    use_watches_from(0);
 }
 
 /* Whoever has it as standard input may be any program: it stays on TCP. */
@@ -175,11 +185,65 @@ static void behind_hang_ups(void)
     waits("many", set, 0);
 }
 
+static void *sleeps(void *arg)
+{
+    (void)arg;
+    waits("asleep", set, 2000);
+    return NULL;
+}
+
+/*
+ * A member has the last place, and none is left for what the library puts in
+ * besides, which has high numbers.
+ */
+static void no_room_for_the_library(void)
+{
+    pthread_t thread;
+    int first;
+
+    until_moved(a, b);
+    use_watches_from(PROGRAMS_OWN);
+    new_set();
+    first = set;
+    add(b, EPOLLIN, 1);
+    thread = start_asleep(sleeps, NULL);
+    put(a, "x");
+    end_of(thread);
+    waits("level", set, 0);
+    take(b, 1);
+    new_set();
+    add(b, EPOLLIN | EPOLLET, 2);
+    thread = start_asleep(sleeps, NULL);
+    put(a, "y");
+    end_of(thread);
+    waits("edge again", set, 0);
+    waits("level", first, 0);
+    take(b, 1);
+    waits("level", first, 0);
+    talk("afterwards", a, b);
+}
+
+/* The stream is up, and has something, when it is put in. */
+static void no_room_once_it_is_up(void)
+{
+    until_moved(a, b);
+    use_watches_from(PROGRAMS_OWN);
+    put(a, "x");
+    wait_unread(b, 1);
+    new_set();
+    add(b, EPOLLIN, 1);
+    waits("bytes", set, 2000);
+    take(b, 1);
+    waits("nothing", set, 0);
+}
+
 static const struct test_case cases[] = {
     {"back_without_room", back_without_room, RETURNS},
     {"spent_without_room", spent_without_room, RETURNS},
     {"exclusive_without_room", exclusive_without_room, RETURNS},
     {"no_room_for_another", no_room_for_another, STAYS},
+    {"no_room_for_the_library", no_room_for_the_library, GOES_UP},
+    {"no_room_once_it_is_up", no_room_once_it_is_up, GOES_UP},
     {"hung_up_when_spent", hung_up_when_spent, GOES_UP},
     {"behind_hang_ups", behind_hang_ups, GOES_UP},
 };
