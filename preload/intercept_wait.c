@@ -3,13 +3,13 @@
  */
 #include "preload/intercept_io.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 
 #include "preload/epoll_set.h"
 #include "preload/poll_wait.h"
+#include "preload/scratch.h"
 
 enum { POLLED_MOST = 65536 };
 
@@ -242,7 +242,8 @@ int poll(struct pollfd *fds, nfds_t n, int timeout);
 enum {
     SELECT_IN = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR,
     SELECT_OUT = POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR,
-    SELECT_EXCEPT = POLLPRI
+    SELECT_EXCEPT = POLLPRI,
+    SELECT_SMALL = 64 /* descriptors, on the stack */
 };
 
 static bool in_set(int fd, const fd_set *set)
@@ -313,15 +314,35 @@ static void clear_set(int n, fd_set *set)
         memset(set, 0, (size_t)(n + 63) / 64 * 8);
 }
 
+static unsigned long word_of(const fd_set *set, int i)
+{
+    return set != NULL ? ((const unsigned long *)set)[i] : 0;
+}
+
+/* At most: what follows n in its word counts as well. */
+static int count_fds(int n, const fd_set *in, const fd_set *out,
+                     const fd_set *except)
+{
+    int count = 0;
+
+    for (int i = 0; i < (n + 63) / 64; i++)
+        count += __builtin_popcountl(word_of(in, i) | word_of(out, i) |
+                                     word_of(except, i));
+    return count;
+}
+
 static int select_by_poll(int n, fd_set *in, fd_set *out, fd_set *except,
                           int64_t timeout_ns, const sigset_t *mask)
 {
-    struct pollfd *fds = malloc((size_t)n * sizeof(*fds));
-    int used = 0, count = 0, rc;
+    int places = count_fds(n, in, out, except), used = 0, count = 0, rc;
+    size_t size = (size_t)places * sizeof(struct pollfd);
+    struct pollfd small[SELECT_SMALL], *fds = small;
 
+    if (places > SELECT_SMALL)
+        fds = scratch_get(size);
     if (fds == NULL)
         return -ENOMEM;
-    for (int fd = 0; fd < n; fd++) {
+    for (int fd = 0; fd < n && used < places; fd++) {
         short events = (short)((in_set(fd, in) ? POLLIN : 0) |
                                (in_set(fd, out) ? POLLOUT : 0) |
                                (in_set(fd, except) ? POLLPRI : 0));
@@ -349,7 +370,8 @@ static int select_by_poll(int n, fd_set *in, fd_set *out, fd_set *except,
         put_in_set(fds[i].fd, except, x);
         count += r + w + x;
     }
-    free(fds);
+    if (fds != small)
+        scratch_put(fds, size);
     return rc < 0 ? rc : count;
 }
 

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -21,6 +20,7 @@
 #include "preload/held_signals.h"
 #include "preload/kernel.h"
 #include "preload/process.h"
+#include "preload/scratch.h"
 #include "preload/stats.h"
 #include "preload/waiter.h"
 #include "transport/bell.h"
@@ -480,6 +480,8 @@ int poll_wait(struct pollfd *fds, nfds_t n, int64_t timeout_ns,
     } small;
     struct poll_work w = {.fds = fds, .n = n};
     uint64_t until = UINT64_MAX;
+    size_t size = (n + EXTRA) * sizeof(struct pollfd) +
+                  n * (2 * sizeof(void *) + sizeof(bool));
     void *big = NULL;
     int rc;
 
@@ -492,18 +494,16 @@ int poll_wait(struct pollfd *fds, nfds_t n, int64_t timeout_ns,
     w.peer = small.peer;
     w.bare = small.bare;
     if (n > SMALL) {
-        char *at = malloc((n + EXTRA) * sizeof(struct pollfd) +
-                          n * (2 * sizeof(void *) + sizeof(bool)));
-
-        if (at == NULL)
+        big = scratch_get(size);
+        if (big == NULL)
             return -ENOMEM;
-        big = at;
-        w.endpoint = (struct endpoint **)at;
+        w.endpoint = big;
         w.peer = (struct peer **)(w.endpoint + n);
         w.copy = (struct pollfd *)(w.peer + n);
         w.bare = (bool *)(w.copy + n + EXTRA);
     }
     rc = wait_until(&w, until, mask);
-    free(big);
+    if (big != NULL)
+        scratch_put(big, size);
     return rc;
 }
