@@ -230,18 +230,56 @@ int epoll_ask_kernel(struct epoll_set *set, struct epoll_event *events, int max)
     return n;
 }
 
-static int sleep_in_kernel(struct epoll_set *set, struct epoll_event *events,
-                           int max, int64_t left_ns, const sigset_t *mask)
+/* One call of epoll_wait in any of its forms. */
+struct call {
+    uint64_t until_ns; /* 1: it does not wait; UINT64_MAX: for ever */
+    bool fine;         /* its time is not in whole milliseconds */
+    const sigset_t *mask;
+    struct held_signals held;
+};
+
+/*
+ * The program's own kind of call: a filter of system calls may not let another
+ * one pass. -1 is for ever.
+ */
+static int sleep_for(struct epoll_set *set, struct epoll_event *events, int max,
+                     int64_t left_ns, const struct call *call)
 {
+    const sigset_t *mask = signals_mask(&call->held, call->mask);
+    struct timespec t = {left_ns / 1000000000, left_ns % 1000000000};
     int64_t ms = left_ns < 0 ? -1 : (left_ns + 999999) / 1000000;
+    int n;
+
+    if (call->fine && kernel.epoll_pwait2 != NULL) {
+        n = kernel.epoll_pwait2(set->epfd, events, max, &t, mask);
+        if (n >= 0 || errno != ENOSYS)
+            return n < 0 ? -errno : n;
+    }
+    if (ms > INT_MAX)
+        ms = INT_MAX;
+    n = REAL(epoll_pwait)(set->epfd, events, max, (int)ms, mask);
+    return n < 0 ? -errno : n;
+}
+
+static int64_t time_left(uint64_t until_ns)
+{
+    uint64_t now;
+
+    if (until_ns == UINT64_MAX)
+        return -1;
+    now = clock_ns();
+    return now < until_ns ? (int64_t)(until_ns - now) : 0;
+}
+
+static int sleep_in_kernel(struct epoll_set *set, struct epoll_event *events,
+                           int max, const struct call *call)
+{
     uint32_t since = epoll_takeovers(set);
     int n;
 
-    if (ms > INT_MAX)
-        ms = INT_MAX;
     stats_count(STATS_SLEEP);
-    n = REAL(epoll_pwait)(set->epfd, events, max, (int)ms, mask);
-    return n < 0 ? -errno : without_bell(set, events, n, true, since);
+    n = sleep_for(set, events, max, time_left(call->until_ns), call);
+    return n < 0 ? n : without_bell(set, events, n, true, since);
 }
 
 /* The peer of the first hot link last ran here: it needs this CPU. */
@@ -289,16 +327,6 @@ static int look_for_a_while(struct epoll_set *set, struct epoll_event *events,
     } while (n == 0 && spin_round(spin, here));
     spin_end(spin, set->waiter, limit, n != 0);
     return n;
-}
-
-static int64_t time_left(uint64_t until_ns)
-{
-    uint64_t now;
-
-    if (until_ns == UINT64_MAX)
-        return -1;
-    now = clock_ns();
-    return now < until_ns ? (int64_t)(until_ns - now) : 0;
 }
 
 /*
@@ -353,10 +381,9 @@ static int collect_again(struct epoll_set *set, struct epoll_event *events,
 
 /* One round with streams in the set. 0: nothing came, ask again. */
 static int wait_round(struct epoll_set *set, struct epoll_event *events,
-                      int max, uint64_t until_ns, const sigset_t *mask,
-                      struct held_signals *held, bool again)
+                      int max, struct call *call, bool again)
 {
-    int n = again ? collect_again(set, events, max, held) : 0;
+    int n = again ? collect_again(set, events, max, &call->held) : 0;
     pid_t pid = process.pid;
     struct spin spin;
 
@@ -364,9 +391,9 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
         n = collect_fairly(set, events, max);
     if (n != 0)
         return n;
-    if (until_ns <= 1)
+    if (call->until_ns <= 1)
         return epoll_ask_kernel(set, events, max);
-    n = look_for_a_while(set, events, max, &spin, held);
+    n = look_for_a_while(set, events, max, &spin, &call->held);
     if (n != 0) {
         set->hits++;
         return n;
@@ -376,8 +403,7 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
     if (n != 0)
         set->hits++; /* on a busy CPU they may always come this late */
     else if (!epoll_has_inner(set))
-        n = sleep_in_kernel(set, events, max, time_left(until_ns),
-                            signals_mask(held, mask));
+        n = sleep_in_kernel(set, events, max, call);
     if (is_forked(pid))
         return n;
     if (spin.began_ns != 0)
@@ -392,7 +418,7 @@ static int wait_round(struct epoll_set *set, struct epoll_event *events,
  * and rings are passed on to them. 0: ask again.
  */
 static int sleep_bare(struct epoll_set *set, struct epoll_event *events,
-                      int max, int ms, const sigset_t *mask)
+                      int max, int64_t left_ns, const struct call *call)
 {
     uint32_t since = epoll_takeovers(set);
     pid_t pid = process.pid;
@@ -400,8 +426,8 @@ static int sleep_bare(struct epoll_set *set, struct epoll_event *events,
 
     epoll_sleeps(set, true);
     if (atomic_load(&set->n_managed) == 0 && !epoll_has_inner(set)) {
-        n = REAL(epoll_pwait)(set->epfd, events, max, ms, mask);
-        n = n < 0 ? -errno : without_bell(set, events, n, true, since);
+        n = sleep_for(set, events, max, left_ns, call);
+        n = n < 0 ? n : without_bell(set, events, n, true, since);
     }
     if (!is_forked(pid))
         epoll_woke(set);
@@ -410,35 +436,30 @@ static int sleep_bare(struct epoll_set *set, struct epoll_event *events,
 
 /* The kernel alone: no stream of the set is on a link. */
 static int wait_kernel(struct epoll_set *set, struct epoll_event *events,
-                       int max, uint64_t until_ns, int64_t timeout_ns,
-                       const sigset_t *mask, struct held_signals *held)
+                       int max, struct call *call)
 {
     uint64_t spin_ns = process.settings.poll_kernel_usec * 1000;
     uint32_t since = epoll_takeovers(set);
-    int64_t left = timeout_ns;
+    int64_t left = time_left(call->until_ns);
     int n;
 
-    if (spin_ns != 0 && timeout_ns != 0) {
+    if (spin_ns != 0 && left != 0) {
         uint64_t stop = clock_ns() + spin_ns;
 
-        signals_hold(held);
+        signals_hold(&call->held);
         do {
             n = (int)syscall(SYS_epoll_pwait, set->epfd, events, max, 0, NULL,
                              8);
             if (n != 0)
                 goto done;
-        } while (clock_ns() < stop && clock_ns() < until_ns &&
+        } while (clock_ns() < stop && clock_ns() < call->until_ns &&
                  atomic_load(&set->n_managed) == 0);
-        left = time_left(until_ns);
+        left = time_left(call->until_ns);
     }
-    if (left > 0)
-        left = (left + 999999) / 1000000;
-    if (left > INT_MAX)
-        left = INT_MAX;
     if (left != 0)
-        return sleep_bare(set, events, max, (int)left,
-                          signals_mask(held, mask));
-    n = REAL(epoll_pwait)(set->epfd, events, max, 0, signals_mask(held, mask));
+        return sleep_bare(set, events, max, left, call);
+    n = REAL(epoll_pwait)(set->epfd, events, max, 0,
+                          signals_mask(&call->held, call->mask));
 done:
     if (n <= 0)
         return n < 0 ? -errno : 0;
@@ -471,15 +492,15 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
                    int64_t timeout_ns, const sigset_t *mask)
 {
     uint32_t moves = atomic_load(&set->moves);
-    struct held_signals held = {.on = false};
-    uint64_t until = UINT64_MAX;
+    struct call call = {.until_ns = UINT64_MAX, .mask = mask};
     bool again = false;
     int n;
 
     if (timeout_ns == 0)
-        until = 1;
+        call.until_ns = 1;
     else if (timeout_ns > 0)
-        until = clock_ns() + (uint64_t)timeout_ns;
+        call.until_ns = clock_ns() + (uint64_t)timeout_ns;
+    call.fine = timeout_ns > 0 && timeout_ns % 1000000 != 0;
     if (max <= 0 || max > EVENTS_MOST || events == NULL)
         return REAL(epoll_pwait)(set->epfd, events, max, 0, mask) < 0 ? -errno
                                                                       : 0;
@@ -490,27 +511,27 @@ int epoll_set_wait(struct epoll_set *set, struct epoll_event *events, int max,
             epoll_end_lingering(set);
         if (epoll_has_inner(set)) {
             if (again)
-                signals_hold(&held);
-            n = epoll_wait_over(set, events, max, until, mask, &held);
+                signals_hold(&call.held);
+            n = epoll_wait_over(set, events, max, call.until_ns, mask,
+                                &call.held);
         } else if (atomic_load_explicit(&set->n_managed,
                                         memory_order_acquire) != 0) {
-            n = wait_round(set, events, max, until, mask, &held, again);
+            n = wait_round(set, events, max, &call, again);
         } else {
             if (again)
-                signals_hold(&held);
-            n = wait_kernel(set, events, max, until,
-                            until == UINT64_MAX ? -1 : time_left(until), mask,
-                            &held);
+                signals_hold(&call.held);
+            n = wait_kernel(set, events, max, &call);
         }
         if (n != 0)
             break;
-        if (until <= 1 || (until != UINT64_MAX && clock_ns() >= until)) {
+        if (call.until_ns <= 1 ||
+            (call.until_ns != UINT64_MAX && clock_ns() >= call.until_ns)) {
             if (!look_once_more(set, &moves))
                 break;
-            until = 1;
+            call.until_ns = 1;
         }
     }
-    signals_release(&held);
+    signals_release(&call.held);
     return n;
 }
 
