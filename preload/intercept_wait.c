@@ -3,6 +3,7 @@
  */
 #include "preload/intercept_io.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -389,6 +390,30 @@ EXPORT int pselect(int n, fd_set *restrict in, fd_set *restrict out,
         select_by_poll(n, in, out, except, nanoseconds(timeout), mask));
 }
 
+/* Its microseconds may be more than a second; the sum is cut as libc cuts it.
+ */
+static struct timespec time_of(const struct timeval *v)
+{
+    struct timespec t = {.tv_nsec = v->tv_usec % 1000000 * 1000};
+
+    if (__builtin_add_overflow(v->tv_sec, v->tv_usec / 1000000, &t.tv_sec))
+        t = (struct timespec){LONG_MAX, 999999999};
+    return t;
+}
+
+static struct timeval time_without(struct timespec t, int64_t ns)
+{
+    t.tv_sec -= ns / 1000000000;
+    t.tv_nsec -= ns % 1000000000;
+    if (t.tv_nsec < 0) {
+        t.tv_sec--;
+        t.tv_nsec += 1000000000;
+    }
+    if (t.tv_sec < 0)
+        return (struct timeval){0, 0};
+    return (struct timeval){t.tv_sec, t.tv_nsec / 1000};
+}
+
 EXPORT int select(int n, fd_set *restrict in, fd_set *restrict out,
                   fd_set *restrict except, struct timeval *restrict timeout)
 {
@@ -403,20 +428,14 @@ EXPORT int select(int n, fd_set *restrict in, fd_set *restrict out,
         return REAL(select)(n, in, out, except, timeout);
     if (timeout == NULL)
         return (int)posix_result(select_by_poll(n, in, out, except, -1, NULL));
-    /* Linux leaves the time not slept in the argument. */
-    t.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
-    t.tv_nsec = timeout->tv_usec % 1000000 * 1000;
+    t = time_of(timeout);
     clock_gettime(CLOCK_MONOTONIC, &before);
     rc = select_by_poll(n, in, out, except, nanoseconds(&t), NULL);
     clock_gettime(CLOCK_MONOTONIC, &after);
-    {
-        int64_t left =
-            nanoseconds(&t) - (nanoseconds(&after) - nanoseconds(&before));
-
-        left = left < 0 || rc == 0 ? 0 : left;
-        timeout->tv_sec = left / 1000000000;
-        timeout->tv_usec = left % 1000000000 / 1000;
-    }
+    /* Linux leaves the time not slept in the argument. */
+    *timeout = time_without(t, nanoseconds(&after) - nanoseconds(&before));
+    if (rc == 0)
+        *timeout = (struct timeval){0, 0};
     return (int)posix_result(rc);
 }
 

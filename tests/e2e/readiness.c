@@ -307,6 +307,30 @@ static void time_outs(void)
            left.tv_sec == 1 || left.tv_sec == 2 ? "some left" : "NONE");
 }
 
+/* Longer than a clock of nanoseconds goes. */
+static void long_time_outs(void)
+{
+    static const struct timeval times[] = {{4000000000, 0},
+                                           {4000000001, 0},
+                                           {LONG_MAX / 2, 999999},
+                                           {LONG_MAX, 0},
+                                           {LONG_MAX, 2000000}};
+
+    until_moved(a, b);
+    put(a, "x");
+    wait_unread(b, 1);
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        struct timeval left = times[i];
+        fd_set in;
+
+        FD_ZERO(&in);
+        FD_SET(b, &in);
+        said("select", select(b + 1, &in, NULL, NULL, &left));
+        printf("  left %s, %s\n", left.tv_sec > 3999990000 ? "much" : "LITTLE",
+               left.tv_usec >= 0 && left.tv_usec < 1000000 ? "a time" : "NONE");
+    }
+}
+
 static void on_signal(int number)
 {
     (void)number;
@@ -633,6 +657,7 @@ static const struct test_case cases[] = {
     {"wrong_arguments", wrong_arguments, STAYS},
     {"polls", polls, STAYS},
     {"time_outs", time_outs, STAYS},
+    {"long_time_outs", long_time_outs, STAYS},
     {"masks", masks, STAYS},
     {"masks_at_once", masks_at_once, STAYS},
     {"ignored_signals", ignored_signals, STAYS},
