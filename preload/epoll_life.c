@@ -237,7 +237,7 @@ void epoll_sets_after_fork(void)
         atomic_store(&set->sleepers, 0);
         atomic_store(&set->watchers, 0);
         set->stale = 0;
-        set->rouses = false;
+        atomic_store(&set->rouses, false);
         atomic_store(&set->n_managed, 0);
         atomic_store(&set->lingering, NULL);
         atomic_store(&set->bell_in, false);

@@ -21,22 +21,40 @@
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
-enum { KERNEL_LOOK_NS = 10000, LOOKS_PER_SLEEPER = 20000 /* of 50 us */ };
+enum { KERNEL_LOOK_NS = 10000, ROUSE_LOOKS = 1000 /* of 50 us */ };
 
 /* ---- who is in whom; under the registry lock ---- */
+
+/* Readable for ever: whoever sleeps where this is wakes up. */
+static int rouser = -1;
+
+/* Set lock held. */
+static void end_rousing(struct epoll_set *set)
+{
+    set->stale = 0;
+    if (!atomic_load(&set->rouses))
+        return;
+    epoll_kernel_ctl(set, EPOLL_CTL_DEL, rouser, 0, (epoll_data_t){0});
+    atomic_store(&set->rouses, false);
+}
+
+void epoll_rouse_nobody(struct epoll_set *set)
+{
+    lock_enter(&set->lock);
+    end_rousing(set);
+    lock_leave(&set->lock);
+}
 
 static void take_out(struct epoll_set *outer, const struct epoll_set *inner)
 {
     for (unsigned i = 0; i < atomic_load(&outer->n_inner); i++)
         if (outer->inner[i] == inner) {
             outer->inner[i] = outer->inner[outer->n_inner - 1];
-            atomic_fetch_sub(&outer->n_inner, 1);
+            if (atomic_fetch_sub(&outer->n_inner, 1) == 1)
+                epoll_rouse_nobody(outer); /* nothing to know of */
             return;
         }
 }
-
-/* Readable for ever: whoever sleeps where this is wakes up. */
-static int rouser = -1;
 
 /* Registry and set locks held. False: they do not wake. */
 static bool rouse(struct epoll_set *set)
@@ -44,34 +62,30 @@ static bool rouse(struct epoll_set *set)
     epoll_data_t cookie = {.ptr = (void *)&epoll_rouse_cookie};
 
     set->stale = atomic_load(&set->sleepers);
-    set->looks = LOOKS_PER_SLEEPER * set->stale;
-    if (set->rouses || set->stale == 0)
+    if (set->stale == 0)
+        end_rousing(set);
+    if (atomic_load(&set->rouses) || set->stale == 0)
         return true;
     atomic_store(&set->object.plain, false);
     if (rouser < 0)
         rouser = ours_keep((int)syscall(SYS_eventfd2, 1, EFD_CLOEXEC));
-    set->rouses =
-        epoll_kernel_ctl(set, EPOLL_CTL_ADD, rouser, EPOLLIN, cookie) == 0;
-    return set->rouses;
+    atomic_store(&set->rouses, true); /* before anybody can see it */
+    if (epoll_kernel_ctl(set, EPOLL_CTL_ADD, rouser, EPOLLIN, cookie) == 0)
+        return true;
+    atomic_store(&set->rouses, false);
+    return false;
 }
 
-/*
- * Those who did not know wake up one after the other, however often those who
- * do look meanwhile. But one that has left its sleep by a jump never comes.
- */
+/* Those who did not know wake up one after the other. */
 void epoll_roused(struct epoll_set *set, uint32_t nestings)
 {
     if (set->stale > 0 && nestings != atomic_load(&set->nestings))
         set->stale--;
-    else if (set->stale > 0 && --set->looks <= 0)
-        set->stale = 0;
     /* One that was just leaving a plain set had been counted as one of them. */
     if (set->stale > atomic_load(&set->sleepers))
         set->stale = atomic_load(&set->sleepers);
-    if (set->stale > 0 || !set->rouses)
-        return;
-    epoll_kernel_ctl(set, EPOLL_CTL_DEL, rouser, 0, (epoll_data_t){0});
-    set->rouses = false;
+    if (set->stale == 0)
+        end_rousing(set);
 }
 
 void epoll_nest_forked(void)
@@ -346,21 +360,33 @@ void epoll_watch_sleep(const struct epoll_watch *w)
         epoll_sleeps(w->set[i], false);
 }
 
-/* What wakes others who sleep where this one does keeps it awake, too. */
-static void let_others_wake(const struct epoll_set *set)
+void epoll_watch_awake(const struct epoll_watch *w)
+{
+    for (unsigned i = 0; i < w->n; i++)
+        epoll_woke(w->set[i]);
+}
+
+/*
+ * What wakes those who do not know of a set in this one would be seen from
+ * outside: nobody looks before they are awake. But one that has left its sleep
+ * by a jump never comes, and one whose handler runs may take its time: then the
+ * set is the kernel's, of which nobody has to know.
+ */
+static void let_others_wake(struct epoll_set *set)
 {
     static const struct timespec t = {0, 50000};
 
-    if (set->stale > 0)
+    for (int looks = 0; atomic_load(&set->rouses); looks++) {
+        if (looks >= ROUSE_LOOKS || epoll_is_stale_here(set))
+            epoll_set_to_kernel(set);
         nanosleep(&t, NULL);
+    }
 }
 
-void epoll_watch_awake(const struct epoll_watch *w)
+void epoll_watch_let_wake(const struct epoll_watch *w)
 {
-    for (unsigned i = 0; i < w->n; i++) {
-        epoll_woke(w->set[i]);
+    for (unsigned i = 0; i < w->n; i++)
         let_others_wake(w->set[i]);
-    }
 }
 
 uint64_t epoll_watch_poll_ns(const struct epoll_watch *w)
@@ -405,6 +431,8 @@ static int look(struct epoll_set *set, const struct epoll_watch *w,
 
     if (set->turns++ % 2 != 0 && has_events(set, false, &news))
         places--;
+    let_others_wake(set);
+    epoll_watch_let_wake(w);
     epoll_watch_settle(w);
     if (places > 0)
         n = epoll_ask_kernel(set, events, places);
@@ -423,18 +451,6 @@ static int kernel_has(struct epoll_set *set, const struct timespec *wait,
     return rc < 0 ? -errno : rc;
 }
 
-/* What wakes others would end each spin, and only after a sleep is it counted.
- */
-static bool is_rousing(struct epoll_set *set)
-{
-    bool is;
-
-    lock_enter(&set->lock);
-    is = set->rouses;
-    lock_leave(&set->lock);
-    return is;
-}
-
 static bool spin(struct epoll_set *set, const struct epoll_watch *w,
                  struct spin *s, uint64_t limit)
 {
@@ -446,8 +462,7 @@ static bool spin(struct epoll_set *set, const struct epoll_watch *w,
     for (unsigned i = 0; i < w->n && waiter == NULL; i++)
         waiter = w->set[i]->waiter;
     s->began_ns = 0;
-    if (limit == 0 || waiter == NULL || is_rousing(set) ||
-        !spin_begin(s, waiter, limit))
+    if (limit == 0 || waiter == NULL || !spin_begin(s, waiter, limit))
         return false;
     kernel_ns = s->looked_ns;
     do {
@@ -485,7 +500,6 @@ static int doze(struct epoll_set *set, const struct epoll_watch *w,
     if (atomic_load(&set->bell_in))
         quieten(set);
     epoll_woke(set);
-    let_others_wake(set);
     epoll_watch_awake(w);
     return rc;
 }

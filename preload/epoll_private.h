@@ -61,10 +61,9 @@ struct epoll_set {
     struct epoll_set **inner; /* sets in it; under the registry lock */
     _Atomic unsigned n_inner;
     _Atomic uint32_t nestings; /* so far */
-    int stale;      /* sleepers who do not know of the last of them */
-    int looks;      /* of others, at most, while there are such */
-    bool rouses;    /* and what wakes them is in the kernel's set */
-    uint32_t turns; /* looks at it while others are in it */
+    int stale;           /* sleepers who do not know of the last of them */
+    _Atomic bool rouses; /* and what wakes them is in the kernel's set */
+    uint32_t turns;      /* looks at it while others are in it */
     struct epoll_set *next;
 };
 
@@ -191,6 +190,13 @@ void epoll_share(struct epoll_set *set);
 void epoll_share_ends(struct epoll_set *set);
 /* Set lock held. A sleeper since so many nestings is back. */
 void epoll_roused(struct epoll_set *set, uint32_t nestings);
+/* There is nothing left that a sleeper would have to know of. */
+void epoll_rouse_nobody(struct epoll_set *set);
+/*
+ * Is this thread counted as one that sleeps there and does not know of the last
+ * nesting? It has left that sleep by a jump, or this is a signal handler.
+ */
+bool epoll_is_stale_here(const struct epoll_set *set);
 /* News that the bell has not been rung for. */
 bool epoll_is_fresh(const struct epoll_reg *reg);
 /* Set lock held: the bell is empty, so it has told nobody who waits elsewhere.

@@ -442,6 +442,7 @@ void epoll_set_to_kernel(struct epoll_set *set)
             epoll_count_out(inner);
         }
         if (e == NULL && inner == NULL)
-            return;
+            break;
     }
+    epoll_rouse_nobody(set);
 }

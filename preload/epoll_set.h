@@ -132,6 +132,8 @@ struct epoll_watch {
 /* Those in the set, and itself. What there is no place for is the kernel's. */
 void epoll_watch_add(struct epoll_watch *w, struct epoll_set *set, bool itself);
 void epoll_watch_end(struct epoll_watch *w);
+/* Before a look: what shows in them to wake others is gone. */
+void epoll_watch_let_wake(const struct epoll_watch *w);
 /* Before the kernel is asked: it sees what their streams have to say. */
 void epoll_watch_settle(const struct epoll_watch *w);
 /* Is there news that it has not said yet? */

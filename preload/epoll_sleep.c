@@ -205,6 +205,15 @@ void epoll_arm_sleepers(struct epoll_set *set)
         arm(set, true);
 }
 
+bool epoll_is_stale_here(const struct epoll_set *set)
+{
+    for (unsigned i = 0; i < n_places; i++)
+        if (places[i].set == set && places[i].sleeps &&
+            places[i].nestings != atomic_load(&set->nestings))
+            return true;
+    return false;
+}
+
 void epoll_sleeps(struct epoll_set *set, bool direct)
 {
     int at = place_of(set);

@@ -209,6 +209,7 @@ static int look_at_all(struct poll_work *w)
 
     if (w->managed == w->n)
         return ready;
+    epoll_watch_let_wake(&w->sets);
     epoll_watch_settle(&w->sets);
     rc = look_kernel(w, 0, &none, NULL);
     return rc < 0 ? rc : ready + rc;

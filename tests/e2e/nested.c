@@ -6,6 +6,7 @@
  */
 #include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -335,6 +336,142 @@ static void nested_late(void)
     printf("  %d %x\n", w.n, w.event.events);
 }
 
+/* One in another one, where an empty one stands ready to be put into it. */
+static int outer_set, middle_set, empty_set;
+
+static void nest_middle(void)
+{
+    new_set();
+    empty_set = set;
+    new_set();
+    middle_set = set;
+    new_set();
+    outer_set = set;
+    add(middle_set, EPOLLIN, 2);
+}
+
+/* Nothing is there when the empty one is put in, and what comes is told. */
+static void show_middle(void)
+{
+    struct pollfd p = {middle_set, POLLIN, 0};
+
+    set = middle_set;
+    add(empty_set, EPOLLIN, 3);
+    waits("outer", outer_set, 0);
+    said("poll", poll(&p, 1, 0));
+    waits("outer", outer_set, 10);
+    set = empty_set;
+    add(b, EPOLLIN, 4);
+    waits("outer", outer_set, 0);
+    put(a, "x");
+    waits("outer", outer_set, 1000);
+    waits("middle", middle_set, 0);
+    said("poll", poll(&p, 1, 1000));
+    take(b, 1);
+    waits("outer", outer_set, 0);
+}
+
+static int hold_on[2]; /* a pipe: who reads it goes on when there is a byte */
+
+static void stays_a_while(int number)
+{
+    char byte;
+
+    (void)number;
+    (void)!read(hold_on[0], &byte, 1);
+}
+
+/* A thread is held up in its sleep as a set is put in; another one is not. */
+static void nested_held_up(void)
+{
+    struct sigaction action = {.sa_handler = stays_a_while};
+    struct nested_wait late = {.n = 0}, early = {.n = 0};
+    pthread_t first, second;
+
+    if (pipe(hold_on) < 0)
+        die("pipe");
+    sigaction(SIGUSR1, &action, NULL);
+    until_moved(a, b);
+    nest_middle();
+    late.set = early.set = outer_set;
+    first = start_asleep(waits_in_nested, &late);
+    second = start_asleep(waits_in_nested, &early);
+    pthread_kill(first, SIGUSR1);
+    sleep_ms(20);
+    show_middle();
+    put(a, "y"); /* it may have been told of the first one */
+    end_of(second);
+    printf("  %d %x\n", early.n, early.event.events);
+    take(b, 1);
+    (void)!write(hold_on[1], "x", 1);
+    end_of(first);
+    printf("  %d\n", late.n);
+    talk("afterwards", a, b);
+}
+
+static sigjmp_buf out;
+
+static void jumps(int number)
+{
+    (void)number;
+    siglongjmp(out, 1);
+}
+
+static void jumps_out_of_wait(void)
+{
+    struct sigaction action = {.sa_handler = jumps};
+    struct itimerval soon = {.it_value = {0, 50000}};
+    struct nested_wait w = {.set = outer_set};
+
+    sigaction(SIGALRM, &action, NULL);
+    if (sigsetjmp(out, 1) == 0) {
+        setitimer(ITIMER_REAL, &soon, NULL);
+        waits_in_nested(&w);
+    }
+}
+
+/* A thread has left its sleep by a jump, and is the one that looks. */
+static void nested_jumped(void)
+{
+    until_moved(a, b);
+    nest_middle();
+    jumps_out_of_wait();
+    show_middle();
+    talk("afterwards", a, b);
+}
+
+static void *jumps_and_stays(void *arg)
+{
+    struct sigaction action = {.sa_handler = jumps};
+    char byte;
+
+    sigaction(SIGUSR1, &action, NULL);
+    if (sigsetjmp(out, 1) == 0)
+        waits_in_nested(arg);
+    (void)!read(hold_on[0], &byte, 1);
+    return NULL;
+}
+
+/* Another one has, and never looks again. */
+static void nested_jumped_apart(void)
+{
+    struct nested_wait w = {.n = 0};
+    pthread_t thread;
+
+    if (pipe(hold_on) < 0)
+        die("pipe");
+    until_moved(a, b);
+    nest_middle();
+    w.set = outer_set;
+    thread = start_asleep(jumps_and_stays, &w);
+    pthread_kill(thread, SIGUSR1);
+    sleep_ms(20);
+    show_middle();
+    (void)!write(hold_on[1], "x", 1);
+    end_of(thread);
+    talk("afterwards", a, b);
+}
+
 static const struct test_case cases[] = {
     {"nested", nested, STAYS},
     {"nested_before", nested_before, STAYS},
@@ -348,6 +485,9 @@ static const struct test_case cases[] = {
     {"nested_many", nested_many, GOES_UP},
     {"nested_with_two_numbers", nested_with_two_numbers, RETURNS},
     {"nested_late", nested_late, STAYS},
+    {"nested_held_up", nested_held_up, GOES_UP},
+    {"nested_jumped", nested_jumped, GOES_UP},
+    {"nested_jumped_apart", nested_jumped_apart, GOES_UP},
 };
 
 int main(int argc, char **argv)

@@ -215,6 +215,44 @@ START_TEST(nobody_is_roused_who_sleeps_no_more)
 }
 END_TEST
 
+static void inner_is_removed(struct epoll_set *inner, int inner_fd)
+{
+    ck_assert_int_eq(
+        epoll_set_ctl_set(set, EPOLL_CTL_DEL, inner_fd, inner, NULL), 0);
+}
+
+static void inner_is_closed(struct epoll_set *inner, int inner_fd)
+{
+    epoll_set_close(inner, inner_fd, close_it, &inner_fd);
+}
+
+static void outer_is_the_kernels(struct epoll_set *inner, int inner_fd)
+{
+    (void)inner_fd;
+    epoll_set_to_kernel(set);
+    ck_assert(atomic_load(&inner->alone));
+}
+
+static void (*const calms[])(struct epoll_set *inner, int inner_fd) = {
+    inner_is_removed, inner_is_closed, outer_is_the_kernels};
+
+/* The sleeper does not wake here, and need not know of it any more. */
+START_TEST(nobody_is_roused_for_what_is_out)
+{
+    struct epoll_event event;
+    int inner_fd;
+    struct epoll_set *inner = nest(&inner_fd);
+
+    calms[_i](inner, inner_fd);
+    ck_assert(!set->rouses);
+    ck_assert_int_eq(epoll_wait(epfd, &event, 1, 0), 0);
+    ck_assert(!epoll_woke_plain(set));
+    epoll_set_leave(set);
+    if (calms[_i] != inner_is_closed)
+        inner_is_closed(inner, inner_fd);
+}
+END_TEST
+
 /* A handler that forks in the midst of this: nobody is counted in the child. */
 START_TEST(counts_do_not_go_below_none)
 {
@@ -427,6 +465,8 @@ int main(void)
     tcase_add_test(tc, who_wakes_of_a_plain_set_passes_the_ring_on);
     tcase_add_test(tc, who_comes_late_takes_no_rouser_from_who_sleeps);
     tcase_add_test(tc, nobody_is_roused_who_sleeps_no_more);
+    tcase_add_loop_test(tc, nobody_is_roused_for_what_is_out, 0,
+                        (int)(sizeof(calms) / sizeof(calms[0])));
     tcase_add_test(tc, counts_do_not_go_below_none);
     tcase_add_test(tc, a_plain_sleep_leaves_nothing);
     tcase_add_test(tc, a_plain_wait_that_a_stream_ends_tells_of_the_stream);
