@@ -5,6 +5,7 @@
 . "$(dirname "$0")/lib.inc"
 limit=15
 compare_cases readiness
+compare_cases readiness_many
 compare_cases members
 compare_cases nested
 compare_cases watches
