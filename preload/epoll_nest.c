@@ -21,7 +21,7 @@
 #include "transport/kernel_calls.h"
 #include "transport/pause.h"
 
-enum { KERNEL_LOOK_NS = 10000, ROUSE_LOOKS = 1000 /* of 50 us */ };
+enum { KERNEL_LOOK_NS = 10000, ROUSE_LOOKS = 5000 /* of 50 us */ };
 
 /* ---- who is in whom; under the registry lock ---- */
 
