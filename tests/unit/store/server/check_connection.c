@@ -9,62 +9,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "config/log.h"
 #include "tests/support/run_suite.h"
+#include "tests/unit/store/server/one_shard.h"
 
 #define LARGE 200000 /* bytes of a value that goes straight to the pool */
 #define QUIET 100    /* turns without a reply: there is none */
 
-/* A shard with a pool in a temporary file; clients are socket pairs. */
-static struct options options;
-static struct acceptor acceptor;
-static struct shard *shard;
-static char path[] = "/tmp/check-connection-XXXXXX";
 static char reply[8 << 20];
 static char value[LARGE + 1];
 
 static void setup(void)
 {
-    struct kv_options kv_options = {
-        .size = 8 << 20, .durability = KV_DURABILITY_PROCESS, .evict = true};
-    char error[512] = "";
-    char *argv[] = {"kvserver", "--pool", path, NULL};
-    struct kv *kv;
-    int fd;
-
-    log_init("check", LOG_NONE);
-    strcpy(path + strlen(path) - 6, "XXXXXX");
-    fd = mkstemp(path);
-    ck_assert_int_ge(fd, 0);
-    close(fd);
-    unlink(path);
-    ck_assert_int_eq(options_parse(&options, 3, argv, stdout, stderr), -1);
-    ck_assert_msg(kv_open(path, &kv_options, &kv, error, sizeof(error)) == 0,
-                  "%s", error);
-    shard = malloc(sizeof(*shard));
-    memset(&acceptor, 0, sizeof(acceptor));
-    ck_assert_int_eq(shard_init(shard, kv, &acceptor, &options, -1), 0);
+    shard_start();
     memset(value, 'v', LARGE);
-}
-
-static void teardown(void)
-{
-    struct kv *kv = shard->kv;
-
-    shard_fini(shard);
-    ck_assert_int_eq(kv_close(kv), 0);
-    free(shard);
-    unlink(path);
-}
-
-static int client(void)
-{
-    int ends[2];
-
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends),
-                     0);
-    ck_assert_int_eq(connection_open(shard, ends[1], 0), 0);
-    return ends[0];
 }
 
 /* Sends and turns the loop until nothing more comes back. */
@@ -437,7 +394,7 @@ int main(void)
     Suite *s = suite_create("connection");
     TCase *t = tcase_create("connection");
 
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, setup, shard_end);
     tcase_add_test(t, what_is_set_is_got);
     tcase_add_test(t, pipelined_requests_are_answered_in_order);
     tcase_add_test(t, a_request_may_come_byte_by_byte);

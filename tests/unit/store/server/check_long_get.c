@@ -11,18 +11,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "config/log.h"
 #include "tests/support/run_suite.h"
+#include "tests/unit/store/server/one_shard.h"
 
 #define QUIET     20        /* turns without a reply: there is none */
 #define BIG       300000    /* bytes of a value that fills the output alone */
 #define MIDDLE    16000     /* bytes of one that is copied into the output */
 #define REPLY_MAX (4 << 20) /* bytes */
 
-static struct options options;
-static struct acceptor acceptor;
-static struct shard *shard;
-static char path[] = "/tmp/check-long-get-XXXXXX";
 static char reply[REPLY_MAX], want[REPLY_MAX], request[BIG + 100];
 static uint64_t looked; /* bytes that the parser was shown */
 
@@ -47,16 +43,6 @@ bool __wrap_text_parse(const char *line, size_t len, struct command *command)
 {
     looked += len;
     return __real_text_parse(line, len, command);
-}
-
-static int client(void)
-{
-    int ends[2];
-
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends),
-                     0);
-    ck_assert_int_eq(connection_open(shard, ends[1], 0), 0);
-    return ends[0];
 }
 
 /* Sends text and turns the loop until nothing more comes back; the bytes of
@@ -93,40 +79,12 @@ static void store(const char *key, size_t value_len)
 
 static void setup(void)
 {
-    struct kv_options kv_options = {
-        .size = 8 << 20, .durability = KV_DURABILITY_PROCESS, .evict = true};
-    char error[512] = "";
-    char *argv[] = {"kvserver", "--pool", path, NULL};
-    struct kv *kv;
-    int fd;
-
-    log_init("check", LOG_NONE);
-    strcpy(path + strlen(path) - 6, "XXXXXX");
-    fd = mkstemp(path);
-    ck_assert_int_ge(fd, 0);
-    close(fd);
-    unlink(path);
-    ck_assert_int_eq(options_parse(&options, 3, argv, stdout, stderr), -1);
-    ck_assert_msg(kv_open(path, &kv_options, &kv, error, sizeof(error)) == 0,
-                  "%s", error);
-    shard = malloc(sizeof(*shard));
-    memset(&acceptor, 0, sizeof(acceptor));
-    ck_assert_int_eq(shard_init(shard, kv, &acceptor, &options, -1), 0);
+    shard_start();
     store("BIG", BIG);
     store("middle", MIDDLE);
     store("a", 1);
     store("b", 0);
     store("c", 100);
-}
-
-static void teardown(void)
-{
-    struct kv *kv = shard->kv;
-
-    shard_fini(shard);
-    ck_assert_int_eq(kv_close(kv), 0);
-    free(shard);
-    unlink(path);
 }
 
 /* What is looked at while a get of n keys is gone on with 20 times. */
@@ -347,7 +305,7 @@ int main(void)
     Suite *s = suite_create("long get");
     TCase *t = tcase_create("long get");
 
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, setup, shard_end);
     tcase_add_test(t, a_get_that_goes_on_is_not_parsed_again);
     tcase_add_test(t, a_get_interrupted_anywhere_is_answered_as_its_keys_are);
     tcase_add_test(t, a_get_interrupted_at_every_key_is_answered_whole);
