@@ -191,7 +191,10 @@ static bool has_links(const struct channel *channel)
     return false;
 }
 
-/* The oldest one is the last of the list. */
+/*
+ * The oldest one is the last of the list. Of those outside of our namespace of
+ * process ids all have the id 0: they are not one process.
+ */
 static void make_room_for_caller(struct shm *shm, uint32_t pid)
 {
     struct channel *oldest = NULL, *its_oldest = NULL;
@@ -200,7 +203,7 @@ static void make_room_for_caller(struct shm *shm, uint32_t pid)
     for (struct channel *c = shm->channels; c != NULL; c = c->next) {
         if (c->called_ns != 0 || has_links(c))
             continue;
-        if (c->pid == pid) {
+        if (pid != 0 && c->pid == pid) {
             its_oldest = c;
             of_it++;
         }
