@@ -423,8 +423,10 @@ static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
     int rc, kept;
 
     endpoint_leave_stale();
-    others = atomic_fetch_add(&e->inside, 1) > 0;
-    atomic_store(&e->left, true); /* no set takes it any more */
+    /* Who leaves meanwhile is not the last; who enters sees one of the two. */
+    atomic_fetch_add(&e->inside, 1);
+    atomic_store(&e->left, true); /* nor does a set take it any more */
+    others = atomic_load(&e->inside) > 1;
     epoll_sets_forget(e, helper_may_have(e));
     if (others || stream_in_handler(&e->stream)) {
         keep_private(e, fd);
@@ -436,8 +438,11 @@ static int close_last(struct endpoint *e, int fd, int (*how)(void *arg),
     if (endpoint_is_alone(e) && !atomic_load(&e->stream.guard) &&
         atomic_load(&e->stream.bare) == 0) {
         rc = how(arg);
-        family_leave(&e->holders);
-        endpoint_free(e);
+        atomic_store(&e->stream.up_wanted, true);
+        if (atomic_load(&e->stream.bare) == 0) { /* else it kicks */
+            family_leave(&e->holders);
+            endpoint_free(e);
+        }
         return rc;
     }
     e->closing = true;

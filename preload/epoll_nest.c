@@ -377,8 +377,10 @@ static void let_others_wake(struct epoll_set *set)
     static const struct timespec t = {0, 50000};
 
     for (int looks = 0; atomic_load(&set->rouses); looks++) {
-        if (looks >= ROUSE_LOOKS || epoll_is_stale_here(set))
+        if (looks >= ROUSE_LOOKS || epoll_is_stale_here(set)) {
             epoll_set_to_kernel(set);
+            epoll_rouse_nobody(set); /* also if another thread was at it */
+        }
         nanosleep(&t, NULL);
     }
 }

@@ -32,6 +32,16 @@ static _Atomic bool room_made;
 static __thread int forking __attribute__((tls_model("initial-exec")));
 static __thread bool fork_has_it __attribute__((tls_model("initial-exec")));
 
+/* Who takes it out ends the claim, and leaves it to who closes it. */
+static struct object *taken_out(int fd, struct object *old)
+{
+    if (__builtin_expect(old != NULL, 0) && fd_is_claimed(fd)) {
+        fd_unclaim(fd);
+        return NULL;
+    }
+    return old;
+}
+
 struct object *fd_set_row(int fd, struct object *object)
 {
     unsigned used;
@@ -46,12 +56,15 @@ struct object *fd_set_row(int fd, struct object *object)
     while ((unsigned)fd >= used &&
            !atomic_compare_exchange_weak(&rows_used, &used, (unsigned)fd + 1))
         ;
-    return atomic_exchange(&fd_rows[fd], object);
+    return taken_out(fd, atomic_exchange(&fd_rows[fd], object));
 }
 
-bool fd_forget(int fd, struct object *object)
+void fd_forget(int fd, struct object *object)
 {
-    return atomic_compare_exchange_strong(&fd_rows[fd], &object, NULL);
+    struct object *old = object;
+
+    if (atomic_compare_exchange_strong(&fd_rows[fd], &old, NULL))
+        taken_out(fd, object);
 }
 
 unsigned fd_rows_used(void)
@@ -66,8 +79,16 @@ static uint64_t claim_bit(int fd)
 
 bool fd_claim(int fd, struct object *object)
 {
-    if (atomic_fetch_or(&claimed[fd / 64], claim_bit(fd)) & claim_bit(fd))
-        return false;
+    struct timespec t = {0, 50000};
+
+    /* Perhaps of the one before, whose row is another's by now. */
+    for (int i = 0;
+         atomic_fetch_or(&claimed[fd / 64], claim_bit(fd)) & claim_bit(fd);
+         i++) {
+        if (i == TAKE_TRIES || fd_find(fd) != object)
+            return false;
+        syscall(SYS_nanosleep, &t, NULL);
+    }
     if (fd_find(fd) == object)
         return true;
     fd_unclaim(fd);

@@ -34,20 +34,24 @@ static inline struct object *fd_find(int fd)
     return atomic_load_explicit(&fd_rows[fd], memory_order_acquire);
 }
 
-/* Returns what was there. NULL object: forget. */
+/*
+ * Returns what was there, if nobody is closing it and cares for it. NULL
+ * object: forget.
+ */
 struct object *fd_set_row(int fd, struct object *object);
 
-/* Unless it stands for something else by now: false. */
-bool fd_forget(int fd, struct object *object);
+/* Unless it stands for something else by now. */
+void fd_forget(int fd, struct object *object);
 
 /*
  * Whoever closes a number says so first: until the kernel has closed it, it
  * stands for what it was, so that calls of other threads do not go past us.
  * False: it is another's by now, or another thread (or the frame that a handler
- * has interrupted) closes it. Whoever then takes the old object out of the row,
- * perhaps a thread that was given the number meanwhile, ends the claim.
+ * has interrupted) closes it. The claim ends as the object is taken out of the
+ * row, perhaps by a thread that was given the number meanwhile.
  */
 bool fd_claim(int fd, struct object *object);
+/* It was not closed after all. */
 void fd_unclaim(int fd);
 bool fd_is_claimed(int fd);
 /* In the child of a fork, where nobody goes on closing them: not ours. */

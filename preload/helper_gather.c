@@ -25,7 +25,7 @@ static __thread int forking __attribute__((tls_model("initial-exec")));
  */
 static void take_list(struct held_signals *held)
 {
-    held->on = false;
+    *held = (struct held_signals){.on = false};
     signals_hold(held);
     lock_take(&helper.all_lock);
 }

@@ -26,37 +26,40 @@ static int close_it(void *arg)
     const struct closing *c = arg;
     int rc = REAL(close)(c->fd);
 
-    if (fd_forget(c->fd, c->object))
-        fd_unclaim(c->fd);
+    fd_forget(c->fd, c->object);
     return rc;
 }
 
 /*
  * What stands behind the number ends. how(arg) does the kernel's part and then
  * the row's: until then the number stands for what it was, or others' calls
- * would read and write records. Two cannot end it: error for the second one.
+ * would read and write records. False: somebody else ends it.
  */
-static int give_up(int fd, struct object *o, int (*how)(void *arg), void *arg,
-                   int error)
+static bool give_up(int fd, struct object *o, int (*how)(void *arg), void *arg,
+                    int *rc)
 {
     if (o->kind == OBJECT_EPOLL)
-        return epoll_set_close((struct epoll_set *)o, fd, how, arg);
-    if (fd_claim(fd, o))
-        return endpoint_close((struct endpoint *)o, fd, how, arg);
-    errno = error;
-    return -1;
+        *rc = epoll_set_close((struct epoll_set *)o, fd, how, arg);
+    else if (fd_claim(fd, o))
+        *rc = endpoint_close((struct endpoint *)o, fd, how, arg);
+    else
+        return false;
+    return true;
 }
 
 EXPORT int close(int fd)
 {
     struct object *o = fd_find(fd);
     struct closing closing = {fd, o};
+    int rc;
 
     if (likely(o == NULL) || in_vfork_child())
         return REAL(close)(fd);
-    if (o->kind != OBJECT_OURS)
-        return give_up(fd, o, close_it, &closing, EBADF);
-    if (helper_is_me) {
+    if (o->kind != OBJECT_OURS && give_up(fd, o, close_it, &closing, &rc))
+        return rc;
+    if (o->kind != OBJECT_OURS && fd_find(fd) != o)
+        return close(fd); /* the one before was just being closed */
+    if (o->kind == OBJECT_OURS && helper_is_me) {
         fd_set_row(fd, NULL);
         return REAL(close)(fd);
     }
@@ -125,17 +128,31 @@ EXPORT void closefrom(int lowest)
     close_range(lowest < 0 ? 0 : (unsigned)lowest, ~0u, 0);
 }
 
-/* new is a second descriptor of old; over: of what its row still has. */
-static void duplicated(int old, int new, bool over)
+/* False: another thread is just closing the last one. */
+static bool has_one_more(struct endpoint *e)
+{
+    int n = atomic_load(&e->fds);
+
+    while (n > 0 && !atomic_compare_exchange_weak(&e->fds, &n, n + 1))
+        ;
+    return n > 0;
+}
+
+/*
+ * new is a second descriptor of old; over: of what its row still has. Returns
+ * it; -1 and EBADF if old was just being closed.
+ */
+static int duplicated(int old, int new, bool over)
 {
     struct object *o = fd_find(old);
     struct endpoint *e = fd_endpoint(old);
+    bool closed = e != NULL && !has_one_more(e);
     int saved = errno;
 
+    if (closed)
+        e = NULL;
     if (o != NULL && o->kind == OBJECT_EPOLL)
         epoll_set_to_kernel((struct epoll_set *)o);
-    if (e != NULL)
-        atomic_fetch_add(&e->fds, 1);
     if (over)
         fd_set_row(new, e != NULL ? &e->object : NULL);
     else
@@ -144,15 +161,20 @@ static void duplicated(int old, int new, bool over)
     if (e != NULL && new <= 2)
         endpoint_banish(e, REASON_STDIO);
     errno = saved;
+    if (!closed)
+        return new;
+    REAL(close)(new);
+    errno = EBADF;
+    return -1;
 }
 
 EXPORT int dup(int fd)
 {
     int new = REAL(dup)(fd);
 
-    if (new >= 0 && process.ready && !in_vfork_child())
-        duplicated(fd, new, false);
-    return new;
+    return new >= 0 && process.ready && !in_vfork_child()
+               ? duplicated(fd, new, false)
+               : new;
 }
 
 struct onto {
@@ -164,9 +186,7 @@ static int put_onto(void *arg)
     const struct onto *o = arg;
     int rc = REAL(dup3)(o->old, o->new, o->flags);
 
-    if (rc >= 0)
-        duplicated(o->old, o->new, false);
-    return rc;
+    return rc >= 0 ? duplicated(o->old, o->new, false) : rc;
 }
 
 /* What the number stood for is cared for by who calls this. */
@@ -176,10 +196,8 @@ static int put_over(void *arg)
     int rc = REAL(dup3)(o->old, o->new, o->flags);
 
     if (rc >= 0)
-        duplicated(o->old, o->new, true);
-    else
-        fd_set_row(o->new, NULL);
-    fd_unclaim(o->new);
+        return duplicated(o->old, o->new, true);
+    fd_set_row(o->new, NULL);
     return rc;
 }
 
@@ -195,7 +213,7 @@ static bool is_refused(int old, int new, int flags)
 
 static bool replace(int fd, struct object *o, struct onto *onto, int *rc)
 {
-    if (!fd_claim(fd, o))
+    if (o->kind != OBJECT_ENDPOINT || !fd_claim(fd, o))
         return false;
     if (endpoint_replace((struct endpoint *)o, fd, put_over, onto, rc))
         return true;
@@ -215,10 +233,11 @@ static int dup_onto(int old, int new, int flags)
     } else if (o->kind == OBJECT_OURS) {
         errno = EBUSY;
         rc = -1;
-    } else if (o->kind == OBJECT_EPOLL) {
-        rc = give_up(new, o, put_onto, &onto, EBUSY);
-    } else if (!replace(new, o, &onto, &rc)) {
-        rc = give_up(new, o, put_over, &onto, EBUSY);
+    } else if (!replace(new, o, &onto, &rc) &&
+               !give_up(new, o, o->kind == OBJECT_EPOLL ? put_onto : put_over,
+                        &onto, &rc)) {
+        errno = EBUSY;
+        rc = -1;
     }
     return rc;
 }
@@ -275,9 +294,9 @@ EXPORT int fcntl64(int fd, int command, ...)
     va_end(args);
     if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
         rc = REAL(fcntl64)(fd, command, arg);
-        if (rc >= 0 && process.ready && !in_vfork_child())
-            duplicated(fd, rc, false);
-        return rc;
+        return rc >= 0 && process.ready && !in_vfork_child()
+                   ? duplicated(fd, rc, false)
+                   : rc;
     }
     if (likely(e == NULL))
         return REAL(fcntl64)(fd, command, arg);
@@ -372,9 +391,8 @@ EXPORT int pidfd_getfd(int pidfd, int fd, unsigned flags)
     if (new < 0 || !process.ready || in_vfork_child())
         return new;
     if (fd_endpoint(fd) != NULL && fd_is_same(new, fd))
-        duplicated(fd, new, false);
-    else
-        intercept_new_fd(new, NULL);
+        return duplicated(fd, new, false);
+    intercept_new_fd(new, NULL);
     return new;
 }
 

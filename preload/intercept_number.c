@@ -149,6 +149,8 @@ static struct endpoint *endpoint_of_file(FILE *file)
     struct endpoint *e = fd < 0 ? NULL : intercepted(fd);
 
     errno = saved;
+    if (unlikely(e != NULL) && fd_is_claimed(fd))
+        return NULL; /* libc was given the number of one just being closed */
     if (unlikely(e != NULL))
         fd_set_row(fd, NULL);
     return e;

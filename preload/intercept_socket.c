@@ -44,9 +44,7 @@ void intercept_new_fd(int fd, struct object *object)
     if (fd >= 0 && process.ready) {
         struct object *old = fd_set_row(fd, object);
 
-        if (unlikely(old != NULL) && fd_is_claimed(fd))
-            fd_unclaim(fd); /* who closes it cares for it */
-        else if (unlikely(old != NULL) && old->kind != OBJECT_OURS)
+        if (unlikely(old != NULL && old->kind != OBJECT_OURS))
             lost(old, fd);
     }
     errno = saved;

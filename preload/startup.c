@@ -52,8 +52,8 @@ __attribute__((constructor)) static void start_up(void)
         return;
     }
     log_init("fastsock", process.settings.log_level);
-    if (process_watch_forks() != 0 || waiters_start() != 0 ||
-        endpoint_places_start() != 0 || epoll_sets_start() != 0 ||
+    if (process_watch_forks() != 0 || endpoint_places_start() != 0 ||
+        waiters_start() != 0 || epoll_sets_start() != 0 ||
         on_exit(leave, NULL) != 0 || at_quick_exit(process_leave) != 0) {
         log_error("not enough memory: acceleration is off");
         return;

@@ -211,16 +211,61 @@ START_TEST(of_two_that_close_a_number_one_does)
     ck_assert(!fd_claim(70, &endpoint));
     ck_assert(!fd_is_claimed(71));
     ck_assert_ptr_eq(fd_find(70), &endpoint);
-    ck_assert(fd_forget(70, &endpoint));
+    fd_forget(70, &endpoint);
     ck_assert_ptr_null(fd_find(70));
+    ck_assert(!fd_is_claimed(70));
     fd_set_row(70, &other);
-    ck_assert(!fd_forget(70, &endpoint)); /* somebody else's by now */
-    fd_unclaim(70);
+    fd_forget(70, &endpoint); /* somebody else's by now */
     ck_assert_ptr_eq(fd_find(70), &other);
     ck_assert(!fd_claim(70, &endpoint));
     ck_assert(fd_claim(70, &other));
     fd_unclaim(70);
     fd_set_row(70, NULL);
+}
+END_TEST
+
+/* The kernel has closed it and gives it out, before close() is through. */
+START_TEST(who_is_given_a_number_that_is_being_closed_ends_the_claim)
+{
+    static struct object other = {.kind = OBJECT_ENDPOINT};
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), high = ours_copy(fd);
+
+    fd_set_row(70, &endpoint);
+    ck_assert(fd_claim(70, &endpoint));
+    ck_assert_ptr_null(fd_set_row(70, &other)); /* it is cared for */
+    ck_assert(!fd_is_claimed(70));
+    fd_forget(70, &endpoint);
+    ck_assert(fd_claim(70, &other));
+    fd_forget(70, &other);
+    ours_close(high);
+    fd_set_row(high, &endpoint);
+    ck_assert(fd_claim(high, &endpoint));
+    ck_assert_int_eq(ours_copy(fd), high); /* one of ours it may be, too */
+    ck_assert(!fd_is_claimed(high));
+    ours_close(high);
+    close(fd);
+}
+END_TEST
+
+static void *lets_go(void *arg)
+{
+    usleep(20000);
+    fd_unclaim(70);
+    return arg;
+}
+
+START_TEST(who_closes_the_next_one_waits_for_who_closed_the_last)
+{
+    static struct object other = {.kind = OBJECT_ENDPOINT};
+    pthread_t thread;
+
+    fd_set_row(70, &endpoint);
+    ck_assert(fd_claim(70, &endpoint));
+    fd_rows[70] = &other; /* and it has not said so yet */
+    pthread_create(&thread, NULL, lets_go, NULL);
+    ck_assert(fd_claim(70, &other));
+    pthread_join(thread, NULL);
+    fd_forget(70, &other);
 }
 END_TEST
 
@@ -256,6 +301,9 @@ int main(void)
     tcase_add_test(t, at_a_fork_no_descriptor_of_ours_is_open_without_its_row);
     tcase_add_test(t, the_child_of_a_fork_may_change_what_is_ours);
     tcase_add_test(t, of_two_that_close_a_number_one_does);
+    tcase_add_test(t,
+                   who_is_given_a_number_that_is_being_closed_ends_the_claim);
+    tcase_add_test(t, who_closes_the_next_one_waits_for_who_closed_the_last);
     tcase_add_test(t, in_the_child_of_a_fork_nobody_goes_on_closing);
     suite_add_tcase(s, t);
     return run_suite(s);
