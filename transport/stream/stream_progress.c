@@ -420,11 +420,15 @@ void stream_hold_expired(struct stream *s)
     stream_progress(s);
 }
 
-/* Back on TCP it needs nothing of its link before it goes up again. */
+/*
+ * Back on TCP it needs nothing of its link before it goes up again, nor does
+ * its peer: but for one that leaves, which may have said that it takes what
+ * has landed, and reads it from there.
+ */
 static void rest_on_tcp(struct stream *s)
 {
     stream_lock_all(s);
-    if (s->h.stage == STAGE_RAW && !s->managed) {
+    if (s->h.stage == STAGE_RAW && !s->managed && s->wish <= WISH_RETURN) {
         s->link->ops->rest(s->link, true);
         atomic_store(&s->quiet, true);
     }

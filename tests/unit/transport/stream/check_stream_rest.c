@@ -79,6 +79,25 @@ START_TEST(bytes_that_the_peer_has_not_read_are_not_given_back)
 }
 END_TEST
 
+/* A peer of one that closes takes what has landed, and reads it from there. */
+START_TEST(nor_are_those_of_one_that_closes)
+{
+    come_up();
+    two_ends_talk(&pair, 0, 40);
+    stream(1)->h.leave_room = 4;
+    end_write(&pair.end[0], 40);
+    stream_wish(stream(0), WISH_CLOSE, REASON_CLOSED);
+    two_ends_settle(&pair);
+    ck_assert(stream_on_tcp(stream(0)));
+    ck_assert_int_eq(handover_rx_mode(&stream(1)->h), RX_LEFTOVER);
+    while (stream_rest(stream(0)))
+        ;
+    ck_assert_uint_eq(pair.wire.end[0].rests, 0);
+    ck_assert_int_eq(end_read(&pair.end[1], TOTAL), 40);
+    ck_assert_ptr_null(pair.wrong);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("stream rest");
@@ -86,6 +105,7 @@ int main(void)
 
     tcase_add_test(tc, a_link_rests_when_nothing_moved_and_the_next_byte_tells);
     tcase_add_test(tc, the_link_of_a_stream_that_is_back_rests_as_well);
+    tcase_add_test(tc, nor_are_those_of_one_that_closes);
     tcase_add_test(tc, bytes_that_the_peer_has_not_read_are_not_given_back);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
