@@ -19,8 +19,8 @@ cpus=$(nproc --all)
 : "${CLIENT_CPU:=$((cpus > 2 ? 2 : cpus - 1))}"
 warm=0.2 length=3
 user=$(id -un)
-cases=${*:-memcached/1 kvserver/1 redis/1 memcached/4 kvserver/4 memcached/32 kvserver/32 redis/32 \
-pipelined/memcached tools/memcaslap-32 tools/redis-benchmark-32}
+cases=${*:-memcached/1 kvserver/1 redis/1 memcached/4 kvserver/4 \
+memcached/32 kvserver/32 redis/32 pipelined/memcached tools/memcaslap-32 tools/redis-benchmark-32}
 
 say() { echo "bench/profile.sh: $*" >&2; }
 

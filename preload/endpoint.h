@@ -190,8 +190,9 @@ void endpoint_write_refused(struct endpoint *e);
  */
 bool endpoint_enter(struct endpoint *e);
 void endpoint_leave(struct endpoint *e);
-/* Inside it this thread is armed at the peer; NULL: no more. */
+/* Inside it this thread is armed at the peer (NULL: at none), and no more. */
 void endpoint_armed(struct endpoint *e, struct peer *peer, unsigned waiter);
+void endpoint_disarm(struct endpoint *e, struct peer *peer, unsigned waiter);
 /* Calls that this thread has left by longjmp(3) are counted no more. */
 void endpoint_leave_stale(void);
 /* Once, before the first thread waits. 0 or a negative errno. */

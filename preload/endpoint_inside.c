@@ -25,21 +25,13 @@ static __thread unsigned n_places __attribute__((tls_model("initial-exec")));
 static __thread bool will_be_told __attribute__((tls_model("initial-exec")));
 static pthread_key_t thread_key;
 
-static void disarm(unsigned at)
-{
-    struct peer *peer = places[at].peer;
-
-    places[at].peer = NULL;
-    if (peer == NULL)
-        return;
-    peer_ops(peer)->peer_arm(peer, places[at].waiter, false);
-    peer_ops(peer)->peer_put(peer);
-}
-
 static void leave_last(void)
 {
-    disarm(n_places - 1);
-    endpoint_leave(places[n_places - 1].endpoint);
+    unsigned at = n_places - 1;
+    struct endpoint *e = places[at].endpoint;
+
+    endpoint_disarm(e, places[at].peer, places[at].waiter);
+    endpoint_leave(e);
 }
 
 static void thread_ends(void *arg)
@@ -125,6 +117,15 @@ void endpoint_armed(struct endpoint *e, struct peer *peer, unsigned waiter)
     places[at].waiter = waiter;
     atomic_signal_fence(memory_order_seq_cst);
     places[at].peer = peer;
+}
+
+void endpoint_disarm(struct endpoint *e, struct peer *peer, unsigned waiter)
+{
+    endpoint_armed(e, NULL, 0);
+    if (peer == NULL)
+        return;
+    peer_ops(peer)->peer_arm(peer, waiter, false);
+    peer_ops(peer)->peer_put(peer);
 }
 
 bool endpoint_enter(struct endpoint *e)

@@ -131,11 +131,7 @@ static int sleep_for(struct endpoint *e, short events, struct waiter *w,
             rc = -ETIMEDOUT;
     }
     atomic_store(&w->asleep, 0);
-    endpoint_armed(e, NULL, 0);
-    if (peer != NULL) {
-        peer_ops(peer)->peer_arm(peer, w->id, false);
-        peer_ops(peer)->peer_put(peer);
-    }
+    endpoint_disarm(e, peer, w->id);
     bell_drain(w->bell);
     if (rc == -EINTR && until_ns == 0 && !begun && handlers_restart(handlers) &&
         handlers_restart(handlers_kind()))

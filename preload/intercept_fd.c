@@ -55,11 +55,12 @@ EXPORT int close(int fd)
 
     if (likely(o == NULL) || in_vfork_child())
         return REAL(close)(fd);
-    if (o->kind != OBJECT_OURS && give_up(fd, o, close_it, &closing, &rc))
-        return rc;
-    if (o->kind != OBJECT_OURS && fd_find(fd) != o)
-        return close(fd); /* the one before was just being closed */
-    if (o->kind == OBJECT_OURS && helper_is_me) {
+    if (o->kind != OBJECT_OURS) {
+        if (give_up(fd, o, close_it, &closing, &rc))
+            return rc;
+        if (fd_find(fd) != o)
+            return close(fd); /* the one before was just being closed */
+    } else if (helper_is_me) {
         fd_set_row(fd, NULL);
         return REAL(close)(fd);
     }
